@@ -1,0 +1,58 @@
+"""answer: the kept questions of one part are answered with their documents (paper, prompt 3).
+
+Reads the part's scored questions and documents; writes one row per pair.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from aitp_tasks import digest, generation
+from aitp_tasks.generation import PromptStage, Reading, Request
+from aitp_tasks.rows import Refusal
+from aitp_tasks.run import Run
+
+
+def execute(run: Run, unit: int) -> dict[str, Any]:
+    """Answer one part; see ``generation.execute``."""
+    return generation.execute(STAGE, run, unit)
+
+
+def _requests(run: Run, part: str) -> list[Request]:
+    texts = {row["doc_id"]: row["text"] for row in generation.documents(run, part)}
+    return [
+        Request(row["question_id"], {"text": texts[row["doc_id"]], "question": row["question"]})
+        for row in generation.read_rows(run, "score", part)
+        if row["kept"]
+    ]
+
+
+def _read(run: Run, request: Request, response: dict[str, Any]) -> Reading:
+    answer = response["answer"].strip()
+    if not answer:
+        return Refusal("empty_answer", "the answer is white space")
+    return [
+        {
+            "pair_id": f"{request.id}-{digest.of_text(answer)[:16]}",
+            "doc_id": request.id.partition("-")[0],
+            "question_id": request.id,
+            "question": request.arguments["question"],
+            "answer": answer,
+        }
+    ]
+
+
+STAGE = PromptStage(
+    name="answer",
+    columns=pa.schema(
+        [
+            ("pair_id", pa.string()),
+            ("doc_id", pa.string()),
+            ("question_id", pa.string()),
+            ("question", pa.large_string()),
+            ("answer", pa.large_string()),
+        ]
+    ),
+    requests=_requests,
+    read=_read,
+)

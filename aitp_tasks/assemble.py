@@ -1,0 +1,250 @@
+"""assemble: the new pairs and the SFT set become one dataset version.
+
+Reads pairs, scores and documents of all parts, and the SFT shards. Writes
+``datasets/<name>/<version>/``: Parquet with a ``messages`` column and where each
+pair comes from, the same as ShareGPT JSON with the ``dataset_info.json`` that
+LLaMA-Factory loads; then points ``datasets/<name>/latest.json`` at the version.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aitp_tasks import embed, generation, rows
+from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.run import Run
+from aitp_tasks.storage import ObjectInfo
+
+log = logging.getLogger(__name__)
+
+_ROWS_PER_READ = 1024
+_SPEAKERS = {"user": "human", "assistant": "gpt"}
+SCHEMA = pa.schema(
+    [
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))),
+        ("origin", pa.string()),  # "sft" or "aitp"
+        ("pair_id", pa.string()),
+        ("doc_id", pa.string()),
+        ("dump", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int64()),
+        ("density_ratio", pa.float64()),
+        ("quality", pa.int64()),
+        ("difficulty", pa.int64()),
+        ("prompt_digest", pa.string()),
+        ("model", pa.string()),
+    ]
+)
+
+
+def execute(run: Run, unit: None = None) -> dict[str, Any]:
+    """Assemble the dataset version of a run.
+
+    Raises:
+        InputError: an earlier stage has not been run.
+        ObjectChangedError: an SFT shard was replaced after it was embedded.
+    """
+    watch = Stopwatch()
+    done = run.find_manifest("assemble") or _assemble(run, watch)
+    return {
+        "stage": "assemble",
+        "run": run.uri,
+        "label": done.figures["version"],
+        "dataset": run.storage.uri(version_key(run)),
+        "pairs": done.figures["pairs"],
+        "sft_examples": done.figures["sft_examples"],
+        "seconds": watch.seconds(),
+    }
+
+
+def version(run: Run) -> str:
+    """Name of the dataset version that a run makes."""
+    return f"{run.config.dump}-{run.plan.digest[:12]}"
+
+
+def version_key(run: Run) -> str:
+    """Prefix of the dataset version's objects."""
+    return f"datasets/{run.config.assemble.dataset}/{version(run)}"
+
+
+def _assemble(run: Run, watch: Stopwatch) -> Manifest:
+    pairs = _pairs(run)
+    with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, _Export(Path(folder)) as export:
+        sft = _export_sft(run, export)
+        kept = _within_share(pairs, sft.rows_out, run.config.assemble.max_rewritten_share)
+        export.write(kept)
+        export.close()
+        outputs = _upload(run, Path(folder))
+    ledger = Ledger(
+        rows_in=len(pairs) + sft.rows_in,
+        rows_out=len(kept) + sft.rows_out,
+        quarantined=sft.quarantined,
+        rejected={"over_rewritten_share": len(pairs) - len(kept)},
+    )
+    done = run.commit(
+        Manifest(
+            stage="assemble",
+            label=version(run),
+            ledger=ledger,
+            outputs=outputs,
+            figures={
+                "version": version(run),
+                "pairs": len(kept),
+                "sft_examples": sft.rows_out,
+                "rewritten_share": round(len(kept) / max(ledger.rows_out, 1), 6),
+            },
+            seconds=watch.seconds(),
+            peak_memory_mb=watch.peak_memory_mb(),
+        )
+    )
+    pointer = {"version": version(run), "run": run.plan.key}
+    run.storage.write(f"datasets/{run.config.assemble.dataset}/latest.json", json.dumps(pointer).encode())
+    log.info("assemble version=%s pairs=%d sft_examples=%d", version(run), len(kept), sft.rows_out)
+    return done
+
+
+def _pairs(run: Run) -> list[dict[str, Any]]:
+    """All pairs of all parts with where they come from, in the order of their ids."""
+    provenance = {
+        "prompt_digest": run.plan.prompts["answer"].digest,
+        "model": _model_name(run),
+    }
+    pairs = []
+    for part in run.parts:
+        documents = {row["doc_id"]: row for row in generation.documents(run, part)}
+        scores = {row["question_id"]: row for row in generation.read_rows(run, "score", part)}
+        for row in generation.read_rows(run, "answer", part):
+            document, score = documents[row["doc_id"]], scores[row["question_id"]]
+            pairs.append(
+                {
+                    "messages": _messages(row["question"], row["answer"]),
+                    "origin": "aitp",
+                    "pair_id": row["pair_id"],
+                    "density_ratio": document["ratio"],
+                    **{name: document[name] for name in ("doc_id", "dump", "shard", "row")},
+                    **{name: score[name] for name in ("quality", "difficulty")},
+                    **provenance,
+                }
+            )
+    return sorted(pairs, key=lambda pair: str(pair["pair_id"]))
+
+
+def _model_name(run: Run) -> str:
+    engine = run.config.engine
+    name = engine.folder.name if engine.folder else f"{engine.model}@{engine.revision}"
+    return f"{name}#{run.plan.engine_identity[:12]}"
+
+
+def _messages(question: str, answer: str) -> list[rows.Turn]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _within_share(pairs: list[dict[str, Any]], sft_examples: int, share: float) -> list[dict[str, Any]]:
+    """As many pairs as the share allows; ids are hashes, so the first are a fair sample."""
+    if share == 1.0 or sft_examples == 0:
+        return pairs
+    return pairs[: int(share / (1 - share) * sft_examples)]
+
+
+def _export_sft(run: Run, export: "_Export") -> Ledger:
+    """Write the SFT examples, in the order of their shards."""
+    read = written = 0
+    quarantined = 0
+    for group in run.plan.groups:
+        if group.role != "sft":
+            continue
+        for shard in embed.shard_manifests(run, group):
+            for turns in _examples(run, shard.figures["shard"], shard.figures["etag"]):
+                read += 1
+                if isinstance(turns, rows.Refusal):
+                    quarantined += 1
+                    continue
+                export.write([{"messages": turns, "origin": "sft"}])
+                written += 1
+    return Ledger(
+        rows_in=read, rows_out=written, quarantined={"not_an_example": quarantined} if quarantined else {}
+    )
+
+
+def _examples(run: Run, key: str, etag: str) -> Iterator[list[rows.Turn] | rows.Refusal]:
+    info = ObjectInfo(key, run.storage.stat(key).size, etag)
+    with pq.ParquetFile(pa.PythonFile(run.storage.open(info), mode="r")) as file:
+        columns = rows.sft_columns(file.schema_arrow, run.storage.uri(key))
+        for batch in file.iter_batches(_ROWS_PER_READ, columns=columns):
+            for turns in rows.conversations(batch):
+                refused = isinstance(turns, rows.Refusal) or isinstance(rows.first_turns(turns), rows.Refusal)
+                yield rows.Refusal("empty", "no user or no assistant turn") if refused else turns
+
+
+class _Export:
+    """Writes the files of a dataset version row by row."""
+
+    parquet_name = "data.parquet"
+    sharegpt_name = "sharegpt.json"
+
+    def __init__(self, folder: Path) -> None:
+        self._stack = ExitStack()
+        self._parquet = self._stack.enter_context(
+            pq.ParquetWriter(folder / self.parquet_name, SCHEMA, compression="zstd")
+        )
+        self._json: TextIO = self._stack.enter_context(
+            (folder / self.sharegpt_name).open("w", encoding="utf-8")
+        )
+        self._pending: list[dict[str, Any]] = []
+        self._separator = "["
+
+    def __enter__(self) -> "_Export":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def write(self, examples: list[dict[str, Any]]) -> None:
+        """Add rows of ``SCHEMA``; what is absent is null."""
+        for example in examples:
+            turns = [
+                {"from": _SPEAKERS.get(turn["role"], turn["role"]), "value": turn["content"]}
+                for turn in example["messages"]
+            ]
+            self._json.write(f"{self._separator}\n{json.dumps({'conversations': turns}, ensure_ascii=False)}")
+            self._separator = ","
+        self._pending += examples
+        if len(self._pending) >= _ROWS_PER_READ:
+            self._write_pending()
+
+    def close(self) -> None:
+        """Finish both files."""
+        self._write_pending()
+        self._json.write("[]\n" if self._separator == "[" else "\n]\n")
+        self._stack.close()
+
+    def _write_pending(self) -> None:
+        self._parquet.write_table(pa.Table.from_pylist(self._pending, SCHEMA))
+        self._pending = []
+
+
+def _upload(run: Run, folder: Path) -> dict[str, str]:
+    prefix = version_key(run)
+    outputs = {
+        "parquet": f"{prefix}/{_Export.parquet_name}",
+        "sharegpt": f"{prefix}/{_Export.sharegpt_name}",
+        "dataset_info": f"{prefix}/dataset_info.json",
+    }
+    description = {
+        run.config.assemble.dataset: {
+            "file_name": _Export.sharegpt_name,
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations"},
+        }
+    }
+    run.storage.upload(outputs["parquet"], folder / _Export.parquet_name)
+    run.storage.upload(outputs["sharegpt"], folder / _Export.sharegpt_name)
+    run.storage.write(outputs["dataset_info"], json.dumps(description, indent=1).encode())
+    return outputs

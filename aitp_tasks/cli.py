@@ -1,0 +1,136 @@
+"""The contract of the data plane: ``aitp STAGE --run URI [--unit N]``.
+
+Logs go to standard error, line by line; standard output carries one line, the
+stage's JSON result. The exit code says whether a retry can help (see
+``aitp_tasks.errors``). What libraries print to standard output is sent to
+standard error, so that the result is alone.
+"""
+
+import argparse
+import errno
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks.errors import AitpError, ExitCode
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage as the command line shows it."""
+
+    name: str
+    does: str
+    fans_out: str = ""
+
+
+STAGES = (
+    Stage("plan", "list the shards, pack them into units, freeze the configuration"),
+    Stage("embed", "turn the texts of one group of shards into vectors", "embed_units"),
+    Stage("merge", "merge the shards' indexes, fit the projection"),
+    Stage("density", "project one group, spread it over the density grid", "embed_units"),
+    Stage("difference", "select the documents that the SFT set hardly covers"),
+    Stage("rewrite", "rewrite one part's documents into questions", "parts"),
+    Stage("score", "score one part's questions and gate them", "parts"),
+    Stage("answer", "answer one part's questions with their documents", "parts"),
+    Stage("assemble", "join pairs and SFT set into a new dataset version"),
+    Stage("finetune", "fine-tune the base model on the dataset version"),
+    Stage("report", "write the run's report"),
+)
+
+_PROMPT_STAGES = ("rewrite", "score", "answer")
+
+
+def main() -> None:
+    """Entry point of ``aitp``."""
+    arguments = _parser().parse_args()
+    if arguments.stage in _PROMPT_STAGES:
+        from aitp_tasks.engine import preload_openmp
+
+        preload_openmp()
+    result_stream = _result_stream()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    for chatty in ("httpx", "botocore", "boto3", "sentence_transformers", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    code, result = _guarded(lambda: _run_stage(arguments))
+    if result is not None:
+        print(json.dumps(result), file=result_stream, flush=True)
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    stages = "\n".join(
+        f"  {stage.name:<11}{stage.does}" + (f" (one of {stage.fans_out})" if stage.fans_out else "")
+        for stage in STAGES
+    )
+    codes = ", ".join(f"{code.value} {code.name.lower()}" for code in ExitCode)
+    parser = argparse.ArgumentParser(
+        prog="aitp",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Run one stage of the AITP pipeline. In order:\n\n{stages}",
+        epilog=f"exit codes: {codes}; after anything else, too, a retry may help",
+    )
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage in STAGES:
+        command = commands.add_parser(stage.name, help=stage.does, description=stage.does)
+        if stage.name == "plan":
+            command.add_argument("--config", type=Path, required=True, help="configuration, YAML")
+            command.add_argument(
+                "--set",
+                action="append",
+                default=[],
+                metavar="KEY=VALUE",
+                help="override, e.g. difference.tau=0.5",
+            )
+        else:
+            command.add_argument("--run", required=True, metavar="URI", help="the run that plan printed")
+        if stage.fans_out:
+            command.add_argument("--unit", type=int, required=True, help=f"0 to {stage.fans_out} - 1")
+    return parser
+
+
+def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
+    module = importlib.import_module(f"aitp_tasks.{arguments.stage}")
+    result: dict[str, Any]
+    if arguments.stage == "plan":
+        from aitp_tasks.config import RunConfig
+
+        result = module.execute(RunConfig.load(arguments.config, arguments.set))
+    else:
+        from aitp_tasks.run import Run
+
+        result = module.execute(Run.open(arguments.run), getattr(arguments, "unit", None))
+    return result
+
+
+def _guarded(work: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any] | None]:
+    """Run a stage; turn its errors into one line and an exit code."""
+    try:
+        return ExitCode.DONE, work()
+    except AitpError as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return error.exit_code, None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = error.filename or "the temporary folder"
+        print(f"error: no space left on the device of {place}: free space, then retry", file=sys.stderr)
+        return ExitCode.TRANSIENT, None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _result_stream() -> Any:
+    """The real standard output; from now on, descriptor 1 is standard error."""
+    real = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return real

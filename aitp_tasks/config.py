@@ -1,0 +1,349 @@
+"""Every setting of a run, once: the CLI, the DAG's trigger form and the plan read it here.
+
+A configuration file is YAML with the same shape as ``RunConfig``. Paths that
+start with ``./`` or ``../`` are relative to that file. Light on purpose: the
+Airflow environment imports this module, so it needs pydantic and nothing more.
+"""
+
+import re
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from aitp_tasks import digest
+from aitp_tasks.errors import InputError
+
+#: Joins the names of several dumps that one run takes together.
+DUMP_SEPARATOR = "+"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+DumpNames = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
+]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Model(Section):
+    """A model by local folder or by hub name with a pinned revision."""
+
+    model: str = Field(
+        title="Model", description="A local folder, or a hub name with its revision.", min_length=1
+    )
+    revision: str | None = Field(
+        None, title="Revision", description="Commit of a hub model; required unless the model is a folder."
+    )
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, or None for a hub model."""
+        return Path(self.model) if self.model.startswith("/") else None
+
+    def identity(self) -> str:
+        """Digest of a folder's content, or of a hub name and its revision.
+
+        Raises:
+            InputError: the folder does not exist, or a hub model has no revision.
+        """
+        if self.folder is not None:
+            if not self.folder.is_dir():
+                raise InputError(
+                    f"model folder {self.model} does not exist: run the setup, or correct the configured path"
+                )
+            return digest.of_folder(self.folder)
+        if not self.revision:
+            raise InputError(
+                f"model {self.model!r} is neither an absolute folder nor pinned: "
+                "set its revision to a commit of the hub repository"
+            )
+        return digest.of_value([self.model, self.revision])
+
+
+class Encoder(Model):
+    """The sentence encoder that turns texts into vectors."""
+
+    max_tokens: int = Field(
+        8192,
+        ge=8,
+        title="Tokens per text",
+        description="Longer texts are cut, as in the paper; also cut to the model's own limit.",
+    )
+    batch_tokens: int = Field(
+        16384,
+        ge=64,
+        title="Tokens per batch",
+        description="Padded tokens that one forward pass may hold.",
+    )
+
+
+class Plan(Section):
+    """How shards are packed into units of work."""
+
+    max_fanout: int = Field(
+        200,
+        ge=1,
+        le=1000,
+        title="Mapped instances",
+        description="Largest number of embedding units; Airflow refuses more than 1,024.",
+    )
+    group_bytes: int = Field(
+        8 * 2**30,
+        ge=1,
+        title="Bytes per unit",
+        description="Shards are packed up to this size while max_fanout allows.",
+    )
+
+
+class Density(Section):
+    """Kernel densities in the projected plane."""
+
+    bandwidth: float = Field(
+        1.0, gt=0, le=100, title="Bandwidth", description="Of the Gaussian kernel, in projected units."
+    )
+    cells_per_bandwidth: int = Field(
+        8, ge=2, le=64, title="Grid cells per bandwidth", description="More cells, smaller error."
+    )
+
+
+class Criterion(StrEnum):
+    """What makes a document belong to the difference set."""
+
+    DENSITY_RATIO = "density_ratio"
+    SFT_DENSITY = "sft_density"
+
+
+class Difference(Section):
+    """The difference set and the sample that is rewritten."""
+
+    criterion: Criterion = Field(
+        Criterion.DENSITY_RATIO,
+        title="Criterion",
+        description="density_ratio keeps p_sft / p_corpus < tau; sft_density keeps p_sft < tau (the paper).",
+    )
+    tau: float = Field(1.0, gt=0, title="Tau", description="Documents below this threshold are selected.")
+    max_documents: int = Field(
+        732_000, ge=1, title="Documents to rewrite", description="Size of the sample of the difference set."
+    )
+    documents_per_part: int = Field(
+        5000, ge=1, title="Documents per part", description="A part is one unit of the prompt stages."
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Of the hash that draws the sample.")
+
+
+class Engine(Model):
+    """The vLLM engine of the three prompt stages."""
+
+    max_model_len: int = Field(
+        4096, ge=256, title="Context length", description="Prompt and response together, in tokens."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, title="Engine arguments", description="Passed to vllm.LLM as they are."
+    )
+    requests_per_flush: int = Field(
+        256,
+        ge=1,
+        title="Requests per flush",
+        description="Finished responses are made durable in groups of this size.",
+    )
+
+    @field_validator("engine_args")
+    @classmethod
+    def _nothing_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
+        reserved = {"model", "revision", "max_model_len", "structured_outputs_config"} & value.keys()
+        if reserved:
+            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be engine arguments")
+        return value
+
+
+class Prompts(Section):
+    """The three prompt stages."""
+
+    folder: str = Field(title="Prompt folder", description="Holds the three YAML prompts.")
+    questions_per_document: int = Field(
+        2, ge=1, le=8, title="Questions per document", description="Asked of each document; the paper's is 2."
+    )
+    max_response_tokens: int | None = Field(
+        None,
+        ge=16,
+        title="Tokens per response",
+        description="Caps what the prompt files ask for; a response that is cut off is quarantined.",
+    )
+    failure_budget: Share = Field(
+        0.05,
+        title="Failure budget",
+        description="Share of a part's rows that may be quarantined before the task fails.",
+    )
+
+
+class Gates(Section):
+    """Which scored questions go on to be answered."""
+
+    min_quality: int = Field(6, ge=1, le=10, title="Least quality", description="Score from 1 to 10.")
+    min_difficulty: int = Field(3, ge=1, le=10, title="Least difficulty", description="Score from 1 to 10.")
+    allow_additional_information: bool = Field(
+        False,
+        title="Allow questions that need more information",
+        description="Keep questions said to need information that they do not contain.",
+    )
+
+
+class Assemble(Section):
+    """The dataset version that a run makes."""
+
+    dataset: Name = Field("aitp", title="Dataset", description="Name of the line of versions.")
+    max_rewritten_share: Share = Field(
+        0.1,
+        title="Largest share of rewritten pairs",
+        description="Of the whole dataset; the paper's best results have less than 10%.",
+    )
+
+
+class Finetune(Model):
+    """DeepSpeed fine-tuning of the base model on the new dataset version."""
+
+    processes: int = Field(1, ge=1, title="Processes", description="Ranks on this machine, one a device.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage", description="DeepSpeed's partitioning.")
+    epochs: float = Field(3.0, gt=0, title="Epochs", description="Passes over the dataset version.")
+    max_steps: int = Field(
+        -1, ge=-1, title="Steps", description="Optimiser steps; -1 trains for the epochs given."
+    )
+    learning_rate: float = Field(2e-6, gt=0, lt=1, title="Learning rate", description="Peak, linear decay.")
+    warmup_share: Share = Field(0.03, title="Warm-up", description="Share of the steps.")
+    batch_size: int = Field(4, ge=1, title="Examples per device", description="In one forward pass.")
+    gradient_accumulation: int = Field(
+        8, ge=1, title="Gradient accumulation", description="Forward passes per optimiser step."
+    )
+    max_length: int = Field(
+        2048, ge=16, title="Longest example", description="In tokens; longer ones are cut."
+    )
+    chat_template: str | None = Field(
+        None,
+        title="Training chat template",
+        description="Jinja file with generation marks; by default the model's own, or TRL's for its family.",
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Of weights, order and dropout.")
+
+
+class RunConfig(Section):
+    """The whole configuration of one run."""
+
+    root: str = Field(
+        title="Storage root",
+        description="s3://bucket[/prefix] or file:///folder.",
+        pattern=r"^(s3|file)://.+",
+    )
+    dump: DumpNames = Field(
+        title="Dump",
+        description="Folder below corpus/; several joined by '+' are refreshed together.",
+    )
+    sft: Name = Field(title="SFT set", description="Folder below sft/.")
+    text_column: str = Field(
+        "text", title="Text column", description="Path in the corpus shards, e.g. conversations[0].value."
+    )
+    failure_budget: Share = Field(
+        0.01,
+        title="Failure budget",
+        description="Share of a shard's rows that may be quarantined before its embed task fails.",
+    )
+    encoder: Encoder
+    plan: Plan = Plan()
+    density: Density = Density()
+    difference: Difference = Difference()
+    engine: Engine
+    prompts: Prompts
+    gates: Gates = Gates()
+    assemble: Assemble = Assemble()
+    finetune: Finetune
+
+    @property
+    def dumps(self) -> list[str]:
+        """The names of the dumps that this run takes together."""
+        return self.dump.split(DUMP_SEPARATOR)
+
+    @field_validator("dump")
+    @classmethod
+    def _sorted_dumps(cls, value: str) -> str:
+        names = value.split(DUMP_SEPARATOR)
+        if len(set(names)) < len(names):
+            raise ValueError(f"dump {value!r} names one dump twice")
+        return DUMP_SEPARATOR.join(sorted(names))
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a YAML file and apply ``section.key=value`` overrides, values in YAML.
+
+        Raises:
+            InputError: the file is missing or not YAML, or a setting is wrong; all
+                wrong settings are named in the message.
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"configuration {path} cannot be read ({error.strerror}): name an existing file")
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"configuration {path} is not YAML: {_one_line(error)}")
+        if not isinstance(values, dict):
+            raise InputError(f"configuration {path} is not a mapping of settings")
+        _resolve_paths(values, path.resolve().parent)
+        for override in overrides:
+            _apply_override(values, override)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"configuration {path}: {_describe(error)}")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide a run's results: all but where it stores them.
+
+        Local model and prompt folders are left out as paths; the plan adds the
+        digests of what they contain.
+        """
+        values = self.model_dump(mode="json", exclude={"root"})
+        for section in ("encoder", "engine", "finetune"):
+            del values[section]["model"]
+        del values["prompts"]["folder"]
+        return values
+
+
+def _resolve_paths(values: dict[str, Any], base: Path) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _resolve_paths(value, base)
+        elif isinstance(value, str) and re.match(r"\.{1,2}/", value):
+            values[key] = str((base / value).resolve())
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise InputError(f"override {override!r} is not of the form section.key=value")
+    *sections, key = path.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"override {override!r}: {section!r} is a value, not a section")
+    try:
+        values[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {override!r}: the value is not YAML: {_one_line(error)}")
+
+
+def _describe(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc'])}={item['input']!r}: {item['msg']}"
+        if item["type"] != "missing"
+        else f"{'.'.join(str(part) for part in item['loc'])} is missing"
+        for item in error.errors(include_url=False)
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

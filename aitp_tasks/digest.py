@@ -1,0 +1,40 @@
+"""Content identities: every key that AITP writes is derived from one of these.
+
+All digests are BLAKE2b in hexadecimal. Structured values are hashed through
+canonical JSON, so that key order and white space never matter.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+DIGEST_BYTES = 16
+
+
+def of_bytes(data: bytes, size: int = DIGEST_BYTES) -> str:
+    """Digest of raw bytes, ``2 * size`` hexadecimal characters."""
+    return hashlib.blake2b(data, digest_size=size).hexdigest()
+
+
+def of_text(text: str) -> str:
+    """Identity of a document, question or answer: the digest of its UTF-8 text."""
+    return of_bytes(text.encode("utf-8"))
+
+
+def of_value(value: Mapping[str, Any] | list[Any]) -> str:
+    """Digest of a JSON-serialisable value through its canonical form."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return of_bytes(canonical.encode("ascii"))
+
+
+def of_folder(folder: Path) -> str:
+    """Digest of all files below ``folder``: their relative names and their content."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return of_value([[path.relative_to(folder).as_posix(), _of_file(path)] for path in files])
+
+
+def _of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()

@@ -1,0 +1,132 @@
+"""Manifests: what has none does not exist.
+
+A unit writes its data objects first and its manifest last, with
+``If-None-Match: *``; of two writers that race, one manifest remains. Each
+manifest carries a ledger in which no row is missing.
+"""
+
+import json
+import os
+import resource
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aitp_tasks.errors import BudgetExceededError
+from aitp_tasks.storage import Storage
+
+
+class Ledger(BaseModel):
+    """Where every row of a unit went."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows_in: int = Field(ge=0)
+    rows_out: int = Field(ge=0)
+    #: Rows that could not be processed, by error class; each lies in the quarantine object.
+    quarantined: dict[str, int] = {}
+    #: Rows left out on purpose (a gate, the sample, a duplicate), by reason.
+    rejected: dict[str, int] = {}
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        total = self.rows_out + self.rows_quarantined + sum(self.rejected.values())
+        if total != self.rows_in:
+            raise ValueError(f"the ledger does not add up: {self.rows_in} rows in, {total} accounted for")
+        return self
+
+    @property
+    def rows_quarantined(self) -> int:
+        """All quarantined rows."""
+        return sum(self.quarantined.values())
+
+    def plus(self, other: "Ledger") -> "Ledger":
+        """The ledger of both units together."""
+        return Ledger(
+            rows_in=self.rows_in + other.rows_in,
+            rows_out=self.rows_out + other.rows_out,
+            quarantined=add_counts(self.quarantined, other.quarantined),
+            rejected=add_counts(self.rejected, other.rejected),
+        )
+
+    def check_budget(self, budget: float, what: str, quarantine: str) -> None:
+        """Fail when too many rows were quarantined.
+
+        Args:
+            budget: largest share of ``rows_in``.
+            what: the unit, for the message.
+            quarantine: URI of the quarantined rows, for the message.
+
+        Raises:
+            BudgetExceededError: with the classes and where the rows lie.
+        """
+        if self.rows_quarantined > budget * self.rows_in:
+            raise BudgetExceededError(
+                f"{what}: {self.rows_quarantined} of {self.rows_in} rows quarantined {self.quarantined}, "
+                f"more than failure_budget={budget}: see {quarantine}, "
+                "then repair the rows or raise the budget"
+            )
+
+
+def add_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
+    """Sum of two tallies."""
+    return {key: left.get(key, 0) + right.get(key, 0) for key in sorted({*left, *right})}
+
+
+class Manifest(BaseModel):
+    """What one unit of one stage has done."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    label: str
+    ledger: Ledger | None = None
+    #: Keys of the data objects, by what they hold.
+    outputs: dict[str, str] = {}
+    #: Small figures and facts of the unit.
+    figures: dict[str, Any] = {}
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+    def output(self, name: str) -> str:
+        """Key of one data object."""
+        return self.outputs[name]
+
+
+def load(storage: Storage, key: str) -> Manifest | None:
+    """The manifest under ``key``, or None when the unit has not been done."""
+    if storage.find(key) is None:
+        return None
+    return Manifest.model_validate_json(storage.read(key))
+
+
+def commit(storage: Storage, key: str, manifest: Manifest) -> Manifest:
+    """Put the manifest unless there is one; return the one that stands."""
+    data = json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=True)
+    if storage.write_if_absent(key, data.encode()):
+        return manifest
+    standing = load(storage, key)
+    assert standing is not None, key
+    return standing
+
+
+class Stopwatch:
+    """Seconds since it was made, and the process tree's peak memory."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def seconds(self) -> float:
+        """Wall-clock seconds so far, to the millisecond."""
+        return round(time.monotonic() - self._start, 3)
+
+    @staticmethod
+    def peak_memory_mb() -> float:
+        """Largest resident size of this process or of one it has waited for, in MB."""
+        peaks = (
+            resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        unit = 1 if os.uname().sysname == "Darwin" else 1024
+        return round(max(peaks) * unit / 1e6, 1)

@@ -1,0 +1,144 @@
+"""The three prompts: YAML files that KOR-Bench can load too, filled without formatting.
+
+A file has KOR-Bench's key ``prompt_format``: a list whose first element is a
+template with positional ``{}`` and doubled braces for literal ones. Ours add
+``version``, ``schema`` (of the response) and ``sampling``. A template is split
+at its placeholders once; what is put between the pieces is never interpreted.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from aitp_tasks.config import Prompts
+from aitp_tasks.errors import InputError
+from aitp_tasks.run import FrozenPrompt
+
+#: File and arguments of each prompt stage, in the order of their placeholders.
+FILES = {
+    "rewrite": ("rewrite_shift_question.yaml", ("text",)),
+    "score": ("score_shift.yaml", ("question",)),
+    "answer": ("generate_shift_answer.yaml", ("text", "question")),
+}
+_SAMPLING_KEYS = {"max_tokens", "temperature", "top_p", "top_k", "repetition_penalty"}
+_ZERO_WIDTH_SPACE = "\u200b"
+
+
+def load_folder(config: Prompts) -> dict[str, FrozenPrompt]:
+    """Read and check the three prompts.
+
+    Raises:
+        InputError: a file is missing, not YAML, or not a usable prompt.
+    """
+    return {
+        stage: _load(Path(config.folder) / name, stage, config.questions_per_document)
+        for stage, (name, _) in FILES.items()
+    }
+
+
+def _load(path: Path, stage: str, questions: int) -> FrozenPrompt:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"prompt {path} cannot be read ({error.strerror}): correct prompts.folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"prompt {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"prompt {path} is not a mapping with prompt_format, version, schema and sampling")
+    missing = {"prompt_format", "version", "schema", "sampling"} - values.keys()
+    if missing:
+        raise InputError(f"prompt {path} lacks {', '.join(sorted(missing))}")
+    prompt = FrozenPrompt(
+        name=stage,
+        version=str(values["version"]),
+        template=_template(values["prompt_format"], path),
+        output_schema=_schema(values["schema"], path, questions),
+        sampling=_sampling(values["sampling"], path),
+    )
+    pieces(prompt, str(path))
+    return prompt
+
+
+def _template(value: Any, path: Path) -> str:
+    if not (isinstance(value, list) and value and isinstance(value[0], str)):
+        raise InputError(f"prompt {path}: prompt_format must be a list whose first element is the template")
+    return value[0]
+
+
+def _schema(value: Any, path: Path, questions: int) -> dict[str, Any]:
+    try:
+        Draft202012Validator.check_schema(value)
+    except SchemaError as error:
+        raise InputError(f"prompt {path}: schema is not a JSON schema: {error.message}") from None
+    if not isinstance(value, dict) or value.get("type") != "object":
+        raise InputError(f"prompt {path}: schema must describe an object")
+    asked = value.get("properties", {}).get("questions")
+    if asked is not None:
+        asked["minItems"] = asked["maxItems"] = questions
+    return value
+
+
+def _sampling(value: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict) or "max_tokens" not in value:
+        raise InputError(f"prompt {path}: sampling must name max_tokens")
+    unknown = value.keys() - _SAMPLING_KEYS
+    if unknown:
+        # A per-request seed kills vLLM's CPU engine; the engine's own seed is used.
+        raise InputError(
+            f"prompt {path}: sampling has {', '.join(sorted(unknown))}; "
+            f"it may hold {', '.join(sorted(_SAMPLING_KEYS))}"
+        )
+    return value
+
+
+def pieces(prompt: FrozenPrompt, where: str = "") -> list[str]:
+    """The literal pieces of a template around its placeholders, braces undoubled.
+
+    Raises:
+        InputError: the braces do not pair, a placeholder is not ``{}``, or their
+            number is not the stage's.
+    """
+    _, arguments = FILES[prompt.name]
+    result = [""]
+    try:
+        for literal, field, spec, conversion in Formatter().parse(prompt.template):
+            result[-1] += literal
+            if field is not None:
+                if field or spec or conversion:
+                    raise ValueError(f"placeholder {{{field}}} is not positional: write {{}}")
+                result.append("")
+    except ValueError as error:
+        raise InputError(f"prompt {where or prompt.name}: {error}; literal braces are doubled") from None
+    if len(result) - 1 != len(arguments):
+        raise InputError(
+            f"prompt {where or prompt.name} has {len(result) - 1} placeholders {{}}: "
+            f"{prompt.name} needs {len(arguments)} ({', '.join(arguments)})"
+        )
+    return result
+
+
+def fill(prompt: FrozenPrompt, values: Mapping[str, str]) -> str:
+    """The prompt with its arguments put in, unchanged whatever they contain."""
+    _, arguments = FILES[prompt.name]
+    literals = pieces(prompt)
+    filled = (values[name] + literal for name, literal in zip(arguments, literals[1:], strict=True))
+    return literals[0] + "".join(filled)
+
+
+def neutralise(text: str, special_tokens: Iterable[str]) -> str:
+    """Make special tokens inside a text plain text.
+
+    A zero-width space after the first character keeps the tokenizer from reading
+    ``<|im_start|>`` in a document as the start of a turn; a reader sees no change.
+    """
+    tokens = sorted((token for token in special_tokens if len(token) > 1), key=len, reverse=True)
+    if not tokens:
+        return text
+    pattern = re.compile("|".join(re.escape(token) for token in tokens))
+    return pattern.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], text)
