@@ -33,7 +33,7 @@ class S3Storage(Storage):
         self._prefix = f"{prefix}/" if prefix else ""
         self.root = f"s3://{bucket}/{prefix}".rstrip("/")
         # "standard" retries with exponential back-off and jitter, throttling and 5xx included.
-        self._client = boto3.client(
+        self._client = boto3.session.Session().client(
             "s3",
             config=Config(
                 connect_timeout=_CONNECT_SECONDS,

@@ -1,0 +1,60 @@
+"""A small corpus and SFT set in a folder, and a configuration over them; real models from the setup."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aitp_tasks.config import RunConfig
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = REPOSITORY / ".aitp" / "models"
+
+Configure = Callable[..., RunConfig]
+
+
+def write_shard(path: Path, table: pa.Table | list[dict[str, Any]]) -> None:
+    """Write one Parquet shard."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table if isinstance(table, pa.Table) else pa.Table.from_pylist(table), path)
+
+
+def alpaca(count: int) -> list[dict[str, Any]]:
+    """Examples in Alpaca's form."""
+    return [
+        {"instruction": f"Add {number} and one.", "input": "", "output": f"The sum is {number + 1}."}
+        for number in range(count)
+    ]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A storage root with one dump of two shards and one SFT set."""
+    root = tmp_path / "storage"
+    for shard in range(2):
+        texts = [f"Document {shard}-{row} tells of rivers, ports and grain." for row in range(6)]
+        write_shard(root / f"corpus/news/news-{shard:05d}.parquet", [{"text": text} for text in texts])
+    write_shard(root / "sft/sums/sums-00000.parquet", alpaca(8))
+    return root
+
+
+@pytest.fixture
+def configure(root: Path) -> Configure:
+    """Makes configurations over ``root``; keyword arguments replace whole sections or values."""
+
+    def make(**changes: Any) -> RunConfig:
+        values: dict[str, Any] = {
+            "root": f"file://{root}",
+            "dump": "news",
+            "sft": "sums",
+            "encoder": {"model": str(MODELS / "all-MiniLM-L6-v2"), "max_tokens": 128},
+            "engine": {"model": str(MODELS / "SmolLM2-135M-Instruct"), "max_model_len": 1024},
+            "prompts": {"folder": str(REPOSITORY / "prompts")},
+            "finetune": {"model": str(MODELS / "SmolLM2-135M-Instruct")},
+        }
+        return RunConfig.model_validate(values | changes)
+
+    return make

@@ -1,0 +1,125 @@
+"""Storage in a folder; the same contract against a real S3 server is in tests/demo and tests/e2e."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
+from aitp_tasks.storage.s3 import S3Storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(f"file://{tmp_path}")
+
+
+def test_what_is_written_is_read_back(storage: Storage) -> None:
+    storage.write("a/b.bin", b"0123456789")
+    info = storage.stat("a/b.bin")
+    assert (info.size, storage.read("a/b.bin")) == (10, b"0123456789")
+    assert storage.read_range(info, 3, 4) == b"3456"
+    with storage.open(info) as stream:
+        stream.seek(-2, 2)
+        assert stream.read() == b"89"
+        stream.seek(0)
+        assert stream.read(3) == b"012"
+
+
+def test_only_one_of_many_racing_writers_wins(storage: Storage) -> None:
+    barrier = threading.Barrier(8)
+    won: list[int] = []
+
+    def race(number: int) -> None:
+        barrier.wait()
+        if storage.write_if_absent("manifest.json", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert storage.read("manifest.json") == str(won[0]).encode()
+    assert [info.key for info in storage.list("")] == ["manifest.json"]
+
+
+def test_listing_is_by_prefix_and_sorted(storage: Storage) -> None:
+    for key in ("x/2", "x/1", "x/10/a", "y/1"):
+        storage.write(key, b"")
+    assert [info.key for info in storage.list("x/1")] == ["x/1", "x/10/a"]
+    assert list(storage.list("none/")) == []
+
+
+def test_an_object_replaced_while_it_is_read_is_noticed(storage: Storage) -> None:
+    storage.write("shard", b"old!")
+    info = storage.stat("shard")
+    storage.write("shard", b"newer")
+    with pytest.raises(ObjectChangedError, match="changed while it was read"):
+        storage.read_range(info, 0, 4)
+
+
+def test_a_missing_object_is_named(storage: Storage) -> None:
+    assert storage.find("none") is None
+    for request in (lambda: storage.read("none"), lambda: storage.stat("none")):
+        with pytest.raises(InputError, match=r"file:///.*/none does not exist"):
+            request()
+
+
+def test_keys_do_not_leave_the_root(storage: Storage) -> None:
+    with pytest.raises(InputError, match="leaves the storage root"):
+        storage.write("../outside", b"")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("s3://key:secret@bucket", "holds credentials"),
+        ("http://host/bucket", "use s3://"),
+        ("file://relative/folder", "use s3://"),
+        ("s3://", "use s3://"),
+    ],
+)
+def test_a_wrong_root_is_refused(uri: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        open_storage(uri)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_full_disk_is_a_passing_fault_and_leaves_nothing(tmp_path: Path) -> None:
+    # /dev/full fails every write with ENOSPC, as a full disk does.
+    storage = open_storage(f"file://{tmp_path}")
+    os.symlink("/dev/full", tmp_path / "full")
+
+    def fill(path: Path) -> None:
+        with open("/dev/full", "wb", buffering=0) as stream:
+            stream.write(b"x")
+
+    with pytest.raises(TransientError, match="no space left to write .*/data: free space, then retry"):
+        storage._publish("data", fill, os.replace)  # type: ignore[attr-defined]
+    assert storage.find("data") is None
+
+
+def test_an_unreachable_server_is_a_passing_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "known-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr("aitp_tasks.storage.s3._ATTEMPTS", 2)
+    with pytest.raises(TransientError, match=r"127\.0\.0\.1:9") as caught:
+        S3Storage("bucket").read("key")
+    assert "hidden-secret" not in str(caught.value)
+
+
+def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID"):
+        S3Storage("bucket").read("key")

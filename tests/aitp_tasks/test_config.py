@@ -1,0 +1,81 @@
+"""Configuration: files, overrides, refusals, and what decides a run's identity."""
+
+from pathlib import Path
+
+import pytest
+
+from aitp_tasks.config import RunConfig
+from aitp_tasks.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    RunConfig.load(path)
+
+
+def test_relative_paths_are_relative_to_the_file() -> None:
+    config = RunConfig.load(REPOSITORY / "configs/demo.yaml")
+    assert config.encoder.model == str(REPOSITORY / ".aitp/models/all-MiniLM-L6-v2")
+    assert config.prompts.folder == str(REPOSITORY / "prompts")
+
+
+def test_overrides_are_yaml_values() -> None:
+    config = RunConfig.load(
+        REPOSITORY / "configs/demo.yaml",
+        ["difference.tau=0.25", "dump=wikipedia+c4", "engine.engine_args={a: [1]}"],
+    )
+    assert (config.difference.tau, config.dump, config.engine.engine_args) == (
+        0.25,
+        "c4+wikipedia",
+        {"a": [1]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("difference.tau=-1", r"difference.tau=-1: Input should be greater than 0"),
+        ("difference.taw=1", r"difference.taw=1: Extra inputs are not permitted"),
+        ("dump=../secret", r"dump='../secret'"),
+        ("dump=c4+c4", "names one dump twice"),
+        ("dump", "not of the form section.key=value"),
+        ("dump.name=x", "'dump' is a value, not a section"),
+        ("dump={", "is not YAML"),
+        ("engine.engine_args={model: x}", "cannot be engine arguments"),
+        ("plan.max_fanout=1025", "less than or equal to 1000"),
+    ],
+)
+def test_wrong_settings_are_named(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunConfig.load(REPOSITORY / "configs/demo.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read"), ("a: [", "is not YAML"), ("- a", "not a mapping"), ("{}", "root is missing")],
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        RunConfig.load(path)
+
+
+def test_identity_leaves_places_out() -> None:
+    here = RunConfig.load(REPOSITORY / "configs/demo.yaml")
+    there = RunConfig.load(
+        REPOSITORY / "configs/demo.yaml", ["root=s3://other", "encoder.model=/elsewhere/model"]
+    )
+    changed = RunConfig.load(REPOSITORY / "configs/demo.yaml", ["difference.tau=0.9"])
+    assert here.identity() == there.identity() != changed.identity()
+
+
+def test_models_that_are_not_there_or_not_pinned_are_refused() -> None:
+    for model, message in (("/no/such/model", "does not exist"), ("org/model", "nor pinned")):
+        config = RunConfig.load(REPOSITORY / "configs/demo.yaml", [f"encoder.model={model}"])
+        with pytest.raises(InputError, match=message):
+            config.encoder.identity()
