@@ -125,7 +125,7 @@ class _Selection:
         self._sweep += [(scores < tau).sum() for tau in SWEEP]
         table = table.filter(pa.array(scores < self._settings.tau))
         self.below += len(table)
-        table = table.filter(pa.array(self._is_new(table["doc_id"].to_pylist())))
+        table = table.filter(pa.array(self._is_new(table["doc_id"].to_pylist()), pa.bool_()))
         draws = [digest.of_text(f"{self._settings.seed}:{doc_id}") for doc_id in table["doc_id"].to_pylist()]
         table = table.append_column("draw", pa.array(draws, pa.string()))
         if self._sample is not None:
@@ -179,7 +179,7 @@ def _write_parts(run: Run, sample: pa.Table, parts: int) -> dict[str, str]:
     sample = sample.append_column(_TEXT, pa.array(texts, _TEXT.type)).rename_columns({"source": "dump"})
     outputs = {}
     for unit in range(parts):
-        part = sample.filter(pa.array([place == unit for place in places]))
+        part = sample.filter(pa.array([place == unit for place in places], pa.bool_()))
         outputs[part_name(unit, parts)] = tables.write(
             run.storage, run.key("difference", part_name(unit, parts)), part
         )

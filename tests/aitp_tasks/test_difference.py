@@ -1,0 +1,143 @@
+"""The direction of the difference set, its sample, and its texts; vectors are made, not embedded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from aitp_tasks import density, difference, embed, merge, plan, tables
+from aitp_tasks.embed import encoder
+from aitp_tasks.run import Run
+from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
+
+_DIMENSION = 16
+Place = Callable[[str], NDArray[np.float64]]
+
+
+class MadeEncoder:
+    """Places a text where its first word says: ``left`` or ``right``."""
+
+    def __init__(self, _: Any) -> None:
+        pass
+
+    def encode(self, texts: list[str]) -> NDArray[np.float16]:
+        return np.stack([_place(text) for text in texts]).astype(np.float16)
+
+
+def _place(text: str) -> NDArray[np.float64]:
+    random = np.random.default_rng(abs(hash(text)) % 2**32)
+    direction = np.ones(_DIMENSION) / 4
+    side = 1.0 if text.startswith("left") else -1.0
+    vector: NDArray[np.float64] = side * direction + random.normal(size=_DIMENSION) * 0.05
+    return vector
+
+
+@pytest.fixture
+def blobs(root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Two blobs of documents; all SFT examples lie in the left one."""
+    monkeypatch.setattr(encoder, "Encoder", MadeEncoder)
+    for shard in range(3):
+        texts = [{"text": f"{side} {shard} {row}"} for row in range(100) for side in ("left", "right")]
+        write_shard(root / f"corpus/news/news-{shard:05d}.parquet", texts)
+    examples = [row | {"instruction": "left " + row["instruction"]} for row in alpaca(200)]
+    write_shard(root / "sft/sums/sums-00000.parquet", examples)
+
+    def make(**changes: Any) -> Run:
+        run = Run.open(plan.execute(configure(**changes))["run"])
+        for unit in range(len(run.plan.groups)):
+            embed.execute(run, unit)
+        merge.execute(run)
+        for unit in range(len(run.plan.groups)):
+            density.execute(run, unit)
+        difference.execute(run)
+        return run
+
+    return make
+
+
+def selected(run: Run) -> list[dict[str, Any]]:
+    done = run.require_manifest("difference")
+    return [row for part in run.parts for row in tables.read(run.storage, done.output(part)).to_pylist()]
+
+
+@pytest.mark.parametrize(("criterion", "tau"), [("density_ratio", 0.5), ("sft_density", 1e-3)])
+def test_documents_that_the_sft_set_does_not_cover_are_selected(
+    blobs: Callable[..., Run], criterion: str, tau: float
+) -> None:
+    rows = selected(blobs(difference={"criterion": criterion, "tau": tau}))
+    sides = [row["text"].split()[0] for row in rows]
+    assert sides.count("right") == 300
+    assert sides.count("left") <= 15
+    assert all(row["p_sft"] < row["p_corpus"] for row in rows if row["text"].startswith("right"))
+
+
+def test_densities_equal_the_exact_sums(blobs: Callable[..., Run]) -> None:
+    run = blobs(difference={"tau": 1e9})
+    rows = selected(run)
+    points = np.array([[row["x"], row["y"]] for row in rows])
+    squares = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
+    exact = np.exp(-squares / 2).mean(axis=1) / (2 * np.pi)
+    found = np.array([row["p_corpus"] for row in rows])
+    assert len(rows) == 600
+    assert np.abs(found / exact - 1).max() < 1e-3
+
+
+def test_text_and_place_belong_to_the_document(blobs: Callable[..., Run], root: Path) -> None:
+    import pyarrow.parquet as pq
+
+    for row in selected(blobs()):
+        text = pq.read_table(root / row["shard"])["text"][row["row"]].as_py()
+        assert (row["text"], row["dump"]) == (text, "news")
+
+
+def test_the_sample_is_drawn_by_content_not_by_place(blobs: Callable[..., Run], root: Path) -> None:
+    first = {row["doc_id"] for row in selected(blobs(difference={"max_documents": 50, "tau": 0.5}))}
+    files = sorted((root / "corpus/news").iterdir())
+    rows = [row for path in files for row in _rows(path)]
+    for path in files:
+        path.unlink()
+    for shard in range(5):
+        write_shard(
+            root / f"corpus/news/other-{shard:05d}.parquet", rows[::-1][shard * 120 : shard * 120 + 120]
+        )
+    again = {row["doc_id"] for row in selected(blobs(difference={"max_documents": 50, "tau": 0.5}))}
+    other_seed = {
+        row["doc_id"] for row in selected(blobs(difference={"max_documents": 50, "tau": 0.5, "seed": 1}))
+    }
+    assert len(first) == 50
+    assert first == again != other_seed
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
+
+
+def test_the_ledger_and_the_sweep_count_every_document(blobs: Callable[..., Run], root: Path) -> None:
+    write_shard(root / "corpus/news/news-00003.parquet", [{"text": "right 0 0"}, {"text": "right 0 0"}])
+    run = blobs(difference={"max_documents": 50, "tau": 0.5})
+    done = run.require_manifest("difference")
+    assert done.ledger is not None
+    assert (done.ledger.rows_in, done.ledger.rows_out) == (602, 50)
+    assert done.ledger.rejected["repeated_text"] == 2
+    sweep = dict(map(tuple, done.figures["sweep"]))
+    assert sweep[0.5] == done.figures["below_tau"]
+    assert sorted(sweep.values()) == list(sweep.values())
+
+
+def test_parts_are_slices_of_the_hash_space(blobs: Callable[..., Run]) -> None:
+    run = blobs(difference={"documents_per_part": 100, "tau": 0.5})
+    done = run.require_manifest("difference")
+    ids = [tables.read(run.storage, done.output(part))["doc_id"].to_pylist() for part in run.parts]
+    assert len(ids) >= 3
+    assert all(max(left) < min(right) for left, right in zip(ids, ids[1:], strict=False))
+
+
+def test_nothing_selected_is_no_part(blobs: Callable[..., Run]) -> None:
+    run = blobs(difference={"tau": 1e-12})
+    assert (run.part_count, selected(run)) == (0, [])
