@@ -1,0 +1,83 @@
+"""The storage contract against a real S3 server."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
+from demo.services import Services
+
+BUCKET = "storage-test"
+
+
+@pytest.fixture
+def storage(store: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    for name, value in store.storage_environment().items():
+        monkeypatch.setenv(name, value)
+    client = store.bucket_client()
+    if BUCKET not in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=BUCKET)
+    yield open_storage(f"s3://{BUCKET}/some/prefix")
+    for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=entry["Key"])
+
+
+def test_what_is_written_is_read_back(storage: Storage) -> None:
+    storage.write("a/b.bin", b"0123456789")
+    info = storage.stat("a/b.bin")
+    assert (info.size, storage.read("a/b.bin"), storage.find("none")) == (10, b"0123456789", None)
+    with storage.open(info) as stream:
+        stream.seek(4)
+        assert stream.read(3) == b"456"
+
+
+def test_only_one_of_many_racing_writers_wins(storage: Storage) -> None:
+    won: list[int] = []
+
+    def race(number: int) -> None:
+        if storage.write_if_absent("manifest.json", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert storage.read("manifest.json") == str(won[0]).encode()
+
+
+def test_listing_goes_over_many_pages(storage: Storage) -> None:
+    for number in range(1005):
+        storage.write(f"many/{number:05d}", b"")
+    keys = [info.key for info in storage.list("many/")]
+    assert keys == [f"many/{number:05d}" for number in range(1005)]
+
+
+def test_an_object_replaced_while_it_is_read_is_noticed(storage: Storage) -> None:
+    storage.write("shard", b"old!")
+    info = storage.stat("shard")
+    storage.write("shard", b"newer")
+    with pytest.raises(ObjectChangedError, match="changed while it was read"):
+        storage.read_range(info, 0, 4)
+
+
+def test_a_missing_bucket_is_named(storage: Storage) -> None:
+    other = open_storage("s3://no-such-bucket")
+    for request in (lambda: other.find("key"), lambda: list(other.list("")), lambda: other.read("key")):
+        with pytest.raises(InputError, match="bucket 'no-such-bucket' does not exist"):
+            request()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_SECRET_ACCESS_KEY", "wrong-secret"), ("AWS_ACCESS_KEY_ID", "stranger")]
+)
+def test_wrong_credentials_are_named_and_not_repeated(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"refuses the credentials \(\w+\)") as caught:
+        list(open_storage(f"s3://{BUCKET}").list(""))
+    assert "wrong-secret" not in str(caught.value)
