@@ -9,13 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from aitp_tasks import config
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.prompts import fill, neutralise
+from aitp_tasks.prompts import control_tokens, fill, neutralise
 from aitp_tasks.run import FrozenPrompt
 
 log = logging.getLogger(__name__)
@@ -60,6 +59,7 @@ class Engine:
         except (OSError, TypeError, ValueError) as error:
             raise InputError(f"engine model {settings.model} cannot be loaded: {_one_line(error)}") from error
         self._tokenizer = self._llm.get_tokenizer()
+        self._control_tokens = control_tokens(self._tokenizer)
         if not self._tokenizer.chat_template:
             raise InputError(
                 f"model {settings.model} has no chat template: choose an instruction-tuned model"
@@ -111,7 +111,7 @@ class Engine:
 
     def _fit(self, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> str:
         """The filled prompt, its ``text`` cut so that prompt and response fit the context."""
-        values = {name: neutralise(value, self._special_tokens) for name, value in values.items()}
+        values = {name: neutralise(value, self._control_tokens) for name, value in values.items()}
         if "text" in values:
             frame = fill(prompt, values | {"text": ""})
             rendered = self._tokenizer.apply_chat_template(
@@ -130,10 +130,6 @@ class Engine:
         )
         offsets = encoded["offset_mapping"]
         return text if len(offsets) <= room else text[: offsets[room - 1][1]]
-
-    @cached_property
-    def _special_tokens(self) -> list[str]:
-        return sorted({*self._tokenizer.all_special_tokens, *self._tokenizer.get_added_vocab()})
 
 
 def _prepare_process(settings: config.Engine) -> None:

@@ -94,7 +94,7 @@ def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
     return {
         "stage": stage.name,
         "run": run.uri,
-        "label": part,
+        "label": f"{run.config.dump} part {unit + 1} of {run.part_count}, {done.ledger.rows_in} rows",
         "rows_in": done.ledger.rows_in,
         "rows_out": done.ledger.rows_out,
         "rows_quarantined": done.ledger.rows_quarantined,

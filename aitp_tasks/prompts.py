@@ -27,6 +27,7 @@ FILES = {
     "answer": ("generate_shift_answer.yaml", ("text", "question")),
 }
 _SAMPLING_KEYS = {"max_tokens", "temperature", "top_p", "top_k", "repetition_penalty"}
+_MARK = re.compile(r"<\S+>|\[\S+\]")
 _ZERO_WIDTH_SPACE = "\u200b"
 
 
@@ -129,6 +130,16 @@ def fill(prompt: FrozenPrompt, values: Mapping[str, str]) -> str:
     literals = pieces(prompt)
     filled = (values[name] + literal for name, literal in zip(arguments, literals[1:], strict=True))
     return literals[0] + "".join(filled)
+
+
+def control_tokens(tokenizer: Any) -> list[str]:
+    """The tokens of a transformers tokenizer that steer a conversation.
+
+    Its special tokens, and added ones in brackets: some models do not flag their
+    turn markers as special. Other added tokens (runs of spaces, say) are text.
+    """
+    marks = {token for token in tokenizer.get_added_vocab() if _MARK.fullmatch(token)}
+    return sorted(marks.union(tokenizer.all_special_tokens))
 
 
 def neutralise(text: str, special_tokens: Iterable[str]) -> str:

@@ -1,0 +1,111 @@
+# One door to everything that a person or CI runs; `make help` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# The locks are compiled for 3.11; newer works where the CPU torch exists.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name))))
+VENV := $(CURDIR)/.venv
+STATE := $(CURDIR)/.aitp
+AIRFLOW := $(VENV)/airflow/bin
+WORKER := $(VENV)/worker/bin
+UV := $(VENV)/tools/bin/uv
+
+# Stamps carry a digest of what they were made from: a checkout changes times, not contents.
+digest = $(shell cat $(1) | sha256sum | cut -c1-16)
+INSTALL := requirements/install.sh requirements/tools.txt
+AIRFLOW_LOCKS := requirements/airflow.txt requirements/airflow-dev.txt
+WORKER_LOCKS := requirements/worker-cpu.txt requirements/worker-dev.txt
+TOOLS_STAMP := $(VENV)/tools/stamp-$(call digest,requirements/tools.txt)
+AIRFLOW_STAMP := $(VENV)/airflow/stamp-$(call digest,$(INSTALL) $(AIRFLOW_LOCKS))
+WORKER_STAMP := $(VENV)/worker/stamp-$(call digest,$(INSTALL) $(WORKER_LOCKS))
+PROJECT_STAMPS := $(foreach name,airflow worker,$(VENV)/$(name)/project-$(call digest,pyproject.toml))
+FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
+PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
+
+.PHONY: help setup lock demo demo-down demo-clean test format lint types
+
+help: ## Show this list
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(PROJECT_STAMPS) $(PREPARE_STAMP) ## Environments, object store, models and data
+
+$(TOOLS_STAMP):
+	@echo "setup: tools"
+	@test -n "$(PYTHON)" || { echo "error: no python3.11 or python3 on PATH: install Python 3.11"; exit 1; }
+	@rm -rf $(VENV)/tools
+	@$(PYTHON) -m venv $(VENV)/tools
+	@$(VENV)/tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/tools.txt
+	@touch $@
+
+$(AIRFLOW_STAMP): | $(TOOLS_STAMP)
+	@echo "setup: airflow environment"
+	@requirements/install.sh $(VENV)/airflow $(PYTHON) $(AIRFLOW_LOCKS)
+	@touch $@
+
+$(WORKER_STAMP): | $(TOOLS_STAMP)
+	@echo "setup: worker environment"
+	@requirements/install.sh $(VENV)/worker $(PYTHON) $(WORKER_LOCKS)
+	@touch $@
+
+# The project itself, editable: `import aitp_tasks` in both, the `aitp` command in the worker.
+$(PROJECT_STAMPS): $(AIRFLOW_STAMP) $(WORKER_STAMP)
+	@$(UV) pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
+	@rm -f $(@D)/project-*
+	@touch $@
+
+$(FETCH_STAMP): | $(TOOLS_STAMP)
+	@echo "setup: downloads"
+	@requirements/fetch.sh $(VENV)/tools $(STATE)/downloads
+	@rm -f $(STATE)/downloads/stamp-*
+	@touch $@
+
+$(PREPARE_STAMP): $(FETCH_STAMP) | $(PROJECT_STAMPS)
+	@echo "setup: models and data"
+	@$(WORKER)/python -m demo.prepare $(STATE)
+	@rm -f $(STATE)/stamp-*
+	@touch $@
+
+# Only the CPU worker looks at local wheels: they would put the CPU torch into the GPU's lock.
+lock: $(TOOLS_STAMP) ## Compile requirements/ from pyproject.toml
+	@compile() { $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml "$$@"; }; \
+	links=$$($(VENV)/tools/bin/pip config get global.find-links 2>/dev/null || true); \
+	compile --extra airflow -o requirements/airflow.txt; \
+	compile --extra worker-gpu -o requirements/worker-gpu.txt; \
+	compile --extra worker-cpu $${links:+--find-links "$$links"} -o requirements/worker-cpu.txt; \
+	compile --extra dev -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
+	compile --extra dev --extra demo $${links:+--find-links "$$links"} -c requirements/worker-cpu.txt \
+	    -o requirements/worker-dev.txt
+
+demo: setup ## Run the whole pipeline on real input; leaves Airflow and the store running
+	@$(AIRFLOW)/python -m demo.run
+
+demo-down: ## Stop what the demo left running
+	@if [ -x $(AIRFLOW)/python ]; then $(AIRFLOW)/python -m demo.services stop; fi
+
+demo-clean: demo-down ## Stop the demo and remove its state
+	@rm -rf $(STATE)/demo
+
+test: setup ## All tests, in both environments
+	@rm -rf $(STATE)/junit
+	@$(WORKER)/python -m pytest tests/aitp_tasks --junitxml=$(STATE)/junit/worker.xml || true
+	@$(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
+	    --junitxml=$(STATE)/junit/airflow.xml || true
+	@$(WORKER)/python .ci/summary.py $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
+
+bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object
+	@$(WORKER)/python benchmarks/$(subst -,_,$*).py
+
+format: $(PROJECT_STAMPS) ## Format the code
+	@$(AIRFLOW)/ruff format .
+	@$(AIRFLOW)/ruff check --fix --select I .
+
+lint: $(PROJECT_STAMPS) ## Check the code's style
+	@$(AIRFLOW)/ruff format --check .
+	@$(AIRFLOW)/ruff check .
+
+types: $(PROJECT_STAMPS) ## Check types, each part in its own environment
+	@$(WORKER)/mypy aitp_tasks demo/prepare.py
+	@$(AIRFLOW)/mypy plugins dags demo/services.py demo/run.py

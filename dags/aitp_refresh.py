@@ -1,0 +1,184 @@
+"""The nightly refresh: one DAG, one task a stage, in the order of the story.
+
+What is here: what runs when, over how many units, in which pool, for how long at
+most. What is not here: what a stage does (``aitp_tasks/``) and how it is run
+(``plugins/aitp_stage.py``). Nothing heavy is imported, because this file is
+parsed again and again.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, dag, task, task_group
+
+from aitp_stage import LABEL_TEMPLATE, PlanOperator, StageOperator
+from aitp_tasks.cli import STAGES, Stage
+from aitp_tasks.config import RunConfig
+
+CONFIG = os.environ.get("AITP_CONFIG") or str(Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
+#: One slot a device; a stage that needs a device waits for its slot here.
+GPU_POOL = "gpu"
+
+#: Settings that the trigger form offers, by the path they have in the configuration.
+FORM = (
+    "dump",
+    "sft",
+    "difference.criterion",
+    "difference.tau",
+    "difference.max_documents",
+    "difference.seed",
+    "gates.min_quality",
+    "gates.min_difficulty",
+    "gates.allow_additional_information",
+    "assemble.max_rewritten_share",
+    "finetune.epochs",
+    "finetune.max_steps",
+    "finetune.learning_rate",
+)
+
+#: Pool (None is the default one) and longest duration of each stage.
+RESOURCES: dict[str, tuple[str | None, timedelta]] = {
+    "plan": (None, timedelta(minutes=30)),
+    "embed": (GPU_POOL, timedelta(hours=12)),
+    "merge": (None, timedelta(hours=4)),
+    "density": (None, timedelta(hours=2)),
+    "difference": (None, timedelta(hours=4)),
+    "rewrite": (GPU_POOL, timedelta(hours=12)),
+    "score": (GPU_POOL, timedelta(hours=12)),
+    "answer": (GPU_POOL, timedelta(hours=12)),
+    "assemble": (None, timedelta(hours=4)),
+    "finetune": (GPU_POOL, timedelta(hours=48)),
+    "report": (None, timedelta(hours=1)),
+}
+
+
+def stage_task(stage: Stage) -> dict[str, Any]:
+    """The operator's arguments that are the same however the stage is wired."""
+    pool, timeout = RESOURCES[stage.name]
+    arguments = {
+        "task_id": stage.name,
+        "stage": stage.name,
+        "execution_timeout": timeout,
+        "doc_md": f"`aitp {stage.name}`: {stage.does}.",
+        "map_index_template": LABEL_TEMPLATE if stage.fans_out else None,
+        "pool": pool,
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def stage_table() -> str:
+    """The DAG's documentation page."""
+    rows = [
+        f"| `{stage.name}` | {stage.fans_out or 'run'} | {RESOURCES[stage.name][0] or 'default'} "
+        f"| {RESOURCES[stage.name][1].total_seconds() / 3600:g} h | {stage.does} |"
+        for stage in STAGES
+    ]
+    return "\n".join(
+        [
+            "Finds what a dump of the pre-training corpus covers and the SFT set does not, rewrites it into",
+            "instruction-response pairs, and fine-tunes on both.",
+            "",
+            "| stage | once per | pool | at most | does |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+            "The dump is the run's partition key; a run started by hand names it in the param `dump`.",
+            "Outputs belong to the dump and the configuration: a second run finds them and ends.",
+            "Clear one mapped instance to run that unit again; the others keep their results.",
+        ]
+    )
+
+
+def param_name(setting: str) -> str:
+    """Name of the DAG param for a setting; the form has no nested names."""
+    return setting.replace(".", "__")
+
+
+def form_params() -> dict[str, Param]:
+    """The trigger form, from the configuration's own titles, types and bounds.
+
+    A field left empty means: as in the configuration file. Hence every type
+    allows null, and null is every default.
+    """
+    schema = RunConfig.model_json_schema()
+    return {param_name(setting): _param(setting, schema) for setting in FORM}
+
+
+def _param(setting: str, schema: dict[str, Any]) -> Param:
+    section, _, _ = setting.rpartition(".")
+    field: dict[str, Any] = schema
+    for key in setting.split("."):
+        field = _resolve(field["properties"][key], schema)
+    kept = {key: value for key, value in field.items() if key not in ("default", "type", "enum")}
+    if "enum" in field:
+        kept["enum"] = [*field["enum"], None]
+    return Param(None, type=["null", field["type"]], section=section.capitalize() or "Run", **kept)
+
+
+def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in field:
+        return field
+    definition = schema["$defs"][field["$ref"].rpartition("/")[2]]
+    return {**definition, **{key: value for key, value in field.items() if key != "$ref"}}
+
+
+@task
+def numbers(result: Any, count: str) -> list[int]:
+    """The units of a stage that fans out, from an earlier stage's result; Airflow maps over a list only."""
+    return list(range(result[count]))
+
+
+@dag(
+    schedule=CronPartitionTimetable("0 2 * * *", timezone="UTC", key_format="%Y-%m-%d"),
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    params=form_params(),
+    doc_md=stage_table(),
+    tags=["aitp"],
+    default_args={
+        "retries": 3,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": 2.0,
+        "max_retry_delay": timedelta(minutes=10),
+        "execution_timeout": timedelta(minutes=10),
+    },
+)
+def aitp_refresh() -> Any:
+    """Wire the stages; the run's result is the report's."""
+    tasks = {stage.name: stage_task(stage) for stage in STAGES}
+    run = "{{ ti.xcom_pull(task_ids='plan')['run'] }}"
+
+    plan = PlanOperator(
+        config=CONFIG, settings={param_name(setting): setting for setting in FORM}, **tasks["plan"]
+    )
+    units = numbers.override(task_id="units")(plan.output, "embed_units")
+    embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=units)
+    merge = StageOperator(run=run, **tasks["merge"])
+    density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=units)
+    difference = StageOperator(run=run, **tasks["difference"])
+    parts = numbers.override(task_id="parts")(difference.output, "parts")
+
+    # A group a part: one that waits, fails or is cleared holds no other one up.
+    @task_group(group_id="prompts", prefix_group_id=False)
+    def prompts(unit: int) -> None:
+        rewrite = StageOperator(run=run, unit=unit, **tasks["rewrite"])
+        score = StageOperator(run=run, unit=unit, **tasks["score"])
+        answer = StageOperator(run=run, unit=unit, **tasks["answer"])
+        rewrite >> score >> answer
+
+    # An empty difference set skips the prompts; the dataset version is then the SFT set alone.
+    assemble = StageOperator(run=run, trigger_rule=TriggerRule.NONE_FAILED, **tasks["assemble"])
+    finetune = StageOperator(run=run, **tasks["finetune"])
+    report = StageOperator(run=run, **tasks["report"])
+
+    plan >> units >> embed >> merge >> density >> difference >> parts
+    prompts.expand(unit=parts) >> assemble >> finetune >> report
+    return report.output
+
+
+aitp_refresh()

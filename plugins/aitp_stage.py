@@ -1,0 +1,376 @@
+"""The operator that runs one stage of the data plane as one process.
+
+What is here: the command line of a stage, its credentials, its output in the
+task log, its exit code as an Airflow outcome, and the end of its whole process
+tree. What is not here: anything a stage does (aitp_tasks/), and what runs when
+(dags/). The file is a top-level module to Airflow, hence its unique name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
+from airflow.sdk import BaseHook, BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+
+from aitp_tasks.errors import ExitCode
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Names the worker environment's command; by default it is looked up on PATH.
+COMMAND_VARIABLE = "AITP_COMMAND"
+#: An ``aws`` connection with the storage's credentials; without it the process's own environment counts.
+CONNECTION = "aitp_s3"
+#: Shows what a unit holds as soon as that is known, and its number until then.
+LABEL_TEMPLATE = "{{ label | default('unit ' ~ task.unit) }}"
+
+RESULT_BYTES = 1024
+LINE_CHARACTERS = 8192
+#: Together less than the 5 s that Airflow leaves between SIGTERM and SIGKILL.
+TERMINATE_SECONDS = 3.0
+KILL_SECONDS = 1.0
+POLL_SECONDS = 0.2
+TREE_POLL_SECONDS = 0.05
+
+_PR_SET_CHILD_SUBREAPER = 36
+#: A log line's label, up to the next ``key=``.
+_LABEL = re.compile(r"\blabel=(.+?)(?=\s+\w+=|$)")
+_NO_RETRY = {ExitCode.BAD_INPUT: "bad input", ExitCode.BUDGET_EXCEEDED: "failure budget exceeded"}
+
+
+class StageOperator(BaseOperator):
+    """Runs ``aitp STAGE --run URI [--unit N]`` and returns its JSON result.
+
+    The process runs in the task's own process group, so that Airflow's own kill
+    reaches it. Its standard error is streamed into the task log line by line;
+    its standard output carries the result. When the stage ends, in whatever
+    way, no process that it started is left.
+
+    Not done here: resuming and caching. A second try runs the same command, and
+    the stage itself finds what is already there.
+
+    Args:
+        stage: name of the stage.
+        run: URI of the run, from the plan's result.
+        unit: number of the unit of a stage that fans out.
+        arguments: further arguments of the command.
+    """
+
+    template_fields: Sequence[str] = ("run", "unit", "arguments")
+    ui_color = "#e8f0fe"
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        run: str | None = None,
+        unit: int | None = None,
+        arguments: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stage = stage
+        self.run = run
+        self.unit = unit
+        self.arguments = list(arguments)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._others: set[int] = set()
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Run the stage to its end.
+
+        Raises:
+            AirflowFailException: wrong input, or too many failed rows, or a worker
+                that does not keep the contract; a retry cannot help.
+            AirflowException: a passing fault, a crash or a signal; Airflow may retry.
+        """
+        if self.unit is not None:
+            # A label must be there in any case: an undefined one fails the task after its work.
+            _set_label(context, f"unit {self.unit}")
+        command = [worker_command(), self.stage, *self._location(), *self.command_arguments(context)]
+        self.log.info("command=%s", " ".join(command))
+        lines: queue.Queue[str | None] = queue.Queue(maxsize=1000)
+        output: list[bytes] = []
+        _become_subreaper()
+        self._others = {child.pid for child in psutil.Process().children(recursive=True)}
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=stage_environment(),
+            )
+            assert self._process.stdout is not None
+            assert self._process.stderr is not None
+            _start_thread(_read_lines, self._process.stderr, lines)
+            reader = _start_thread(_read_result, self._process.stdout, output)
+            last_error = self._stream(lines, context)
+            code = self._process.wait()
+            reader.join()
+        finally:
+            self._end_tree()
+        return self._outcome(code, b"".join(output), last_error, context)
+
+    def command_arguments(self, context: Context) -> list[str]:
+        """Arguments after the run and the unit."""
+        return self.arguments
+
+    def on_kill(self) -> None:
+        """End the stage's whole process tree; called on clear, on timeout and on shut-down."""
+        self._end_tree()
+
+    def _location(self) -> list[str]:
+        arguments = ["--run", self.run] if self.run else []
+        return arguments if self.unit is None else [*arguments, "--unit", str(self.unit)]
+
+    def _stream(self, lines: queue.Queue[str | None], context: Context) -> str:
+        """Log lines until the process and its output have ended; the last ``error:`` line."""
+        assert self._process is not None
+        last_error = ""
+        ended = labelled = False
+        while True:
+            if not ended and self._process.poll() is not None:
+                # A grandchild that outlives the stage would keep the pipe open for ever.
+                self._end_tree()
+                ended = True
+            try:
+                line = lines.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if line is None:
+                return last_error
+            if line.startswith("error:"):
+                last_error = line.removeprefix("error:").strip()
+                self.log.error("%s", line)
+            else:
+                self.log.info("%s", line)
+            if self.unit is not None and not labelled and (match := _LABEL.search(line)):
+                labelled = True
+                _set_label(context, match[1].strip('"'))
+
+    def _end_tree(self) -> None:
+        """Terminate, then kill, every process below this one that was not there before the stage.
+
+        Nothing is reaped here: whoever reaps the stage's process first takes its
+        exit code away from ``Popen``.
+        """
+        started = time.monotonic()
+        terminated: set[psutil.Process] = set()
+        while tree := self._tree():
+            waited = time.monotonic() - started
+            if waited > TERMINATE_SECONDS + KILL_SECONDS:
+                self.log.error("processes %s could not be killed", [process.pid for process in tree])
+                return
+            if waited > TERMINATE_SECONDS:
+                _signal_all(tree, signal.SIGKILL)
+            else:
+                # Again and again, because a process that ends may leave children to this one.
+                _signal_all([process for process in tree if process not in terminated], signal.SIGTERM)
+                terminated.update(tree)
+            time.sleep(TREE_POLL_SECONDS)
+
+    def _tree(self) -> list[psutil.Process]:
+        children = psutil.Process().children(recursive=True)
+        return [child for child in children if child.pid not in self._others and _is_running(child)]
+
+    def _outcome(self, code: int, output: bytes, last_error: str, context: Context) -> dict[str, Any]:
+        if code == ExitCode.DONE:
+            result = parse_result(self.stage, output)
+            if self.unit is not None and isinstance(result.get("label"), str):
+                _set_label(context, result["label"])
+            return result
+        told = last_error or "it left no error line; the lines above are all it said"
+        if code in _NO_RETRY:
+            raise AirflowFailException(f"{self.stage}: {_NO_RETRY[ExitCode(code)]}: {told}")
+        if code == ExitCode.TRANSIENT:
+            raise AirflowException(f"{self.stage}: passing fault: {told}")
+        ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
+        raise AirflowException(f"{self.stage} {ended}: {told}")
+
+
+class PlanOperator(StageOperator):
+    """Runs ``aitp plan`` for the dump that a DAG run stands for.
+
+    Args:
+        config: path of the configuration file.
+        settings: DAG param to dotted path of the setting that it overrides; a param
+            without a value leaves the setting as the file has it.
+    """
+
+    template_fields: Sequence[str] = ("config",)
+
+    def __init__(self, *, config: str, settings: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.settings = dict(settings)
+
+    def command_arguments(self, context: Context) -> list[str]:
+        """The configuration file, the dump and the params that have a value.
+
+        Raises:
+            AirflowFailException: the run names no dump.
+        """
+        params = context["params"]
+        values: dict[str, Any] = {"dump": dump_of(context["dag_run"].partition_key, params.get("dump"))}
+        for param, setting in self.settings.items():
+            if params.get(param) is not None:
+                values.setdefault(setting, params[param])
+        arguments = ["--config", self.config]
+        for setting, value in values.items():
+            # JSON is YAML that cannot be misread: a dump named by a date stays a string.
+            arguments += ["--set", f"{setting}={json.dumps(value)}"]
+        return arguments
+
+
+def dump_of(partition_key: str | None, param: str | None) -> str:
+    """The dump that a run refreshes: its partition, or what its trigger form says.
+
+    Raises:
+        AirflowFailException: neither names one.
+    """
+    dump = partition_key or param
+    if not dump:
+        raise AirflowFailException(
+            "this run names no dump: fill in the param 'dump' (a folder below corpus/), "
+            "or give a partition key"
+        )
+    return dump
+
+
+def worker_command() -> str:
+    """Path of the worker environment's ``aitp``.
+
+    Raises:
+        AirflowFailException: there is no such program.
+    """
+    name = os.environ.get(COMMAND_VARIABLE, "aitp")
+    path = shutil.which(name)
+    if path is None:
+        raise AirflowFailException(
+            f"worker command {name!r} was not found: set {COMMAND_VARIABLE} to the worker environment's aitp"
+        )
+    return path
+
+
+def stage_environment() -> dict[str, str]:
+    """A stage's environment: this one without Airflow's secrets and paths, with the storage's credentials."""
+    hidden = re.compile(
+        r"AIRFLOW__|AIRFLOW_CONN_|AIRFLOW_VAR_|_AIRFLOW_|PYTHONPATH$|PYTHONHOME$|VIRTUAL_ENV$"
+    )
+    environment = {name: value for name, value in os.environ.items() if not hidden.match(name)}
+    return {**environment, "PYTHONUNBUFFERED": "1", **storage_credentials()}
+
+
+def storage_credentials() -> dict[str, str]:
+    """Standard ``AWS_*`` variables from the connection, or nothing when it does not exist."""
+    try:
+        connection = BaseHook.get_connection(CONNECTION)
+    except AirflowNotFoundException:
+        return {}
+    extra = connection.extra_dejson
+    values = {
+        "AWS_ACCESS_KEY_ID": connection.login,
+        "AWS_SECRET_ACCESS_KEY": connection.password,
+        "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
+        "AWS_ENDPOINT_URL": extra.get("endpoint_url"),
+        "AWS_DEFAULT_REGION": extra.get("region_name"),
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def parse_result(stage: str, output: bytes) -> dict[str, Any]:
+    """The one JSON object on a finished stage's standard output.
+
+    Raises:
+        AirflowFailException: there is none, or it is too large for an XCom.
+    """
+    text = output.decode(errors="replace").strip()
+    if len(output) > RESULT_BYTES:
+        raise AirflowFailException(f"{stage}: its result has more than {RESULT_BYTES} bytes: {text[:200]!r}…")
+    try:
+        result = json.loads(text)
+    except ValueError:
+        result = None
+    if not isinstance(result, dict):
+        raise AirflowFailException(
+            f"{stage}: its output {text[:200]!r} is not one JSON object: mend the stage"
+        )
+    return result
+
+
+def _set_label(context: Context, label: str) -> None:
+    context["label"] = label  # type: ignore[typeddict-unknown-key]
+
+
+def _read_lines(stream: IO[bytes], lines: queue.Queue[str | None]) -> None:
+    """Decoded lines in pieces of bounded length, then None; a progress bar's \\r ends a line as well."""
+    pending = b""
+    while chunk := os.read(stream.fileno(), 65536):
+        *complete, pending = re.split(rb"\r\n|\n|\r", pending + chunk)
+        if len(pending) > LINE_CHARACTERS:
+            complete, pending = [*complete, pending], b""
+        for line in complete:
+            _put_line(line, lines)
+    _put_line(pending, lines)
+    lines.put(None)
+
+
+def _put_line(line: bytes, lines: queue.Queue[str | None]) -> None:
+    text = line.decode(errors="replace").rstrip()
+    for start in range(0, len(text), LINE_CHARACTERS):
+        lines.put(text[start : start + LINE_CHARACTERS])
+
+
+def _read_result(stream: IO[bytes], output: list[bytes]) -> None:
+    """Keep a little more than a result may have, and read the rest so that the stage cannot block."""
+    kept = 0
+    while chunk := os.read(stream.fileno(), 65536):
+        if kept <= RESULT_BYTES:
+            output.append(chunk)
+            kept += len(chunk)
+
+
+def _start_thread(target: Any, *arguments: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def _become_subreaper() -> None:
+    """Let orphaned grandchildren become children of this process, where they are found and ended.
+
+    Linux only; elsewhere the snapshot of the tree has to do.
+    """
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (OSError, AttributeError):
+        return
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _signal_all(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue

@@ -1,0 +1,221 @@
+"""The DAG: what Airflow sees of it, and one run of its wiring in a stand-in for the worker."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from aitp_tasks.cli import STAGES
+from aitp_tasks.config import RunConfig
+from demo.services import POOLS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "transformers", "faiss", "vllm", "deepspeed", "pyarrow", "pandas", "numpy", "trl")
+GPU = {"embed", "rewrite", "score", "answer", "finetune"}
+MAPPED = {"embed", "density", "rewrite", "score", "answer"}
+
+
+@pytest.fixture(scope="module")
+def dag() -> Any:
+    bag = DagBag(str(REPOSITORY / "dags"))
+    assert bag.import_errors == {}
+    assert list(bag.dags) == ["aitp_refresh"]
+    return bag.dags["aitp_refresh"]
+
+
+def test_one_task_a_stage_and_two_that_count(dag: Any) -> None:
+    assert set(dag.task_ids) == {stage.name for stage in STAGES} | {"units", "parts"}
+
+
+def test_stages_follow_each_other_in_the_order_of_the_command_line(dag: Any) -> None:
+    order = [
+        "plan",
+        "units",
+        "embed",
+        "merge",
+        "density",
+        "difference",
+        "parts",
+        "rewrite",
+        "score",
+        "answer",
+        "assemble",
+        "finetune",
+        "report",
+    ]
+    assert [task for task in order if task not in ("units", "parts")] == [stage.name for stage in STAGES]
+    for before, after in itertools.pairwise(order):
+        assert after in dag.get_task(before).downstream_task_ids, (before, after)
+
+
+def test_stages_fan_out_as_the_command_line_says(dag: Any) -> None:
+    assert {stage.name for stage in STAGES if stage.fans_out} == MAPPED
+    for name in ("embed", "density"):
+        assert dag.get_task(name).is_mapped
+    for name in ("rewrite", "score", "answer"):
+        assert dag.get_task(name).get_closest_mapped_task_group().group_id == "prompts"
+
+
+@pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
+def test_every_stage_has_a_timeout_retries_and_backoff(dag: Any, stage: str) -> None:
+    task = dag.get_task(stage)
+    assert timedelta(0) < task.execution_timeout <= timedelta(hours=48)
+    assert task.retries >= 2
+    assert task.retry_exponential_backoff
+    assert task.max_retry_delay
+    assert task.doc_md
+    assert task.pool == ("gpu" if stage in GPU else "default_pool")
+
+
+@pytest.mark.parametrize("stage", sorted(MAPPED))
+def test_mapped_stages_are_labelled(dag: Any, stage: str) -> None:
+    assert "label" in dag.get_task(stage).map_index_template
+
+
+def test_the_demo_creates_every_pool_that_is_named(dag: Any) -> None:
+    assert {task.pool for task in dag.tasks} - {"default_pool"} == set(POOLS)
+
+
+def test_the_form_is_the_configurations_own(dag: Any) -> None:
+    fields = RunConfig.model_json_schema()["$defs"]
+    tau = dag.params.get_param("difference__tau").schema
+    assert tau["title"] == fields["Difference"]["properties"]["tau"]["title"]
+    assert tau["exclusiveMinimum"] == 0
+    assert tau["type"] == ["null", "number"]
+    assert dag.params.get_param("difference__criterion").schema["enum"] == [
+        "density_ratio",
+        "sft_density",
+        None,
+    ]
+    for name, param in dag.params.items():
+        value = param if not hasattr(param, "value") else param.value
+        assert value is None, f"{name} must default to what the configuration file says"
+
+
+def test_the_dag_is_a_nightly_partition_without_catching_up(dag: Any) -> None:
+    assert type(dag.timetable).__name__ == "CronPartitionTimetable"
+    assert dag.timetable.key_format == "%Y-%m-%d"
+    assert not dag.catchup
+    assert dag.max_active_runs == 1
+    assert all(stage.name in dag.doc_md for stage in STAGES)
+
+
+def test_the_reports_result_is_the_runs(dag: Any) -> None:
+    assert [task.task_id for task in dag.tasks if task.returns_dag_result] == ["report"]
+
+
+def test_parsing_is_quick_and_imports_nothing_heavy() -> None:
+    code = f"""
+import sys, time, json
+import airflow.sdk, airflow.models
+before = set(sys.modules)
+sys.path[:0] = [{str(REPOSITORY / "plugins")!r}, {str(REPOSITORY)!r}]
+started = time.process_time()
+import runpy
+runpy.run_path({str(REPOSITORY / "dags" / "aitp_refresh.py")!r})
+seconds = time.process_time() - started
+new = {{name.partition(".")[0] for name in set(sys.modules) - before}}
+print(json.dumps([seconds, sorted(new)]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    seconds, modules = json.loads(done.stdout.splitlines()[-1])
+    assert set(modules).isdisjoint(HEAVY)
+    # Processor time: about half a second; a heavy import alone costs several.
+    assert seconds < 3
+
+
+WORKER = """#!/usr/bin/env python3
+import json, os, sys
+stage, *arguments = sys.argv[1:]
+with open(os.environ["CALLS"], "a") as calls:
+    print(json.dumps(sys.argv[1:]), file=calls)
+result = {"stage": stage, "run": "s3://b/runs/x", "seconds": 0}
+if "--unit" in arguments:
+    result["label"] = "shards of " + arguments[arguments.index("--unit") + 1]
+if stage == "plan":
+    result |= {"embed_units": 2, "documents": 9}
+if stage == "difference":
+    result |= {"selected": 5, "parts": int(os.environ["PARTS"])}
+print(json.dumps(result))
+"""
+
+RUN = """
+import json
+from airflow.dag_processing.dagbag import DagBag
+run = DagBag(%r).dags["aitp_refresh"].test(run_conf={"dump": "c4", "difference__tau": 0.25})
+rows = [[ti.task_id, ti.map_index, ti.state, ti.rendered_map_index] for ti in run.get_task_instances()]
+print(json.dumps([run.state, rows]))
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a new Airflow with its database made."""
+    home = tmp_path_factory.mktemp("airflow")
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    subprocess.run(
+        ["airflow", "db", "migrate"], env=environment, check=True, capture_output=True, timeout=300
+    )
+    return environment
+
+
+@pytest.mark.parametrize("parts", [2, 0])
+def test_a_run_calls_every_stage_and_an_empty_selection_still_ends(
+    airflow: dict[str, str], tmp_path: Path, parts: int
+) -> None:
+    worker = tmp_path / "aitp"
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
+    calls = tmp_path / "calls"
+    environment = {
+        **airflow,
+        "AITP_COMMAND": str(worker),
+        "AITP_CONFIG": "/etc/aitp.yaml",
+        "CALLS": str(calls),
+        "PARTS": str(parts),
+    }
+    code = RUN % str(REPOSITORY / "dags")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    state, rows = json.loads(done.stdout.splitlines()[-1])
+    assert state == "success"
+    labels = {(task, index): label for task, index, _, label in rows}
+    assert labels["embed", 1] == "shards of 1"
+
+    called = [json.loads(line) for line in calls.read_text().splitlines()]
+    assert called[0] == [
+        "plan",
+        "--config",
+        "/etc/aitp.yaml",
+        "--set",
+        'dump="c4"',
+        "--set",
+        "difference.tau=0.25",
+    ]
+    expected = {stage.name: 2 if stage.fans_out == "embed_units" else 1 for stage in STAGES}
+    expected |= {stage.name: parts for stage in STAGES if stage.fans_out == "parts"}
+    assert {stage.name: sum(call[0] == stage.name for call in called) for stage in STAGES} == expected
+    assert all(call[1:3] == ["--run", "s3://b/runs/x"] for call in called[1:])
+    skipped = {task for task, _, task_state, _ in rows if task_state == "skipped"}
+    assert skipped == (set() if parts else {"rewrite", "score", "answer"})

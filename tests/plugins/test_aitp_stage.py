@@ -1,0 +1,306 @@
+"""The stage operator against small real programs that stand in for ``aitp``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowTaskTimeout,
+)
+from airflow.sdk.execution_time.timeout import timeout
+
+import aitp_stage
+from aitp_tasks.errors import ExitCode
+
+Program = Callable[[str], None]
+
+
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> dict[str, Connection]:
+    """The connections that Airflow knows; a task's own way to them needs a running Airflow."""
+    known: dict[str, Connection] = {}
+
+    def get(name: str) -> Connection:
+        if name not in known:
+            raise AirflowNotFoundException(name)
+        return known[name]
+
+    monkeypatch.setattr(aitp_stage.BaseHook, "get_connection", get)
+    return known
+
+
+@pytest.fixture
+def program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connections: dict[str, Connection]
+) -> Iterator[Program]:
+    """Makes a shell script the worker command; afterwards no process of it may live."""
+    monkeypatch.setattr(aitp_stage.StageOperator, "log", logging.getLogger("stage"))
+
+    def write(body: str) -> None:
+        path = tmp_path / "aitp"
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("AITP_COMMAND", str(path))
+
+    before = set(psutil.Process().children(recursive=True))
+    yield write
+    left = [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child not in before and child.status() != psutil.STATUS_ZOMBIE
+    ]
+    assert left == []
+
+
+def run(operator: aitp_stage.StageOperator, **context: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Result of a run and its context."""
+    return aitp_stage.StageOperator.execute.__wrapped__(operator, context), context  # type: ignore[attr-defined]
+
+
+def stage(**arguments: Any) -> aitp_stage.StageOperator:
+    return aitp_stage.StageOperator(task_id="t", **{"stage": "embed", "run": "s3://b/runs/x", **arguments})
+
+
+def test_a_finished_stage_returns_its_result_and_label(program: Program) -> None:
+    program("""echo '{"stage": "embed", "label": "c4 00000–00001", "args": "'"$*"'"}'""")
+    result, context = run(stage(unit=3))
+    assert result["args"] == "embed --run s3://b/runs/x --unit 3"
+    assert context["label"] == "c4 00000–00001"
+
+
+@pytest.mark.parametrize(
+    ("log", "label"),
+    [
+        ("", "unit 3"),
+        ("INFO aitp embed label=c4 00000–00001 shards=2", "c4 00000–00001"),
+        ("INFO aitp embed label=c4", "c4"),
+        ("INFO first label=one x=1\nINFO other label=two", "one"),
+    ],
+)
+def test_a_failed_unit_has_a_label_too(program: Program, log: str, label: str) -> None:
+    program(f"echo '{log}' >&2; exit 75")
+    context: dict[str, Any] = {}
+    with pytest.raises(AirflowException):
+        aitp_stage.StageOperator.execute.__wrapped__(stage(unit=3), context)  # type: ignore[attr-defined]
+    assert context["label"] == label
+
+
+@pytest.mark.parametrize(
+    ("body", "retried", "message"),
+    [
+        ("echo 'error: no such bucket' >&2; exit 2", False, "embed: bad input: no such bucket"),
+        ("echo 'error: 7 of 9 rows' >&2; exit 3", False, "embed: failure budget exceeded: 7 of 9 rows"),
+        ("echo 'error: slow down' >&2; exit 75", True, "embed: passing fault: slow down"),
+        ("echo Traceback >&2; exit 1", True, "embed crashed with exit code 1: it left no error line"),
+        ("kill -SEGV $$", True, "embed was ended by SIGSEGV"),
+        ("kill -KILL $$", True, "embed was ended by SIGKILL"),
+        ("true", False, "embed: its output '' is not one JSON object"),
+        ("echo '[1]'", False, "is not one JSON object"),
+        ("echo '{}'; echo '{}'", False, "is not one JSON object"),
+        ('printf \'{"a": "%01100d"}\' 0', False, "has more than 1024 bytes"),
+        ("yes | head -c 10000000", False, "has more than 1024 bytes"),
+    ],
+)
+def test_exit_codes_become_outcomes(program: Program, body: str, retried: bool, message: str) -> None:
+    program(body)
+    with pytest.raises(AirflowException, match=re.escape(message)) as raised:
+        run(stage())
+    assert isinstance(raised.value, AirflowFailException) is not retried
+
+
+def test_every_exit_code_of_the_contract_is_known() -> None:
+    assert {code.value for code in ExitCode} == {0, 2, 3, 75}
+
+
+def test_output_is_streamed_while_the_stage_runs(
+    program: Program, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    go = tmp_path / "go"
+    program(f"echo first >&2; until [ -e {go} ]; do sleep 0.05; done; echo '{{}}'")
+    handler = _Once("first", go.touch)
+    logging.getLogger("stage").addHandler(handler)
+    with caplog.at_level(logging.INFO):
+        # The stage waits for the file that its own first line makes: this ends only when lines stream.
+        run(stage())
+    logging.getLogger("stage").removeHandler(handler)
+
+
+class _Once(logging.Handler):
+    def __init__(self, text: str, then: Callable[[], None]) -> None:
+        super().__init__()
+        self.text, self.then = text, then
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.text == record.getMessage():
+            self.then()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (r"printf 'bad \xff\xfe byte\n' >&2", ["bad �� byte"]),
+        (r"printf '10%%\r20%%\rdone\n' >&2", ["10%", "20%", "done"]),
+        (r"printf 'no end' >&2", ["no end"]),
+        (r"printf '100%% {} %%s\n' >&2", ["100% {} %s"]),
+        (r"printf '\n\na\n' >&2", ["a"]),
+        ("head -c 20000 /dev/zero | tr '\\0' a >&2", ["a" * 8192, "a" * 8192, "a" * 3616]),
+    ],
+)
+def test_any_bytes_become_log_lines(
+    program: Program, caplog: pytest.LogCaptureFixture, body: str, expected: list[str]
+) -> None:
+    program(f"{body}; echo '{{}}'")
+    with caplog.at_level(logging.INFO):
+        run(stage())
+    lines = [record.getMessage() for record in caplog.records if "command=" not in record.getMessage()]
+    if "/dev/zero" in body:
+        assert "".join(lines) == "".join(expected)
+        assert max(map(len, lines)) <= 8192
+    else:
+        assert lines == expected
+
+
+def test_a_timeout_ends_the_whole_tree(program: Program, tmp_path: Path) -> None:
+    # The grandchild has a session of its own, ignores SIGTERM, and its parent is gone.
+    program(
+        f"""(setsid bash -c 'trap "" TERM; echo $$ > {tmp_path}/orphan; while :; do sleep 0.1; done' &)
+        bash -c 'echo $$ > {tmp_path}/child; sleep 100' &
+        sleep 100"""
+    )
+    started = time.monotonic()
+    with pytest.raises(AirflowTaskTimeout), timeout(1):
+        run(stage())
+    assert time.monotonic() - started < 1 + 5
+    for name in ("orphan", "child"):
+        assert not _lives(int((tmp_path / name).read_text()))
+
+
+def test_being_killed_ends_the_tree_and_the_task(program: Program, tmp_path: Path) -> None:
+    program(f"sleep 100 & echo $! > {tmp_path}/child; wait")
+    operator = stage()
+    previous = signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())
+    try:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(AirflowException, match="embed was ended by SIGTERM"):
+            run(operator)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert not _lives(int((tmp_path / "child").read_text()))
+
+
+@pytest.mark.parametrize("body", ["sleep 100 &", "(while :; do echo still here >&2; sleep 0.01; done) &"])
+def test_a_grandchild_that_stays_does_not_hold_the_task_up(program: Program, body: str) -> None:
+    program(f"{body} echo '{{}}'")
+    started = time.monotonic()
+    run(stage())
+    assert time.monotonic() - started < 5
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_missing_worker_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AITP_COMMAND", "/nowhere/aitp")
+    with pytest.raises(
+        AirflowFailException, match=re.escape("'/nowhere/aitp' was not found: set AITP_COMMAND")
+    ):
+        run(stage())
+
+
+def test_a_stage_gets_the_connection_and_none_of_airflows_secrets(
+    program: Program,
+    connections: dict[str, Connection],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    connections["aitp_s3"] = Connection(
+        conn_id="aitp_s3",
+        conn_type="aws",
+        login="key",
+        password="opensesame",
+        extra=json.dumps({"endpoint_url": "http://127.0.0.1:1", "region_name": "us-east-1"}),
+    )
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "hidden")
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", "hidden")
+    monkeypatch.setenv("PYTHONPATH", "/airflow/only")
+    program(f"env > {tmp_path}/environment; echo '{{}}'")
+    with caplog.at_level(logging.DEBUG):
+        run(stage())
+    environment = (tmp_path / "environment").read_text()
+    for line in (
+        "AWS_ACCESS_KEY_ID=key",
+        "AWS_SECRET_ACCESS_KEY=opensesame",
+        "AWS_ENDPOINT_URL=http://127.0.0.1:1",
+        "AWS_DEFAULT_REGION=us-east-1",
+    ):
+        assert f"{line}\n" in environment
+    assert "hidden" not in environment
+    assert "PYTHONPATH" not in environment
+    assert "opensesame" not in caplog.text
+
+
+def test_without_a_connection_the_process_environment_counts(
+    program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "mine")
+    program(f"env > {tmp_path}/environment; echo '{{}}'")
+    run(stage())
+    assert "AWS_ACCESS_KEY_ID=mine\n" in (tmp_path / "environment").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "params", "expected"),
+    [
+        ("2026-11-20", {}, ["dump=2026-11-20"]),
+        ("2026-11-20", {"dump": "c4"}, ["dump=2026-11-20"]),
+        (None, {"dump": "c4+wikipedia", "tau": 0.5}, ["dump=c4+wikipedia", "difference.tau=0.5"]),
+        (None, {"dump": "true", "tau": None}, ["dump=true"]),
+    ],
+)
+def test_plan_is_told_the_dump_and_the_params_that_are_set(
+    key: str | None, params: dict[str, Any], expected: list[str]
+) -> None:
+    import yaml
+
+    operator = aitp_stage.PlanOperator(
+        task_id="plan",
+        stage="plan",
+        config="/c.yaml",
+        settings={"dump": "dump", "tau": "difference.tau"},
+    )
+    context: Any = {"params": params, "dag_run": SimpleNamespace(partition_key=key)}
+    arguments = operator.command_arguments(context)
+    assert arguments[:2] == ["--config", "/c.yaml"]
+    assert set(arguments[2::2]) == {"--set"}
+    # As the data plane reads them: values are YAML, and a dump is a string whatever it looks like.
+    read = [
+        f"{key}={yaml.safe_load(value)}" for key, value in (item.split("=", 1) for item in arguments[3::2])
+    ]
+    assert read == expected
+    assert isinstance(yaml.safe_load(arguments[3].split("=", 1)[1]), str)
+
+
+def test_a_run_that_names_no_dump_is_refused() -> None:
+    with pytest.raises(AirflowFailException, match="this run names no dump: fill in the param 'dump'"):
+        aitp_stage.dump_of(None, None)
