@@ -22,6 +22,7 @@ TOOLS_STAMP := $(VENV)/tools/stamp-$(call digest,requirements/tools.txt)
 AIRFLOW_STAMP := $(VENV)/airflow/stamp-$(call digest,$(INSTALL) $(AIRFLOW_LOCKS))
 WORKER_STAMP := $(VENV)/worker/stamp-$(call digest,$(INSTALL) $(WORKER_LOCKS))
 PROJECT_STAMPS := $(foreach name,airflow worker,$(VENV)/$(name)/project-$(call digest,pyproject.toml))
+OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCKS) aitp_tasks/finetune/operators.py)
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
@@ -30,7 +31,7 @@ PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt require
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(PROJECT_STAMPS) $(PREPARE_STAMP) ## Environments, object store, models and data
+setup: $(PROJECT_STAMPS) $(OPERATOR_STAMP) $(PREPARE_STAMP) ## Environments, object store, models and data
 
 $(TOOLS_STAMP):
 	@echo "setup: tools"
@@ -48,6 +49,13 @@ $(AIRFLOW_STAMP): | $(TOOLS_STAMP)
 $(WORKER_STAMP): | $(TOOLS_STAMP)
 	@echo "setup: worker environment"
 	@requirements/install.sh $(VENV)/worker $(PYTHON) $(WORKER_LOCKS)
+	@touch $@
+
+# DeepSpeed compiles its shared-memory operator at first use; here, so that no task waits for it.
+$(OPERATOR_STAMP): $(PROJECT_STAMPS)
+	@echo "setup: DeepSpeed operator"
+	@$(WORKER)/python -c "from aitp_tasks.finetune import operators; operators.build()" >$(VENV)/worker/operator.log 2>&1 \
+	    || { cat $(VENV)/worker/operator.log; exit 1; }
 	@touch $@
 
 # The project itself, editable: `import aitp_tasks` in both, the `aitp` command in the worker.

@@ -231,6 +231,23 @@ class Finetune(Model):
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of weights, order and dropout.")
 
+    def identity(self) -> str:
+        """Digest of the model and of the training chat template's content.
+
+        Raises:
+            InputError: either is missing.
+        """
+        if self.chat_template is None:
+            return super().identity()
+        try:
+            template = Path(self.chat_template).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"finetune.chat_template={self.chat_template} cannot be read ({error.strerror}): "
+                "correct the path, or leave it out"
+            )
+        return digest.of_value([super().identity(), digest.of_bytes(template)])
+
 
 class RunConfig(Section):
     """The whole configuration of one run."""
@@ -303,13 +320,13 @@ class RunConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide a run's results: all but where it stores them.
 
-        Local model and prompt folders are left out as paths; the plan adds the
-        digests of what they contain.
+        Models, prompts and the chat template are left out as places; the plan adds
+        the digests of what they contain.
         """
         values = self.model_dump(mode="json", exclude={"root"})
         for section in ("encoder", "engine", "finetune"):
             del values[section]["model"]
-        del values["prompts"]["folder"]
+        del values["prompts"]["folder"], values["finetune"]["chat_template"]
         return values
 
 

@@ -277,7 +277,8 @@ def run_demo(services: Services, console: Console) -> dict[str, Any]:
     client.put_s3_connection(services)
     client.wait_for_dag()
     client.set_paused(False)
-    run = client.trigger({"dump": config.dump})
+    # A demo that was interrupted left its run behind; Airflow takes it up again by itself.
+    run = client.active_run() or client.trigger({"dump": config.dump})
     say(f"run {run} of {DAG}: {services.ui}/dags/{DAG}/runs/{run}")
     display = TerminalDisplay(console) if console.is_terminal else PlainDisplay()
     if follow(client, run, display) != "success":

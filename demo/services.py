@@ -465,6 +465,11 @@ class AirflowClient:
         self._check(answer)
         return str(answer.json()["dag_run_id"])
 
+    def active_run(self, dag: str = DAG) -> str | None:
+        """A run that has not ended, if there is one."""
+        runs = self._get(f"/api/v2/dags/{dag}/dagRuns", state=["queued", "running"], limit=1)["dag_runs"]
+        return str(runs[0]["dag_run_id"]) if runs else None
+
     def state(self, run: str, dag: str = DAG) -> str:
         """State of a run."""
         return str(self._get(f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])

@@ -1,5 +1,6 @@
 """The direction of the difference set, its sample, and its texts; vectors are made, not embedded."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_parts_are_slices_of_the_hash_space(blobs: Callable[..., Run]) -> None:
     done = run.require_manifest("difference")
     ids = [tables.read(run.storage, done.output(part))["doc_id"].to_pylist() for part in run.parts]
     assert len(ids) >= 3
-    assert all(max(left) < min(right) for left, right in zip(ids, ids[1:], strict=False))
+    assert all(max(left) < min(right) for left, right in itertools.pairwise(ids))
 
 
 def test_nothing_selected_is_no_part(blobs: Callable[..., Run]) -> None:

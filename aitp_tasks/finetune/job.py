@@ -1,0 +1,103 @@
+"""What the stage tells the ranks, and what they leave for it: files of one private folder.
+
+Nothing here talks to object storage: the ranks see this folder and the model only.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from aitp_tasks.config import Finetune
+from aitp_tasks.errors import AitpError, InputError, TransientError
+
+_ERRORS: dict[str, type[AitpError]] = {kind.__name__: kind for kind in (InputError, TransientError)}
+
+
+class Job(BaseModel):
+    """One training, as the ranks are told it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path
+    finetune: Finetune
+    device: Literal["cpu", "cuda"]
+    #: The chat template that the checkpoint carries.
+    chat_template: str
+
+    @property
+    def file(self) -> Path:
+        """This job as JSON: the ranks' only argument."""
+        return self.folder / "job.json"
+
+    @property
+    def rendezvous(self) -> Path:
+        """Where the ranks find each other."""
+        return self.folder / "rendezvous"
+
+    @property
+    def examples(self) -> Path:
+        """Tokenised examples, an Arrow stream that all ranks map."""
+        return self.folder / "examples.arrow"
+
+    @property
+    def operators(self) -> Path:
+        """This job's own copy of DeepSpeed's compiled operators; on processors only."""
+        return self.folder / "operators"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the trained model."""
+        return self.folder / "checkpoint"
+
+    @property
+    def log_history(self) -> Path:
+        """One JSON object per logged step."""
+        return self.folder / "log_history.json"
+
+    @property
+    def outcome(self) -> Path:
+        """The figures, written last; see ``Outcome``."""
+        return self.folder / "outcome.json"
+
+    @property
+    def _failure(self) -> Path:
+        return self.folder / "failure.json"
+
+    def write(self) -> None:
+        """Leave the job for the ranks."""
+        self.file.write_text(self.model_dump_json())
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        """The job that the stage has left."""
+        return cls.model_validate_json(path.read_bytes())
+
+    def leave_failure(self, error: AitpError) -> None:
+        """Tell the stage why this rank ends; the last rank to fail wins."""
+        unfinished = self.folder / f"failure-{os.getpid()}.json"
+        unfinished.write_text(_Failure(kind=type(error).__name__, message=str(error)).model_dump_json())
+        unfinished.replace(self._failure)
+
+    def failure(self) -> AitpError | None:
+        """Why a rank failed, when it could say so."""
+        if not self._failure.exists():
+            return None
+        failure = _Failure.model_validate_json(self._failure.read_bytes())
+        return _ERRORS[failure.kind](failure.message)
+
+
+class _Failure(BaseModel):
+    kind: str
+    message: str
+
+
+class Outcome(BaseModel):
+    """What a finished training has done."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int
+    train_loss_first: float
+    train_loss_last: float

@@ -1,0 +1,263 @@
+"""What the report tells: gathered from manifests, and for scores and samples from small tables.
+
+Nothing here draws or formats. All parts' scores are read by three columns; the
+samples come from the first parts only, which are slices of the hash space and
+therefore a fair sample.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aitp_tasks import tables
+from aitp_tasks.config import Criterion
+from aitp_tasks.manifest import Ledger, Manifest
+from aitp_tasks.run import Run
+
+PROMPT_STAGES = ("rewrite", "score", "answer")
+SCORES = range(1, 11)
+_SCORE_NAMES = {Criterion.DENSITY_RATIO: "p_sft / p_corpus", Criterion.SFT_DENSITY: "p_sft"}
+_SAMPLES = 12
+#: Points drawn of the difference set; more only blacken the picture.
+_POINTS = 4000
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage took, over its units."""
+
+    stage: str
+    units: int
+    seconds: float
+    slowest: Manifest
+    peak_memory_mb: float
+    #: Rows or tokens per second over the units that did work, with the unit's name; None where none is kept.
+    rate: str | None
+
+
+@dataclass(frozen=True)
+class Densities:
+    """Both densities on one grid, and the difference set in it.
+
+    ``corpus`` and ``sft``: float32 (ny, nx). ``x``: float64 (nx,). ``y``: float64 (ny,).
+    ``points``: float64 (n, 2), at most a few thousand documents.
+    """
+
+    corpus: NDArray[np.float32]
+    sft: NDArray[np.float32]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    points: NDArray[np.float64]
+
+
+@dataclass
+class ScoreCounts:
+    """How many questions have each score from 1 to 10: kept, and not kept."""
+
+    kept: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(SCORES), np.int64))
+    dropped: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(SCORES), np.int64))
+
+    def add(self, scores: NDArray[np.int64], kept: NDArray[np.bool_]) -> None:
+        """Count some questions."""
+        for counts, chosen in ((self.kept, kept), (self.dropped, ~kept)):
+            counts += np.bincount(scores[chosen] - 1, minlength=len(SCORES))[: len(SCORES)]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the report shows."""
+
+    headline: dict[str, Any]
+    funnel: list[tuple[str, int]]
+    ledgers: list[tuple[str, Ledger]]
+    costs: list[StageCost]
+    difference: Manifest
+    assemble: Manifest
+    finetune: Manifest
+    explained_variance: list[float]
+    densities: Densities
+    quality: ScoreCounts
+    difficulty: ScoreCounts
+    samples: list[dict[str, Any]]
+    log_history: list[dict[str, Any]]
+
+    @property
+    def score_name(self) -> str:
+        """What is compared with tau, in symbols."""
+        return _SCORE_NAMES[Criterion(self.difference.figures["criterion"])]
+
+
+def gather(run: Run) -> Facts:
+    """Read what all stages have left.
+
+    Raises:
+        InputError: an earlier stage has not been run.
+    """
+    units = {stage: list(_manifests(run, stage)) for stage in _stages(run)}
+    difference, assemble, finetune = (units[stage][0] for stage in ("difference", "assemble", "finetune"))
+    quality, difficulty, questions, kept = _scores(run)
+    documents = sum(ledger.rows_out for name, ledger in _ledgers(run, units) if name == "embed (corpus)")
+    answered = sum(_ledger(unit).rows_out for unit in units["answer"])
+    scored = int(quality.kept.sum() + quality.dropped.sum())
+    funnel = [
+        ("documents embedded", documents),
+        ("below τ", int(difference.figures["below_tau"])),
+        ("selected for rewriting", int(difference.figures["selected"])),
+        ("questions", questions),
+        ("questions scored", scored),
+        ("questions kept by the gates", kept),
+        ("questions answered", answered),
+        ("pairs in the dataset", int(assemble.figures["pairs"])),
+    ]
+    headline = {
+        "documents": documents,
+        "below_tau": int(difference.figures["below_tau"]),
+        "selected": int(difference.figures["selected"]),
+        "questions": questions,
+        "kept": kept,
+        "pairs": int(assemble.figures["pairs"]),
+        "sft_examples": int(assemble.figures["sft_examples"]),
+        "rewritten_share": assemble.figures["rewritten_share"],
+        "train_loss_first": finetune.figures["train_loss_first"],
+        "train_loss_last": finetune.figures["train_loss_last"],
+    }
+    return Facts(
+        headline=headline,
+        funnel=funnel,
+        ledgers=_ledgers(run, units),
+        costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
+        difference=difference,
+        assemble=assemble,
+        finetune=finetune,
+        explained_variance=list(units["merge"][0].figures["explained_variance"]),
+        densities=_densities(run, difference),
+        quality=quality,
+        difficulty=difficulty,
+        samples=_samples(run, headline["pairs"]),
+        log_history=json.loads(run.storage.read(finetune.output("log_history"))),
+    )
+
+
+def _stages(run: Run) -> tuple[str, ...]:
+    return ("embed", "merge", "density", "difference", *PROMPT_STAGES, "assemble", "finetune")
+
+
+def _manifests(run: Run, stage: str) -> Iterator[Manifest]:
+    """A stage's manifests, one for each of its units."""
+    if stage in ("embed", "density"):
+        for group in run.plan.groups:
+            yield run.require_manifest(stage, group.digest, what=f"{stage} of {group.label}")
+    elif stage in PROMPT_STAGES:
+        for part in run.parts:
+            yield run.require_manifest(stage, part, what=f"{stage} of {part}")
+    else:
+        yield run.require_manifest(stage)
+
+
+def _ledger(done: Manifest) -> Ledger:
+    return done.ledger or Ledger(rows_in=0, rows_out=0)
+
+
+def _sum(units: Iterable[Manifest]) -> Ledger:
+    total = Ledger(rows_in=0, rows_out=0)
+    for unit in units:
+        total = total.plus(_ledger(unit))
+    return total
+
+
+def _ledgers(run: Run, units: dict[str, list[Manifest]]) -> list[tuple[str, Ledger]]:
+    """One ledger per stage; embed's by role, since only one of them feeds the funnel."""
+    by_role = {
+        f"embed ({role})": [
+            unit for group, unit in zip(run.plan.groups, units["embed"], strict=True) if group.role == role
+        ]
+        for role in ("corpus", "sft")
+    }
+    named = by_role | {stage: manifests for stage, manifests in units.items() if stage != "embed"}
+    return [(name, _sum(manifests)) for name, manifests in named.items() if manifests]
+
+
+def _cost(stage: str, units: list[Manifest]) -> StageCost:
+    return StageCost(
+        stage=stage,
+        units=len(units),
+        seconds=sum(unit.seconds for unit in units),
+        slowest=max(units, key=lambda unit: unit.seconds),
+        peak_memory_mb=max(unit.peak_memory_mb for unit in units),
+        rate=_rate(stage, units),
+    )
+
+
+def _rate(stage: str, units: list[Manifest]) -> str | None:
+    """Work per second of the units' own time; None when all of it was there already."""
+    name, unit_name = {"embed": ("rows_per_second", "texts/s")}.get(stage, ("tokens_per_second", "tokens/s"))
+    rates = [float(unit.figures[name]) for unit in units if unit.figures.get(name)]
+    return f"{sum(rates) / len(rates):,.0f} {unit_name}" if rates else None
+
+
+def _densities(run: Run, difference: Manifest) -> Densities:
+    from safetensors.numpy import load
+
+    grids = load(run.storage.read(difference.output("grids")))
+    points: list[NDArray[np.float64]] = [np.empty((0, 2))]
+    for part in run.parts:
+        table = tables.read(run.storage, difference.output(part), ["x", "y"])
+        points.append(np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1))
+        if sum(map(len, points)) >= _POINTS:
+            break
+    return Densities(
+        corpus=grids["p_corpus"],
+        sft=grids["p_sft"],
+        x=grids["x"],
+        y=grids["y"],
+        points=np.concatenate(points)[:_POINTS],
+    )
+
+
+def _scores(run: Run) -> tuple[ScoreCounts, ScoreCounts, int, int]:
+    """Counts of both scores; how many questions there were; how many were kept."""
+    quality, difficulty = ScoreCounts(), ScoreCounts()
+    questions = kept_count = 0
+    for part in run.parts:
+        done = run.require_manifest("score", part, what=f"score of {part}")
+        questions += _ledger(done).rows_in
+        table = tables.read(run.storage, done.output("rows"), ["quality", "difficulty", "kept"])
+        kept = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
+        kept_count += int(kept.sum())
+        quality.add(table["quality"].to_numpy(), kept)
+        difficulty.add(table["difficulty"].to_numpy(), kept)
+    return quality, difficulty, questions, kept_count
+
+
+def _samples(run: Run, pairs_in_dataset: int) -> list[dict[str, Any]]:
+    """Some pairs with their documents and scores: the smallest ids, which the dataset keeps first."""
+    samples: list[dict[str, Any]] = []
+    for part in run.parts:
+        if len(samples) >= min(_SAMPLES, pairs_in_dataset):
+            break
+        rows = {
+            stage: tables.read(
+                run.storage, run.require_manifest(stage, part, what=f"{stage} of {part}").output("rows")
+            ).to_pylist()
+            for stage in ("score", "answer")
+        }
+        documents = tables.read(run.storage, run.require_manifest("difference").output(part)).to_pylist()
+        samples += _join(rows["answer"], rows["score"], documents)
+    return samples[: min(_SAMPLES, pairs_in_dataset)]
+
+
+def _join(
+    pairs: list[dict[str, Any]], scores: list[dict[str, Any]], documents: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Pairs with what belongs to them, one for each document."""
+    by_question = {row["question_id"]: row for row in scores}
+    by_document = {row["doc_id"]: row for row in documents}
+    seen: set[str] = set()
+    for pair in sorted(pairs, key=lambda row: str(row["pair_id"])):
+        if pair["doc_id"] not in seen:
+            seen.add(pair["doc_id"])
+            yield {**by_document[pair["doc_id"]], **by_question[pair["question_id"]], **pair}

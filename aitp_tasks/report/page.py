@@ -1,0 +1,127 @@
+"""The facts as one HTML page that loads nothing and runs nothing.
+
+Document text is data: cut, its control characters made visible, and escaped by
+Jinja's autoescape. Pictures are data URIs, the one style sheet is allowed by its
+hash, and the page's own policy forbids everything else, scripts above all.
+"""
+
+import base64
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks.report import pictures
+from aitp_tasks.report.facts import Facts
+from aitp_tasks.run import Run
+
+_FOLDER = Path(__file__).parent
+_QUESTION_CHARACTERS = 600
+_ANSWER_CHARACTERS = 900
+_EXCERPT_CHARACTERS = 400
+#: Control characters as Unicode's pictures of them; line feed and tab stay.
+_VISIBLE = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
+
+
+def render(run: Run, facts: Facts) -> str:
+    """The page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "seconds": _seconds, "memory": _memory, "share": _share}
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(
+        style=Markup(style),
+        style_hash=_hash(style),
+        run=run,
+        facts=facts,
+        funnel=_bars(facts.funnel),
+        pictures=_pictures(run, facts),
+        samples=[_cut_sample(sample) for sample in facts.samples],
+        models=_models(run),
+        dataset=run.storage.uri(facts.assemble.output("parquet").rpartition("/")[0]),
+        checkpoint=run.storage.uri(facts.finetune.output("checkpoint")),
+    )
+
+
+def cut(text: str, characters: int) -> str:
+    """The beginning of a text, control characters visible, with a mark when there is more."""
+    shown = text[:characters].translate(_VISIBLE)
+    left = len(text) - characters
+    return f"{shown} … (+{left:,} characters)" if left > 0 else shown
+
+
+def _cut_sample(sample: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **sample,
+        "question": cut(sample["question"], _QUESTION_CHARACTERS),
+        "answer": cut(sample["answer"], _ANSWER_CHARACTERS),
+        "text": cut(sample["text"], _EXCERPT_CHARACTERS),
+    }
+
+
+def _bars(funnel: list[tuple[str, int]]) -> list[dict[str, Any]]:
+    """The funnel with the length of each bar, in percent on a log scale."""
+    longest = math.log1p(max(count for _, count in funnel)) or 1.0
+    return [
+        {"name": name, "count": count, "length": round(100 * math.log1p(count) / longest, 1)}
+        for name, count in funnel
+    ]
+
+
+def _pictures(run: Run, facts: Facts) -> dict[str, str]:
+    bandwidth = float(facts.difference.figures["bandwidth"])
+    figures, densities = facts.difference.figures, facts.densities
+    levels = pictures.density_levels(densities)
+    gates = run.config.gates
+    drawn = {
+        "corpus": pictures.density(densities.corpus, densities, levels, bandwidth),
+        "sft": pictures.density(densities.sft, densities, levels, bandwidth),
+        "sweep": pictures.sweep(figures["sweep"], figures["tau"], facts.score_name, figures["below_tau"]),
+        "losses": pictures.losses(facts.log_history),
+    }
+    if facts.quality.kept.sum() + facts.quality.dropped.sum():
+        drawn["quality"] = pictures.scores(facts.quality, "quality", gates.min_quality)
+        drawn["difficulty"] = pictures.scores(facts.difficulty, "difficulty", gates.min_difficulty)
+    return drawn
+
+
+def _models(run: Run) -> list[tuple[str, str]]:
+    """The three models by name and revision; folders without their place on the machine."""
+    config = run.config
+    named = (("encoder", config.encoder), ("rewriting", config.engine), ("fine-tuned", config.finetune))
+    return [
+        (use, model.folder.name if model.folder else f"{model.model}@{model.revision}")
+        for use, model in named
+    ]
+
+
+def _hash(style: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def _seconds(value: float) -> str:
+    if value < 120:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+
+def _memory(value: float) -> str:
+    return f"{value / 1000:.2f} GB" if value >= 1000 else f"{value:.0f} MB"

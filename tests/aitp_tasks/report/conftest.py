@@ -1,0 +1,222 @@
+"""A finished run in a temporary storage: the manifests and tables that the report reads."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import save
+
+from aitp_tasks import tables
+from aitp_tasks.answer import STAGE as ANSWER
+from aitp_tasks.config import RunConfig
+from aitp_tasks.manifest import Ledger, Manifest
+from aitp_tasks.rewrite import STAGE as REWRITE
+from aitp_tasks.run import Group, Plan, Run, Shard
+from aitp_tasks.score import STAGE as SCORE
+from aitp_tasks.storage import open_storage
+
+#: Documents of the corpus, and of them those below tau.
+DOCUMENTS, BELOW = 240, 40
+FinishRun = Callable[..., Run]
+
+
+@pytest.fixture
+def finish_run(tmp_path: Path) -> FinishRun:
+    """Makes finished runs with some selected documents; their text, question and answer can be given."""
+
+    def make(selected: int = 12, text: str = "", question: str = "", answer: str = "") -> Run:
+        run = _planned(tmp_path)
+        _embedded(run)
+        documents = [_document(i, text or f"Document {i} tells of rivers.") for i in range(selected)]
+        parts = 2 if selected else 0
+        halves = [documents[: selected // 2], documents[selected // 2 :]][:parts]
+        _selected(run, halves)
+        pairs = sum(
+            _prompted(run, part, half, question or "Where does it flow?", answer or "To the sea.")
+            for part, half in zip(run.parts, halves, strict=True)
+        )
+        _product(run, pairs)
+        return run
+
+    return make
+
+
+def _planned(folder: Path) -> Run:
+    config = RunConfig.model_validate(
+        {
+            "root": f"file://{folder}/storage",
+            "dump": "web+wiki",
+            "sft": "alpaca",
+            "encoder": {"model": "/models/bge-m3"},
+            "engine": {"model": "org/rewriter", "revision": "abc123"},
+            "prompts": {"folder": "/prompts"},
+            "finetune": {"model": "/models/base"},
+        }
+    )
+    sources = [("corpus", "web", 2), ("corpus", "wiki", 1), ("sft", "alpaca", 1)]
+    groups = [
+        Group(
+            shards=tuple(
+                Shard(role=role, source=source, key=f"{role}/{source}/{i}.parquet", etag="e", size=1, rows=80)
+                for i in range(count)
+            )
+        )
+        for role, source, count in sources
+    ]
+    plan = Plan(
+        config=config,
+        encoder_identity="e",
+        engine_identity="e",
+        finetune_identity="f",
+        prompts={},
+        groups=tuple(groups),
+    )
+    return Run.create(open_storage(config.root), plan)
+
+
+def _commit(run: Run, stage: str, unit: str | None = None, **fields: Any) -> None:
+    values = {"label": stage, "seconds": 12.5, "peak_memory_mb": 900.0} | fields
+    run.commit(Manifest(stage=stage, **values), unit)
+
+
+def _embedded(run: Run) -> None:
+    for group in run.plan.groups:
+        rows = 80 * len(group.shards)
+        ledger = Ledger(rows_in=rows + 1, rows_out=rows, quarantined={"empty": 1})
+        figures = {"rows_per_second": 99.4}
+        _commit(run, "embed", group.digest, label=group.label, ledger=ledger, figures=figures, seconds=61.0)
+        _commit(run, "density", group.digest, label=group.label, ledger=Ledger(rows_in=rows, rows_out=rows))
+    _commit(run, "merge", figures={"explained_variance": [0.21, 0.13]})
+
+
+def _document(number: int, text: str) -> dict[str, Any]:
+    angle = number / 3
+    return {
+        "doc_id": f"{number:032x}",
+        "dump": "web",
+        "shard": "corpus/web/0.parquet",
+        "row": number,
+        "text": text,
+        "x": 4.0 + np.cos(angle),
+        "y": 1.5 + np.sin(angle),
+        "p_corpus": 0.02,
+        "p_sft": 0.001,
+        "ratio": 0.05,
+    }
+
+
+def _selected(run: Run, halves: list[list[dict[str, Any]]]) -> None:
+    outputs = {"grids": run.key("difference", "grids.safetensors")}
+    run.storage.write(outputs["grids"], save(_grids()))
+    for number, half in enumerate(halves):
+        name = f"part-{number:04d}-of-{len(halves):04d}"
+        outputs[name] = tables.write(run.storage, run.key("difference", name), pa.Table.from_pylist(half))
+    chosen = sum(map(len, halves))
+    below = BELOW if chosen else 0
+    rejected = {"covered": DOCUMENTS - below, "not_sampled": below - chosen}
+    figures = {
+        "documents": DOCUMENTS,
+        "below_tau": below,
+        "selected": chosen,
+        "parts": len(halves),
+        "criterion": "density_ratio",
+        "tau": 0.5,
+        "bandwidth": 1.0,
+        "sweep": [[0.2, below // 2], [0.5, below], [1.0, below * 3], [2.0, DOCUMENTS]],
+    }
+    ledger = Ledger(rows_in=DOCUMENTS, rows_out=chosen, rejected=rejected)
+    _commit(run, "difference", ledger=ledger, outputs=outputs, figures=figures)
+
+
+def _grids() -> dict[str, Any]:
+    x, y = np.linspace(-10, 12, 177), np.linspace(-9, 9, 145)
+    across, up = np.meshgrid(x, y)
+
+    def blob(cx: float, cy: float, width: float) -> Any:
+        return np.exp(-((across - cx) ** 2 + (up - cy) ** 2) / (2 * width**2)) / (2 * np.pi * width**2)
+
+    return {
+        "p_corpus": (0.6 * blob(0, 0, 2) + 0.4 * blob(4, 1.5, 1.3)).astype(np.float32),
+        "p_sft": blob(-1.5, -0.5, 1.6).astype(np.float32),
+        "x": x,
+        "y": y,
+    }
+
+
+def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: str, answer: str) -> int:
+    """Two questions a document: the first is kept and answered, the second is not."""
+    figures = {"requests": len(documents), "tokens_per_second": 412.0, "generated_tokens": 9000}
+    asked = [
+        {"doc_id": d["doc_id"], "question_id": f"{d['doc_id']}-{i}", "question": question}
+        for d in documents
+        for i in range(2)
+    ]
+    scored = [
+        {
+            **row,
+            "quality": 5 + number % 5,
+            "difficulty": 3 + number % 7,
+            "additional_information": False,
+            "kept": number % 2 == 0,
+            "reason": None if number % 2 == 0 else "quality",
+        }
+        for number, row in enumerate(asked)
+    ]
+    pairs = [
+        {
+            **{name: row[name] for name in ("doc_id", "question_id", "question")},
+            "pair_id": f"{row['question_id']}-a",
+            "answer": answer,
+        }
+        for row in scored
+        if row["kept"]
+    ]
+    count, kept = len(asked), len(pairs)
+    ledgers = {
+        REWRITE: (asked, Ledger(rows_in=len(documents), rows_out=len(documents))),
+        SCORE: (scored, Ledger(rows_in=count, rows_out=kept, rejected={"quality": count - kept})),
+        ANSWER: (pairs, Ledger(rows_in=kept, rows_out=kept)),
+    }
+    for stage, (rows, ledger) in ledgers.items():
+        key = tables.write(run.storage, run.key(stage.name, part), pa.Table.from_pylist(rows, stage.columns))
+        _commit(run, stage.name, part, label=part, ledger=ledger, outputs={"rows": key}, figures=figures)
+    return len(pairs)
+
+
+def _product(run: Run, pairs: int) -> None:
+    version = f"web+wiki-{run.plan.digest[:12]}"
+    _commit(
+        run,
+        "assemble",
+        label=version,
+        ledger=Ledger(rows_in=80 + pairs, rows_out=80 + pairs),
+        outputs={"parquet": f"datasets/aitp/{version}/data.parquet"},
+        figures={
+            "version": version,
+            "pairs": pairs,
+            "sft_examples": 80,
+            "rewritten_share": round(pairs / (80 + pairs), 6),
+        },
+    )
+    history = [{"step": step, "loss": 2.4 * 0.9**step + 0.1 * (step % 3)} for step in range(1, 25)]
+    key = run.key("finetune", "log_history.json")
+    run.storage.write(key, json.dumps(history).encode())
+    _commit(
+        run,
+        "finetune",
+        label=f"aitp {version}",
+        ledger=Ledger(rows_in=80 + pairs, rows_out=80 + pairs),
+        outputs={"checkpoint": f"models/aitp/{version}", "log_history": key},
+        figures={
+            "train_loss_first": history[0]["loss"],
+            "train_loss_last": history[-1]["loss"],
+            "steps": 24,
+            "examples": 80 + pairs,
+        },
+        seconds=7321.0,
+        peak_memory_mb=2345.6,
+    )
