@@ -66,7 +66,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 
 def version(run: Run) -> str:
     """Name of the dataset version that a run makes."""
-    return f"{run.config.dump}-{run.plan.digest[:12]}"
+    return f"{run.config.dump}-{run.digest[:12]}"
 
 
 def version_key(run: Run) -> str:
@@ -104,7 +104,7 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
-    pointer = {"version": version(run), "run": run.plan.key}
+    pointer = {"version": version(run), "run": run.prefix}
     run.storage.write(f"datasets/{run.config.assemble.dataset}/latest.json", json.dumps(pointer).encode())
     log.info("assemble version=%s pairs=%d sft_examples=%d", version(run), len(kept), sft.rows_out)
     return done

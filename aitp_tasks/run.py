@@ -103,11 +103,6 @@ class Plan(Frozen):
             }
         )
 
-    @property
-    def key(self) -> str:
-        """Prefix of the run's objects."""
-        return f"{RUNS}/{self.config.dump}/{self.digest}"
-
 
 @dataclass(frozen=True)
 class Run:
@@ -115,6 +110,8 @@ class Run:
 
     storage: Storage
     plan: Plan
+    #: The plan's digest when it was made; a later release of AITP may compute another.
+    digest: str
 
     @classmethod
     def open(cls, uri: str) -> "Run":
@@ -132,12 +129,8 @@ class Run:
         key = f"{RUNS}/{rest}"
         if storage.find(f"{key}/{_PLAN}") is None:
             raise InputError(f"there is no plan at {uri}: run `aitp plan` first")
-        run = cls(storage, Plan.model_validate_json(storage.read(f"{key}/{_PLAN}")))
-        if run.plan.key != key:
-            raise InputError(
-                f"the plan at {uri} belongs to {run.plan.key}: it was moved or edited; plan anew"
-            )
-        return run
+        plan = Plan.model_validate_json(storage.read(f"{key}/{_PLAN}"))
+        return cls(storage, plan, rest.partition("/")[2])
 
     @classmethod
     def create(cls, storage: Storage, plan: Plan) -> "Run":
@@ -146,10 +139,11 @@ class Run:
         A plan of the same identity whose model folders lie elsewhere replaces the
         old one: only the places differ, never a result.
         """
-        key, data = f"{plan.key}/{_PLAN}", plan.model_dump_json(indent=1).encode()
+        run = cls(storage, plan, plan.digest)
+        key, data = f"{run.prefix}/{_PLAN}", plan.model_dump_json(indent=1).encode()
         if not storage.write_if_absent(key, data) and storage.read(key) != data:
             storage.write(key, data)
-        return cls(storage, plan)
+        return run
 
     @property
     def config(self) -> RunConfig:
@@ -157,13 +151,18 @@ class Run:
         return self.plan.config
 
     @property
+    def prefix(self) -> str:
+        """Prefix of the run's objects."""
+        return f"{RUNS}/{self.config.dump}/{self.digest}"
+
+    @property
     def uri(self) -> str:
         """The run's URI."""
-        return self.storage.uri(self.plan.key)
+        return self.storage.uri(self.prefix)
 
     def key(self, stage: str, name: str) -> str:
         """Key of one of the run's own objects."""
-        return f"{self.plan.key}/{stage}/{name}"
+        return f"{self.prefix}/{stage}/{name}"
 
     def manifest_key(self, stage: str, unit: str | None = None) -> str:
         """Key of a stage's manifest, or of one of its units'."""
