@@ -44,16 +44,10 @@ STAGES = (
     Stage("report", "write the run's report"),
 )
 
-_PROMPT_STAGES = ("rewrite", "score", "answer")
-
 
 def main() -> None:
     """Entry point of ``aitp``."""
     arguments = _parser().parse_args()
-    if arguments.stage in _PROMPT_STAGES:
-        from aitp_tasks.engine import preload_openmp
-
-        preload_openmp()
     result_stream = _result_stream()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     for chatty in ("httpx", "botocore", "boto3", "sentence_transformers", "urllib3"):

@@ -170,11 +170,10 @@ class Prompts(Section):
     questions_per_document: int = Field(
         2, ge=1, le=8, title="Questions per document", description="Asked of each document; the paper's is 2."
     )
-    max_response_tokens: int | None = Field(
-        None,
-        ge=16,
-        title="Tokens per response",
-        description="Caps what the prompt files ask for; a response that is cut off is quarantined.",
+    sampling: dict[str, float] = Field(
+        default_factory=dict,
+        title="Sampling",
+        description="Replaces values of the prompt files' own sampling, e.g. max_tokens or temperature.",
     )
     failure_budget: Share = Field(
         0.05,

@@ -6,10 +6,8 @@ the device's memory back. Nothing of it listens beyond loopback.
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aitp_tasks import config
@@ -65,9 +63,7 @@ class Engine:
                 f"model {settings.model} has no chat template: choose an instruction-tuned model"
             )
 
-    def complete(
-        self, prompt: FrozenPrompt, arguments: Sequence[dict[str, str]], max_tokens: int
-    ) -> list[Completion]:
+    def complete(self, prompt: FrozenPrompt, arguments: Sequence[dict[str, str]]) -> list[Completion]:
         """Fill a prompt with each set of arguments and generate.
 
         A ``text`` too long for the context is cut at its end.
@@ -75,7 +71,6 @@ class Engine:
         Args:
             prompt: template, response schema and sampling.
             arguments: for each request, the values of the template's placeholders.
-            max_tokens: room for a response, in tokens.
 
         Raises:
             ValueError: a request cannot be served.
@@ -87,12 +82,10 @@ class Engine:
 
         # No seed here: with one, vLLM's CPU engine dies on a chunked prefill.
         sampling = SamplingParams(
-            **(prompt.sampling | {"max_tokens": max_tokens}),
+            **prompt.sampling,
             structured_outputs=StructuredOutputsParams(json=prompt.output_schema),
         )
-        conversations = [
-            [{"role": "user", "content": self._fit(prompt, values, max_tokens)}] for values in arguments
-        ]
+        conversations = [[{"role": "user", "content": self._fit(prompt, values)}] for values in arguments]
         try:
             outputs = self._llm.chat(conversations, sampling, use_tqdm=False)
         except EngineDeadError as error:
@@ -109,7 +102,7 @@ class Engine:
             for output in outputs
         ]
 
-    def _fit(self, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> str:
+    def _fit(self, prompt: FrozenPrompt, values: dict[str, str]) -> str:
         """The filled prompt, its ``text`` cut so that prompt and response fit the context."""
         values = {name: neutralise(value, self._control_tokens) for name, value in values.items()}
         if "text" in values:
@@ -118,8 +111,8 @@ class Engine:
                 [{"role": "user", "content": frame}], add_generation_prompt=True, tokenize=False
             )
             # A few tokens for what the cut text and its neighbours may merge into.
-            room = self._max_model_len - max_tokens - len(self._tokenizer.encode(rendered)) - 8
-            values["text"] = self._cut(values["text"], room)
+            taken = int(prompt.sampling["max_tokens"]) + len(self._tokenizer.encode(rendered)) + 8
+            values["text"] = self._cut(values["text"], self._max_model_len - taken)
         return fill(prompt, values)
 
     def _cut(self, text: str, room: int) -> str:
@@ -155,20 +148,6 @@ def _device_arguments() -> dict[str, Any]:
     import torch
 
     return {} if torch.cuda.is_available() else {"distributed_executor_backend": "uni"}
-
-
-def preload_openmp() -> None:
-    """Start this program anew with Intel's OpenMP before any other; CPU only.
-
-    vLLM's CPU kernels are slower under GNU's OpenMP, which torch brings and which
-    wins unless the other is preloaded. Does nothing when that is not installed.
-    """
-    library = Path(sys.prefix) / "lib" / "libiomp5.so"
-    preloaded = os.environ.get("LD_PRELOAD", "")
-    if library.name in preloaded or not library.exists() or Path("/dev/nvidiactl").exists():
-        return
-    environment = os.environ | {"LD_PRELOAD": f"{library}:{preloaded}".rstrip(":")}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _one_line(error: Exception) -> str:

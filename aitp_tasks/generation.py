@@ -203,11 +203,8 @@ class _Generator:
         self._run = run
         self._storage = run.storage
         self.prompt = run.plan.prompts[stage]
-        self._max_tokens = int(self.prompt.sampling["max_tokens"])
-        if run.config.prompts.max_response_tokens is not None:
-            self._max_tokens = min(self._max_tokens, run.config.prompts.max_response_tokens)
         fingerprint = digest.of_value(
-            [run.plan.engine_identity, self.prompt.digest, run.config.engine.max_model_len, self._max_tokens]
+            [run.plan.engine_identity, self.prompt.digest, run.config.engine.max_model_len]
         )
         self._prefix = f"generations/{stage}/{fingerprint}/"
         self._reused = 0
@@ -269,7 +266,7 @@ class _Generator:
     def _complete(self, engine: Engine, batch: list[Request]) -> dict[str, Completion | Refusal]:
         """A batch's completions; a request that cannot be served costs itself only."""
         try:
-            done = engine.complete(self.prompt, [request.arguments for request in batch], self._max_tokens)
+            done = engine.complete(self.prompt, [request.arguments for request in batch])
         except ValueError as error:
             if len(batch) == 1:
                 return {batch[0].id: Refusal("not_servable", " ".join(str(error).split())[:500])}

@@ -37,13 +37,10 @@ def load_folder(config: Prompts) -> dict[str, FrozenPrompt]:
     Raises:
         InputError: a file is missing, not YAML, or not a usable prompt.
     """
-    return {
-        stage: _load(Path(config.folder) / name, stage, config.questions_per_document)
-        for stage, (name, _) in FILES.items()
-    }
+    return {stage: _load(Path(config.folder) / name, stage, config) for stage, (name, _) in FILES.items()}
 
 
-def _load(path: Path, stage: str, questions: int) -> FrozenPrompt:
+def _load(path: Path, stage: str, config: Prompts) -> FrozenPrompt:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -59,8 +56,9 @@ def _load(path: Path, stage: str, questions: int) -> FrozenPrompt:
         name=stage,
         version=str(values["version"]),
         template=_template(values["prompt_format"], path),
-        output_schema=_schema(values["schema"], path, questions),
-        sampling=_sampling(values["sampling"], path),
+        output_schema=_schema(values["schema"], path, config.questions_per_document),
+        sampling=_sampling(values["sampling"], path)
+        | _sampling(config.sampling, Path("prompts.sampling"), ()),
     )
     pieces(prompt, str(path))
     return prompt
@@ -85,8 +83,8 @@ def _schema(value: Any, path: Path, questions: int) -> dict[str, Any]:
     return value
 
 
-def _sampling(value: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(value, dict) or "max_tokens" not in value:
+def _sampling(value: Any, path: Path, needed: tuple[str, ...] = ("max_tokens",)) -> dict[str, Any]:
+    if not isinstance(value, dict) or not set(needed) <= value.keys():
         raise InputError(f"prompt {path}: sampling must name max_tokens")
     unknown = value.keys() - _SAMPLING_KEYS
     if unknown:
@@ -95,7 +93,8 @@ def _sampling(value: Any, path: Path) -> dict[str, Any]:
             f"prompt {path}: sampling has {', '.join(sorted(unknown))}; "
             f"it may hold {', '.join(sorted(_SAMPLING_KEYS))}"
         )
-    return value
+    # A configuration's numbers are read as floats; a count of tokens is whole.
+    return value | ({"max_tokens": int(value["max_tokens"])} if "max_tokens" in value else {})
 
 
 def pieces(prompt: FrozenPrompt, where: str = "") -> list[str]:

@@ -12,8 +12,8 @@ from aitp_tasks.engine import Engine
 from aitp_tasks.errors import InputError
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY
 
-PROMPTS = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts")))
 ROOM = 96
+PROMPTS = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"), sampling={"max_tokens": ROOM}))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ HOSTILE = {
 
 def test_hostile_documents_get_an_answer_under_the_schema(engine: Engine) -> None:
     requests = [{"question": text} for text in HOSTILE.values() if len(text) < 1000]
-    done = engine.complete(PROMPTS["score"], requests, ROOM)
+    done = engine.complete(PROMPTS["score"], requests)
     for completion in done:
         assert completion.finish_reason == "stop"
         assert set(json.loads(completion.text)) == {"quality", "difficulty", "additional_information"}
@@ -46,13 +46,13 @@ def test_hostile_documents_get_an_answer_under_the_schema(engine: Engine) -> Non
 
 def test_a_document_is_cut_to_the_room_that_is_left(engine: Engine) -> None:
     values = {"text": HOSTILE["a megabyte of one letter"], "question": "How long is it?"}
-    (completion,) = engine.complete(PROMPTS["answer"], [values], ROOM)
+    (completion,) = engine.complete(PROMPTS["answer"], [values])
     assert 600 < completion.prompt_tokens <= 768 - ROOM
 
 
 def test_a_control_token_in_a_document_stays_text(engine: Engine) -> None:
     tokenizer = engine._tokenizer
-    filled = engine._fit(PROMPTS["score"], {"question": HOSTILE["control tokens"]}, ROOM)
+    filled = engine._fit(PROMPTS["score"], {"question": HOSTILE["control tokens"]})
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": filled}], add_generation_prompt=True, tokenize=True, return_dict=False
     )
@@ -63,7 +63,7 @@ def test_a_control_token_in_a_document_stays_text(engine: Engine) -> None:
 
 def test_a_request_that_cannot_fit_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match=r"max_model_len=768|maximum|longer"):
-        engine.complete(PROMPTS["answer"], [{"text": "a", "question": "why? " * 2000}], ROOM)
+        engine.complete(PROMPTS["answer"], [{"text": "a", "question": "why? " * 2000}])
 
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:

@@ -26,9 +26,7 @@ class StandIn:
     def __init__(self, _: Any) -> None:
         pass
 
-    def complete(
-        self, prompt: FrozenPrompt, arguments: list[dict[str, str]], max_tokens: int
-    ) -> list[Completion]:
+    def complete(self, prompt: FrozenPrompt, arguments: list[dict[str, str]]) -> list[Completion]:
         answers = [type(self).respond(prompt.name, values) for values in arguments]
         for reply in answers:
             if isinstance(reply, Exception):
