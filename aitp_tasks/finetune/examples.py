@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aitp_tasks.manifest import Ledger
-from aitp_tasks.prompts import neutralise
+from aitp_tasks.prompts import control_tokens, neutralise
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ class ExampleMaker:
         self._tokenizer = tokenizer
         self._template = template
         self._max_length = max_length
-        self._special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._control_tokens = control_tokens(tokenizer)
         # No token is longer, so what is cut off could not have been among the first max_length tokens.
         self._max_characters = max_length * max(len(token) for token in tokenizer.get_vocab())
 
@@ -72,7 +72,7 @@ class ExampleMaker:
         return self._encode([{**turn, "content": self._clean(turn["content"])} for turn in turns])
 
     def _clean(self, content: str) -> str:
-        return neutralise(content[: self._max_characters], self._special)
+        return neutralise(content[: self._max_characters], self._control_tokens)
 
     def _encode(self, turns: list[dict[str, str]]) -> Example | LeftOut:
         from jinja2.exceptions import TemplateError
