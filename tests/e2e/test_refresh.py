@@ -77,8 +77,10 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iter
     for section in ("encoder", "engine", "finetune"):
         values[section]["model"] = str((repository / "configs" / values[section]["model"]).resolve())
     values["prompts"] = {
-        "folder": str(repository / "prompts"), "sampling": {"max_tokens": 160, "repetition_penalty": 1.1}, "failure_budget": 0.95
-    }  # fmt: skip
+        "folder": str(repository / "prompts"),
+        "sampling": {"max_tokens": 160, "repetition_penalty": 1.1},
+        "failure_budget": 0.95,
+    }
     values["plan"] = {"group_bytes": 20_000}
     # Every document is below this threshold: all of them go through every stage.
     values["difference"] = {"tau": 1e9, "max_documents": 100, "documents_per_part": 9}
