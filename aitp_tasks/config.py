@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from aitp_tasks import digest
 from aitp_tasks.errors import InputError
@@ -24,6 +24,12 @@ DumpNames = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
 ]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+#: One path may be written without a list.
+TextColumns = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    Field(min_length=1),
+]
 
 
 class Section(BaseModel):
@@ -67,6 +73,44 @@ class Model(Section):
         return digest.of_value([self.model, self.revision])
 
 
+class LongTexts(StrEnum):
+    """What becomes of a text that has more tokens than the encoder takes."""
+
+    TRUNCATE = "truncate"
+    WINDOWS = "windows"
+
+
+class SftText(StrEnum):
+    """Which turns of an SFT example are its text."""
+
+    FIRST_TURNS = "first_turns"
+    ALL_TURNS = "all_turns"
+    USER_TURNS = "user_turns"
+
+
+class Endpoint(Section):
+    """A server of the encoder that speaks OpenAI's ``/v1/embeddings``.
+
+    Its key, if it wants one, is read from the variable ``AITP_EMBEDDINGS_API_KEY``.
+    """
+
+    url: str = Field(
+        title="URL", description="Up to and including /v1.", pattern=r"^https?://[^/@\s]+(/[^@\s]*)?$"
+    )
+    served_model: str = Field(
+        title="Served model", description="The encoder's name on the server.", min_length=1
+    )
+    concurrency: int = Field(
+        8, ge=1, le=1024, title="Concurrency", description="Requests under way at the same time."
+    )
+    timeout_seconds: float = Field(
+        120.0, gt=0, title="Timeout", description="Longest wait for one answer, in seconds."
+    )
+    retries: int = Field(
+        8, ge=0, title="Retries", description="Of one request, after a back-off that doubles."
+    )
+
+
 class Encoder(Model):
     """The sentence encoder that turns texts into vectors."""
 
@@ -74,13 +118,27 @@ class Encoder(Model):
         8192,
         ge=8,
         title="Tokens per text",
-        description="Longer texts are cut, as in the paper; also cut to the model's own limit.",
+        description="Also limited by the model itself.",
     )
-    batch_tokens: int = Field(
-        16384,
+    long_texts: LongTexts = Field(
+        LongTexts.TRUNCATE,
+        title="Longer texts",
+        description="truncate keeps the first tokens (the paper); windows takes the mean over windows.",
+    )
+    max_windows: int = Field(
+        64,
+        ge=1,
+        title="Windows per text",
+        description="With windows: a text of more is quarantined as too_long.",
+    )
+    batch_tokens: int | None = Field(
+        None,
         ge=64,
         title="Tokens per batch",
-        description="Padded tokens that one forward pass may hold.",
+        description="Padded tokens of one forward pass; by default 1,024 on a CPU and 131,072 on a GPU.",
+    )
+    endpoint: Endpoint | None = Field(
+        None, title="Endpoint", description="Embed on this server instead of in the task."
     )
 
 
@@ -261,8 +319,15 @@ class RunConfig(Section):
         description="Folder below corpus/; several joined by '+' are refreshed together.",
     )
     sft: Name = Field(title="SFT set", description="Folder below sft/.")
-    text_column: str = Field(
-        "text", title="Text column", description="Path in the corpus shards, e.g. conversations[0].value."
+    text_columns: TextColumns = Field(
+        ("text",),
+        title="Text columns",
+        description="Paths in the corpus shards, e.g. conversations[0].value; several are joined by a newline.",
+    )
+    sft_text: SftText = Field(
+        SftText.FIRST_TURNS,
+        title="Text of an SFT example",
+        description="The first user and assistant turn (the paper), all turns, or all user turns.",
     )
     failure_budget: Share = Field(
         0.01,
@@ -320,12 +385,14 @@ class RunConfig(Section):
         """The settings that decide a run's results: all but where it stores them.
 
         Models, prompts and the chat template are left out as places; the plan adds
-        the digests of what they contain.
+        the digests of what they contain. How the encoder's work is batched, and on
+        which machine, decides no result.
         """
         values = self.model_dump(mode="json", exclude={"root"})
         for section in ("encoder", "engine", "finetune"):
             del values[section]["model"]
         del values["prompts"]["folder"], values["finetune"]["chat_template"]
+        del values["encoder"]["batch_tokens"], values["encoder"]["endpoint"]
         return values
 
 

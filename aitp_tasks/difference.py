@@ -195,7 +195,7 @@ def _texts(run: Run, sample: pa.Table) -> list[str]:
     for position, (shard, etag, row) in enumerate(places):
         wanted.setdefault((shard, etag), {})[row] = position
     texts = [""] * len(sample)
-    path = rows.TextPath(run.config.text_column)
+    path = rows.TextPath(run.config.text_columns[0])
     for (shard, etag), positions in sorted(wanted.items()):
         for row, text in _rows_of(run.storage, shard, etag, path, set(positions)):
             texts[positions[row]] = text

@@ -76,7 +76,7 @@ def _shards(run: Run, role: str) -> list[Manifest]:
     if not with_vectors:
         raise InputError(
             f"none of the {len(shards)} {role} shards has a row with a vector: see their quarantine in "
-            f"{run.storage.uri('embeddings')}, and correct text_column or the data"
+            f"{run.storage.uri('embeddings')}, and correct text_columns or the data"
         )
     return with_vectors
 

@@ -41,7 +41,7 @@ def execute(config: RunConfig) -> dict[str, Any]:
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
-    text_path = rows.TextPath(config.text_column)
+    text_path = rows.TextPath(config.text_columns[0])
     groups: list[Group] = []
     for dump in config.dumps:
         groups += _source_groups(storage, "corpus", dump, config, text_path.check)

@@ -132,7 +132,7 @@ def encoder_digest(run: Run) -> str:
 
 
 def _prefix(run: Run, role: str, info: ObjectInfo) -> str:
-    rule = run.config.text_column if role == "corpus" else "first turns"
+    rule = list(run.config.text_columns) if role == "corpus" else "first turns"
     shard = digest.of_value([role, rule, info.key, info.etag])
     return f"embeddings/{encoder_digest(run)}/{shard}"
 
@@ -224,7 +224,7 @@ class _ShardEmbedder:
     def _reader(self, shard: Shard, schema: pa.Schema, where: str) -> tuple[list[str], Any]:
         if shard.role == "sft":
             return rows.sft_columns(schema, where), _sft_texts
-        path = rows.TextPath(self._run.config.text_column)
+        path = rows.TextPath(self._run.config.text_columns[0])
         path.check(schema, where)
         return [path.column], lambda batch: [rows.decode(value) for value in path.extract(batch)]
 

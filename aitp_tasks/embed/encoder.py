@@ -45,7 +45,7 @@ class Encoder:
             ) from error
         limit = self._model.max_seq_length or settings.max_tokens
         self._model.max_seq_length = self._max_tokens = min(int(limit), settings.max_tokens)
-        self._batch = max(1, settings.batch_tokens // self._max_tokens)
+        self._batch = max(1, (settings.batch_tokens or 16384) // self._max_tokens)
         self._bfloat16 = _has_bfloat16(self._device)
         log.info(
             "encoder device=%s max_tokens=%d batch=%d bfloat16=%s",
