@@ -138,8 +138,7 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
 
 def _model_name(run: Run) -> str:
     engine = run.config.engine
-    name = engine.folder.name if engine.folder else f"{engine.model}@{engine.revision}"
-    return f"{name}#{run.plan.engine_identity[:12]}"
+    return f"{engine.label}#{run.plan.engine_identity[:12]}"
 
 
 def _messages(question: str, answer: str) -> list[rows.Turn]:

@@ -39,25 +39,44 @@ class Section(BaseModel):
 
 
 class Model(Section):
-    """A model by local folder or by hub name with a pinned revision."""
+    """A model by local folder, by hub name with a pinned revision, or by storage prefix."""
 
     model: str = Field(
-        title="Model", description="A local folder, or a hub name with its revision.", min_length=1
+        title="Model",
+        description="A local folder, a hub name with its revision, or s3://bucket/prefix.",
+        min_length=1,
     )
     revision: str | None = Field(
-        None, title="Revision", description="Commit of a hub model; required unless the model is a folder."
+        None, title="Revision", description="Commit of a hub model; required for one, ignored otherwise."
     )
 
     @property
     def folder(self) -> Path | None:
-        """The local folder, or None for a hub model."""
+        """The local folder, or None for a model that lies elsewhere."""
         return Path(self.model) if self.model.startswith("/") else None
 
+    @property
+    def stored(self) -> bool:
+        """Whether it is a storage prefix; ``aitp_tasks.models`` copies it here."""
+        return self.model.startswith(("s3://", "file://"))
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it is a hub name."""
+        return self.folder is None and not self.stored
+
+    @property
+    def label(self) -> str:
+        """How it is called where people read: no path of this machine."""
+        if self.folder is not None:
+            return self.folder.name
+        return self.model if self.stored else f"{self.model}@{self.revision}"
+
     def identity(self) -> str:
-        """Digest of a folder's content, or of a hub name and its revision.
+        """Digest of a folder's content, of a storage listing, or of a hub name and its revision.
 
         Raises:
-            InputError: the folder does not exist, or a hub model has no revision.
+            InputError: the folder or prefix does not exist, or a hub model has no revision.
         """
         if self.folder is not None:
             if not self.folder.is_dir():
@@ -65,9 +84,13 @@ class Model(Section):
                     f"model folder {self.model} does not exist: run the setup, or correct the configured path"
                 )
             return digest.of_folder(self.folder)
+        if self.stored:
+            from aitp_tasks import models
+
+            return models.stored_identity(self.model)
         if not self.revision:
             raise InputError(
-                f"model {self.model!r} is neither an absolute folder nor pinned: "
+                f"model {self.model!r} is neither an absolute folder, a storage prefix nor pinned: "
                 "set its revision to a commit of the hub repository"
             )
         return digest.of_value([self.model, self.revision])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aitp_tasks import config
+from aitp_tasks import config, models
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.prompts import control_tokens, fill, neutralise
 from aitp_tasks.run import FrozenPrompt
@@ -40,15 +40,17 @@ class Engine:
         Raises:
             InputError: the model cannot be loaded, has no chat template, or an
                 engine argument is wrong.
+            TransientError: the model was replaced while it was copied from storage.
         """
         _prepare_process(settings)
+        model = models.local(settings)
         from vllm import LLM
 
         self._max_model_len = settings.max_model_len
         try:
             self._llm = LLM(
-                model=settings.model,
-                revision=settings.revision,
+                model=model,
+                revision=settings.revision if settings.on_hub else None,
                 max_model_len=settings.max_model_len,
                 # Small models fill JSON with newlines up to the limit when white space is free.
                 structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
@@ -130,7 +132,7 @@ def _prepare_process(settings: config.Engine) -> None:
     import torch
 
     values = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if settings.folder is not None:
+    if not settings.on_hub:
         values["HF_HUB_OFFLINE"] = "1"
     if not torch.cuda.is_available():
         values |= {

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from aitp_tasks import tables
+from aitp_tasks import models, tables
 from aitp_tasks.errors import InputError
 from aitp_tasks.finetune import examples, launcher, model, template
 from aitp_tasks.finetune.examples import ExampleMaker, Tally
@@ -52,6 +52,7 @@ def _finetune(run: Run) -> Manifest:
     assembled = run.require_manifest("assemble")
     version = str(assembled.figures["version"])
     settings = run.config.finetune
+    settings = settings.model_copy(update={"model": models.local(settings)})
     outputs = {
         "checkpoint": f"models/{run.config.assemble.dataset}/{version}",
         "log_history": run.key(STAGE, "log_history.json"),

@@ -97,10 +97,7 @@ def _models(run: Run) -> list[tuple[str, str]]:
     """The three models by name and revision; folders without their place on the machine."""
     config = run.config
     named = (("encoder", config.encoder), ("rewriting", config.engine), ("fine-tuned", config.finetune))
-    return [
-        (use, model.folder.name if model.folder else f"{model.model}@{model.revision}")
-        for use, model in named
-    ]
+    return [(use, model.label) for use, model in named]
 
 
 def _hash(style: str) -> str:

@@ -2,9 +2,12 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from aitp_tasks import models
+from aitp_tasks.config import Model
 from aitp_tasks.errors import InputError
 from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
 from demo.services import Services
@@ -81,3 +84,19 @@ def test_wrong_credentials_are_named_and_not_repeated(
     with pytest.raises(InputError, match=r"refuses the credentials \(\w+\)") as caught:
         list(open_storage(f"s3://{BUCKET}").list(""))
     assert "wrong-secret" not in str(caught.value)
+
+
+def test_a_model_under_a_prefix_is_copied_once(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(models.CACHE_VARIABLE, str(tmp_path))
+    files = {"config.json": b"{}", "1_Pooling/config.json": b"[]"}
+    for key, content in files.items():
+        storage.write(f"model/{key}", content)
+    storage.write("model-2/config.json", b"not of this model")
+    model = Model(model=storage.uri("model"))
+    folder = Path(models.local(model))
+    assert folder == tmp_path / "models" / model.identity()
+    assert {key: (folder / key).read_bytes() for key in files} == files
+    assert sum(path.is_file() for path in folder.rglob("*")) == len(files)
+    assert models.local(model) == str(folder)
