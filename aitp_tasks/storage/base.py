@@ -14,7 +14,7 @@ class ObjectChangedError(TransientError):
     """An object was replaced while it was being read."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One object: its key, its size in bytes and its entity tag."""
 

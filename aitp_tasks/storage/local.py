@@ -6,6 +6,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage
@@ -26,15 +27,34 @@ class LocalStorage(Storage):
             stat = self._path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return ObjectInfo(key, stat.st_size, f"{stat.st_size:x}-{stat.st_mtime_ns:x}")
+        return ObjectInfo(key, stat.st_size, _etag(stat))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        folder = self._path(prefix.rpartition("/")[0])
-        keys = (path.relative_to(self._folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        for key in sorted(key for key in keys if key.startswith(prefix) and _UNFINISHED not in key):
-            info = self.find(key)
-            if info is not None:
-                yield info
+        folder = prefix.rpartition("/")[0]
+        return self._walk(self._path(folder), f"{folder}/" if folder else "", prefix)
+
+    def _walk(self, folder: Path, base: str, prefix: str) -> Iterator[ObjectInfo]:
+        """The files below ``folder``, whose keys start with ``base``; links to folders are not followed."""
+        try:
+            with os.scandir(folder) as entries:
+                found = {
+                    base + entry.name + ("/" if entry.is_dir(follow_symlinks=False) else ""): entry
+                    for entry in entries
+                    if _UNFINISHED not in entry.name
+                }
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        # A folder sorts as its keys do: "a.b" before "a/b".
+        for key in sorted(key for key in found if key.startswith(prefix)):
+            if key.endswith("/"):
+                yield from self._walk(folder / found[key].name, key, prefix)
+                continue
+            try:
+                stat = found[key].stat()
+            except FileNotFoundError:
+                continue
+            if S_ISREG(stat.st_mode):
+                yield ObjectInfo(key, stat.st_size, _etag(stat))
 
     def read_range(self, info: ObjectInfo, start: int, size: int) -> bytes:
         if self.find(info.key) != info:
@@ -93,3 +113,7 @@ class LocalStorage(Storage):
             raise
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def _etag(stat: os.stat_result) -> str:
+    return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"

@@ -1,5 +1,6 @@
 """The storage contract against a real S3 server."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from aitp_tasks import models
 from aitp_tasks.config import Model
 from aitp_tasks.errors import InputError
 from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
+from aitp_tasks.storage.s3 import S3Storage
 from demo.services import Services
 
 BUCKET = "storage-test"
@@ -34,6 +36,27 @@ def test_what_is_written_is_read_back(storage: Storage) -> None:
     with storage.open(info) as stream:
         stream.seek(4)
         assert stream.read(3) == b"456"
+
+
+@pytest.mark.parametrize("key", ["plain", "with space, ü+&=%41~.bin"])
+def test_ranges_are_read_without_boto3(storage: Storage, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    storage.write(key, b"0123456789")
+    info = storage.stat(key)
+    assert isinstance(storage, S3Storage)
+    monkeypatch.setattr(storage._client, "get_object", None)
+    assert [storage.read_range(info, start, 3) for start in (0, 4, 7)] == [b"012", b"456", b"789"]
+
+
+def test_boto3_reads_what_a_plain_request_cannot(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write("key", b"0123456789")
+    info = storage.stat("key")
+    assert isinstance(storage, S3Storage)
+    assert storage.read_range(info, 0, 2) == b"01"
+    # The server has closed the connection that was kept.
+    storage._ranges._threads.connection.sock.shutdown(socket.SHUT_RDWR)
+    assert storage.read_range(info, 2, 2) == b"23"
+    monkeypatch.setattr(storage._ranges, "_get", lambda *arguments: None)
+    assert storage.read_range(info, 4, 2) == b"45"
 
 
 def test_only_one_of_many_racing_writers_wins(storage: Storage) -> None:

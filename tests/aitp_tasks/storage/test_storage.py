@@ -1,10 +1,13 @@
 """Storage in a folder; the same contract against a real S3 server is in tests/demo and tests/e2e."""
 
 import os
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
@@ -52,6 +55,27 @@ def test_listing_is_by_prefix_and_sorted(storage: Storage) -> None:
         storage.write(key, b"")
     assert [info.key for info in storage.list("x/1")] == ["x/1", "x/10/a"]
     assert list(storage.list("none/")) == []
+
+
+@given(st.sets(st.lists(st.sampled_from(["a", "a.b", "b-", "ü"]), min_size=1, max_size=4).map("/".join)))
+def test_listing_is_in_the_order_of_keys_and_matches_find(keys: set[str]) -> None:
+    # Without keys that are a folder of others, which a file system cannot hold.
+    keys = {key for key in keys if not any(other.startswith(f"{key}/") for other in keys)}
+    with tempfile.TemporaryDirectory() as folder:
+        storage = open_storage(f"file://{folder}")
+        for key in keys:
+            storage.write(key, key.encode())
+        for prefix in ("", "a", "a/", "a.b/a", "b-/ü"):
+            expected = sorted(key for key in keys if key.startswith(prefix))
+            assert list(storage.list(prefix)) == [storage.find(key) for key in expected]
+
+
+def test_listing_ends_at_links_to_folders_and_at_links_to_nothing(tmp_path: Path, storage: Storage) -> None:
+    storage.write("a/file", b"1")
+    (tmp_path / "a/loop").symlink_to(tmp_path / "a")
+    (tmp_path / "a/nothing").symlink_to(tmp_path / "none")
+    (tmp_path / "a/second").symlink_to(tmp_path / "a/file")
+    assert [info.key for info in storage.list("")] == ["a/file", "a/second"]
 
 
 def test_an_object_replaced_while_it_is_read_is_noticed(storage: Storage) -> None:
