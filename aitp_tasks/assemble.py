@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks import embed, generation, rows
+from aitp_tasks import embed, generation, rows, shards
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.run import Run
 from aitp_tasks.storage import ObjectInfo
@@ -174,12 +174,7 @@ def _export_sft(run: Run, export: "_Export") -> Ledger:
 
 def _examples(run: Run, key: str, etag: str) -> Iterator[list[rows.Turn] | rows.Refusal]:
     info = ObjectInfo(key, run.storage.stat(key).size, etag)
-    with pq.ParquetFile(pa.PythonFile(run.storage.open(info), mode="r")) as file:
-        columns = rows.sft_columns(file.schema_arrow, run.storage.uri(key))
-        for batch in file.iter_batches(_ROWS_PER_READ, columns=columns):
-            for turns in rows.conversations(batch):
-                refused = isinstance(turns, rows.Refusal) or isinstance(rows.first_turns(turns), rows.Refusal)
-                yield rows.Refusal("empty", "no user or no assistant turn") if refused else turns
+    return shards.Sft(run.storage, info, run.config).examples()
 
 
 class _Export:

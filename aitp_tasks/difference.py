@@ -7,23 +7,20 @@ where they are), both densities on a grid for the report, and the figures.
 """
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from aitp_tasks import density, digest, rows, tables
+from aitp_tasks import density, digest, shards, tables
 from aitp_tasks.config import Criterion
 from aitp_tasks.density.grid import DensityField, SparseGrid, window
-from aitp_tasks.errors import InputError
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.run import Run, part_name
-from aitp_tasks.storage import ObjectInfo, Storage
+from aitp_tasks.storage import ObjectInfo
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +28,6 @@ log = logging.getLogger(__name__)
 SWEEP = (0.1, 0.2, 0.5, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0)
 #: The authors' floor of the SFT density.
 FLOOR = 1e-10
-_ROWS_PER_READ = 1024
 _TEXT = pa.field("text", pa.large_string())
 
 
@@ -195,39 +191,11 @@ def _texts(run: Run, sample: pa.Table) -> list[str]:
     for position, (shard, etag, row) in enumerate(places):
         wanted.setdefault((shard, etag), {})[row] = position
     texts = [""] * len(sample)
-    path = rows.TextPath(run.config.text_columns[0])
     for (shard, etag), positions in sorted(wanted.items()):
-        for row, text in _rows_of(run.storage, shard, etag, path, set(positions)):
+        info = ObjectInfo(shard, run.storage.stat(shard).size, etag)
+        for row, text in shards.Corpus(run.storage, info, run.config).pick(positions):
             texts[positions[row]] = text
     return texts
-
-
-def _rows_of(
-    storage: Storage, shard: str, etag: str, path: rows.TextPath, wanted: set[int]
-) -> Iterator[tuple[int, str]]:
-    """Row number and text of the wanted rows; row groups without any are not read."""
-    info = storage.stat(shard)
-    with pq.ParquetFile(pa.PythonFile(storage.open(ObjectInfo(shard, info.size, etag)), mode="r")) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
-            if any(start <= row < end for row in wanted):
-                yield from _rows_of_group(file, group, start, path, wanted, storage.uri(shard))
-            start = end
-
-
-def _rows_of_group(
-    file: pq.ParquetFile, group: int, start: int, path: rows.TextPath, wanted: set[int], where: str
-) -> Iterator[tuple[int, str]]:
-    for batch in file.iter_batches(_ROWS_PER_READ, row_groups=[group], columns=[path.column]):
-        for offset in [row - start for row in wanted if start <= row < start + len(batch)]:
-            text = rows.decode(path.extract(batch.slice(offset, 1))[0])
-            if not isinstance(text, str):
-                raise InputError(
-                    f"row {start + offset} of {where} had a text when it was embedded: {text.message}"
-                )
-            yield start + offset, text
-        start += len(batch)
 
 
 def _picture(corpus: DensityField, sft: DensityField) -> bytes:
