@@ -1,31 +1,32 @@
 """plan: list the shards, check them by their footers, pack them into units, freeze the run.
 
-Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, and of each shard
-the footer only. Writes ``runs/<dump>/<digest>/plan.json``. A shard whose footer
-cannot be read stays in the plan: it fails its own embed unit and no other.
+Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, and of each Parquet
+shard the footer only, if no earlier plan has read it (see ``footers``). Writes
+``runs/<dump>/<digest>/plan.json``. A shard whose footer cannot be read stays in
+the plan: it fails its own embed unit and no other.
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from aitp_tasks import prompts, rows
+from aitp_tasks import footers, prompts, rows
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
+from aitp_tasks.footers import Footer
 from aitp_tasks.manifest import Stopwatch
-from aitp_tasks.run import Group, Plan, Run, Shard
+from aitp_tasks.run import UNKNOWN_ROWS, Group, Plan, Run, Shard
+from aitp_tasks.shards import suffixes
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 log = logging.getLogger(__name__)
 
-_SUFFIX = ".parquet"
-_READERS = 16
-#: Rows of a shard whose footer cannot be read.
-UNREADABLE = -1
+_PARQUET = ".parquet"
+#: Of shards, and of kinds of problems, in one message.
+_NAMES_SHOWN = 3
 _SchemaCheck = Callable[[pa.Schema, str], object]
 
 
@@ -36,16 +37,25 @@ def execute(config: RunConfig) -> dict[str, Any]:
         The result: the run's URI, how many embed units it has, how many documents.
 
     Raises:
-        InputError: no bucket, no such dump or SFT set, a column missing from a
-            shard, a model folder or a prompt that is not there.
+        InputError: no bucket, no such dump or SFT set, columns missing from
+            shards (all such shards are counted), a model folder or a prompt that is not there.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
-    text_path = rows.TextPath(config.text_columns[0])
-    groups: list[Group] = []
-    for dump in config.dumps:
-        groups += _source_groups(storage, "corpus", dump, config, text_path.check)
-    groups += _source_groups(storage, "sft", config.sft, config, rows.sft_columns)
+    sources: list[list[Shard]] = []
+    problems: list[str] = []
+    for role, source in [*(("corpus", dump) for dump in config.dumps), ("sft", config.sft)]:
+        objects = _list(storage, role, source)
+        found = _footers(storage, role, source, objects)
+        sources.append(
+            [
+                Shard(role, source, info.key, info.etag, info.size, footer.rows if footer else UNKNOWN_ROWS)
+                for info, footer in zip(objects, found, strict=True)
+            ]
+        )
+        problems += _schema_problems(storage, objects, found, _schema_check(config, role))
+    if problems:
+        raise InputError("; ".join(_shortened(problems)))
     run = Run.create(
         storage,
         Plan(
@@ -54,12 +64,11 @@ def execute(config: RunConfig) -> dict[str, Any]:
             engine_identity=config.engine.identity(),
             finetune_identity=config.finetune.identity(),
             prompts=prompts.load_folder(config.prompts),
-            groups=_within_fanout(groups, config.plan.max_fanout),
+            groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
         ),
     )
-    shards = [shard for group in run.plan.groups for shard in group.shards]
-    documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
-    log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
+    documents = sum(max(shard.rows, 0) for shard in chain(*sources) if shard.role == "corpus")
+    log.info("plan shards=%d units=%d documents=%d", sum(map(len, sources)), len(run.plan.groups), documents)
     return {
         "stage": "plan",
         "run": run.uri,
@@ -70,33 +79,79 @@ def execute(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _source_groups(
-    storage: Storage, role: str, source: str, config: RunConfig, check: _SchemaCheck
-) -> list[Group]:
-    folder = f"{role}/{source}/"
-    objects = [info for info in storage.list(folder) if info.key.endswith(_SUFFIX)]
+def _list(storage: Storage, role: str, source: str) -> list[ObjectInfo]:
+    folder, endings = f"{role}/{source}/", suffixes(role)
+    objects = [info for info in storage.list(folder) if info.key.endswith(endings)]
     if not objects:
         known = sorted({info.key.split("/")[1] for info in storage.list(f"{role}/")})
         raise InputError(
-            f"{storage.uri(folder)} holds no {_SUFFIX} shards: "
+            f"{storage.uri(folder)} holds no {', '.join(endings)} shards: "
             f"name one of {known or 'none yet'} or upload the shards"
         )
-    with ThreadPoolExecutor(_READERS) as readers:
-        shards = list(readers.map(lambda info: _read_footer(storage, role, source, info, check), objects))
-    return pack(shards, config.plan.group_bytes)
+    return objects
 
 
-def _read_footer(storage: Storage, role: str, source: str, info: ObjectInfo, check: _SchemaCheck) -> Shard:
-    where = storage.uri(info.key)
-    try:
-        with pq.ParquetFile(pa.PythonFile(storage.open(info), mode="r")) as file:
-            count, schema = file.metadata.num_rows, file.schema_arrow
-    except (pa.ArrowInvalid, OSError) as error:
-        log.warning("shard=%s is not readable as Parquet: its embed unit will fail: %s", where, error)
-        count = UNREADABLE
-    else:
-        check(schema, where)
-    return Shard(role=role, source=source, key=info.key, etag=info.etag, size=info.size, rows=count)
+def _footers(storage: Storage, role: str, source: str, objects: Sequence[ObjectInfo]) -> list[Footer | None]:
+    """The footers of the Parquet shards; None for any other shard."""
+    parquet = [info for info in objects if info.key.endswith(_PARQUET)]
+    found = dict(
+        zip((info.key for info in parquet), footers.read(storage, role, source, parquet), strict=True)
+    )
+    return [found.get(info.key) for info in objects]
+
+
+def _schema_check(config: RunConfig, role: str) -> _SchemaCheck:
+    if role == "sft":
+        return rows.sft_columns
+    paths = [rows.TextPath(column) for column in config.text_columns]
+
+    def check(schema: pa.Schema, where: str) -> None:
+        for path in paths:
+            path.check(schema, where)
+
+    return check
+
+
+def _schema_problems(
+    storage: Storage, objects: Iterable[ObjectInfo], found: Iterable[Footer | None], check: _SchemaCheck
+) -> list[str]:
+    """What is wrong with the schemas; each distinct one is checked once, and names its first shards."""
+    by_schema: dict[bytes, list[str]] = {}
+    for info, footer in zip(objects, found, strict=True):
+        if footer is not None:
+            by_schema.setdefault(footer.schema, []).append(info.key)
+    problems = []
+    for schema, keys in by_schema.items():
+        try:
+            check(pa.ipc.read_schema(pa.py_buffer(schema)), storage.uri(keys[0]))
+        except InputError as error:
+            others = [key.rpartition("/")[2] for key in keys[1:]]
+            same = f" (the same: {', '.join(_shortened(others))})" if others else ""
+            problems.append(f"{error}{same}")
+    return problems
+
+
+def _shortened(items: list[str]) -> list[str]:
+    left = len(items) - _NAMES_SHOWN
+    return items if left <= 0 else [*items[:_NAMES_SHOWN], f"and {left} more"]
+
+
+def units(sources: Sequence[Sequence[Shard]], group_bytes: int, max_fanout: int) -> tuple[Group, ...]:
+    """Pack the shards of each source into groups of ``group_bytes``, or into fewer of similar size.
+
+    Where ``group_bytes`` makes more than ``max_fanout`` groups, each source gets a
+    share of them by its bytes, and its groups are at most the mean and one shard long.
+
+    Raises:
+        InputError: there are more sources than groups allowed.
+    """
+    if len(sources) > max_fanout:
+        raise InputError(f"plan.max_fanout={max_fanout} is less than the {len(sources)} sources: raise it")
+    packed = [pack(shards, group_bytes) for shards in sources]
+    if sum(map(len, packed)) > max_fanout:
+        counts = _shares([sum(shard.size for shard in shards) for shards in sources], packed, max_fanout)
+        packed = [_split(shards, count) for shards, count in zip(sources, counts, strict=True)]
+    return tuple(chain(*packed))
 
 
 def pack(shards: Iterable[Shard], group_bytes: int) -> list[Group]:
@@ -112,17 +167,23 @@ def pack(shards: Iterable[Shard], group_bytes: int) -> list[Group]:
     return [Group(shards=tuple(group)) for group in groups]
 
 
-def _within_fanout(groups: list[Group], max_fanout: int) -> tuple[Group, ...]:
-    """Join groups of one source until there are at most ``max_fanout``."""
-    by_source: dict[tuple[str, str], list[Shard]] = {}
-    for group in groups:
-        first = group.shards[0]
-        by_source.setdefault((first.role, first.source), []).extend(group.shards)
-    if len(by_source) > max_fanout:
-        raise InputError(f"plan.max_fanout={max_fanout} is less than the {len(by_source)} sources: raise it")
-    total = sum(shard.size for shards in by_source.values() for shard in shards)
-    size = max(total // max_fanout, 1)
-    while len(groups) > max_fanout:
-        groups = [group for shards in by_source.values() for group in pack(shards, size)]
-        size += size // 4 + 1
-    return tuple(groups)
+def _shares(sizes: Sequence[int], packed: Sequence[Sequence[Group]], total: int) -> list[int]:
+    """Of ``total`` groups, those of each source: one, and each further one to whose groups are largest."""
+    counts = [1] * len(sizes)
+    for _ in range(total - len(sizes)):
+        open_ones = [number for number, count in enumerate(counts) if count < len(packed[number])]
+        counts[max(open_ones, key=lambda number: sizes[number] / counts[number])] += 1
+    return counts
+
+
+def _split(shards: Iterable[Shard], count: int) -> list[Group]:
+    """Split shards, in the order of their keys, into at most ``count`` groups of similar bytes."""
+    ordered = sorted(shards, key=lambda shard: shard.key)
+    total = max(sum(shard.size for shard in ordered), 1)
+    groups: dict[int, list[Shard]] = {}
+    before = 0
+    for shard in ordered:
+        # A shard goes where its middle falls.
+        groups.setdefault(min((2 * before + shard.size) * count // (2 * total), count - 1), []).append(shard)
+        before += shard.size
+    return [Group(shards=tuple(group)) for group in groups.values()]

@@ -20,6 +20,8 @@ from aitp_tasks.storage import Storage, open_storage
 
 RUNS = "runs"
 _PLAN = "plan.json"
+#: Rows of a shard whose footer cannot be read, or that is no Parquet.
+UNKNOWN_ROWS = -1
 
 
 class Frozen(BaseModel):
@@ -28,19 +30,20 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Shard(Frozen):
-    """One input file as the plan saw it."""
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One input file as the plan saw it; no model, because a plan can hold 100,000 of them."""
 
     role: str  # "corpus" or "sft"
     source: str  # the dump's or the SFT set's name
     key: str
     etag: str
     size: int  # bytes
-    rows: int
+    rows: int  # UNKNOWN_ROWS where no footer says it
 
     @property
     def name(self) -> str:
-        """The file's name without folder and ending."""
+        """The file's name without folder and ``.parquet``."""
         return self.key.rpartition("/")[2].removesuffix(".parquet")
 
 
@@ -140,7 +143,7 @@ class Run:
         old one: only the places differ, never a result.
         """
         run = cls(storage, plan, plan.digest)
-        key, data = f"{run.prefix}/{_PLAN}", plan.model_dump_json(indent=1).encode()
+        key, data = f"{run.prefix}/{_PLAN}", plan.model_dump_json().encode()
         if not storage.write_if_absent(key, data) and storage.read(key) != data:
             storage.write(key, data)
         return run

@@ -1,5 +1,6 @@
 """Planning: identity, packing, and clear refusals."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitp_tasks import plan
+from aitp_tasks import footers, plan
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
-from aitp_tasks.plan import UNREADABLE, pack
-from aitp_tasks.run import Run, Shard
+from aitp_tasks.plan import pack, units
+from aitp_tasks.run import UNKNOWN_ROWS, Group, Run, Shard
 from tests.aitp_tasks.conftest import Configure, write_shard
 
 
@@ -48,14 +49,14 @@ def test_one_unreadable_shard_is_planned_and_left_to_its_unit(configure: Configu
     (root / "corpus/news/news-00001.parquet").write_bytes(b"PAR1 broken")
     run = opened(configure(plan={"group_bytes": 1}))
     rows = {shard.name: shard.rows for group in run.plan.groups for shard in group.shards}
-    assert rows == {"news-00000": 6, "news-00001": UNREADABLE, "sums-00000": 8}
+    assert rows == {"news-00000": 6, "news-00001": UNKNOWN_ROWS, "sums-00000": 8}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"dump": "olds"}, r"corpus/olds/ holds no .parquet shards: name one of \['news'\]"),
-        ({"sft": "none"}, r"sft/none/ holds no .parquet shards: name one of \['sums'\]"),
+        ({"sft": "none"}, r"sft/none/ holds no .parquet, .json.* shards: name one of \['sums'\]"),
         ({"text_columns": "body"}, r"news-0000.\.parquet has no column 'body' \(it has text\)"),
         ({"encoder": {"model": "/no/model"}}, "model folder /no/model does not exist"),
         (
@@ -103,12 +104,126 @@ def test_packing_keeps_every_shard_once_and_in_order(sizes: list[int], group_byt
     assert all(len(group.shards) == 1 or sum(s.size for s in group.shards) <= group_bytes for group in groups)
 
 
-@given(st.integers(3, 40))
-def test_fanout_is_bounded(max_fanout: int) -> None:
-    shards = [
-        Shard(role="corpus", source="d", key=f"corpus/d/{number:05d}.parquet", etag="e", size=100, rows=1)
-        for number in range(200)
+def shards_of(sizes: list[int], source: str = "d") -> list[Shard]:
+    return [
+        Shard(
+            role="corpus",
+            source=source,
+            key=f"corpus/{source}/{number:06d}.parquet",
+            etag="e",
+            size=size,
+            rows=1,
+        )
+        for number, size in enumerate(sizes)
     ]
-    groups = plan._within_fanout(pack(shards, 100), max_fanout)
+
+
+def bytes_of(group: Group) -> int:
+    return sum(shard.size for shard in group.shards)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 1000), min_size=1, max_size=80), min_size=1, max_size=4),
+    st.integers(4, 40),
+    st.integers(1, 3000),
+)
+def test_units_hold_every_shard_once_and_in_order(
+    sources: list[list[int]], max_fanout: int, group_bytes: int
+) -> None:
+    shards = [shards_of(sizes, f"d{number}") for number, sizes in enumerate(sources)]
+    groups = units(shards, group_bytes, max_fanout)
+    assert [shard for group in groups for shard in group.shards] == [shard for one in shards for shard in one]
     assert len(groups) <= max_fanout
-    assert sum(len(group.shards) for group in groups) == 200
+    assert all(len({shard.source for shard in group.shards}) == 1 for group in groups)
+
+
+@given(st.lists(st.integers(80, 120), min_size=1, max_size=300), st.integers(1, 40))
+def test_units_of_similar_shards_are_similar(sizes: list[int], max_fanout: int) -> None:
+    groups = units([shards_of(sizes)], 1, max_fanout)
+    assert len(groups) == min(len(sizes), max_fanout)
+    assert max(map(bytes_of, groups)) <= 2 * sum(sizes) / len(groups)
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=300), st.integers(1, 40))
+def test_a_unit_is_at_most_the_mean_and_one_shard_long(sizes: list[int], max_fanout: int) -> None:
+    groups = units([shards_of(sizes)], 1, max_fanout)
+    assert max(map(bytes_of, groups)) <= sum(sizes) / min(len(sizes), max_fanout) + max(sizes)
+
+
+def test_units_are_shared_among_sources_by_their_bytes() -> None:
+    sources = [shards_of([10] * 900, "large"), shards_of([10] * 90, "small"), shards_of([10_000], "one")]
+    groups = units(sources, 10, 100)
+    assert [
+        sum(group.shards[0].source == name for group in groups) for name in ("large", "small", "one")
+    ] == [
+        90,
+        9,
+        1,
+    ]
+
+
+def test_a_dump_of_many_shards_is_planned_into_max_fanout_units(configure: Configure, root: Path) -> None:
+    shard = root / "corpus/news/news-00000.parquet"
+    for number in range(2, 2000):
+        os.link(shard, root / f"corpus/news/news-{number:05d}.parquet")
+    result = plan.execute(configure(plan={"max_fanout": 20, "group_bytes": 1}))
+    groups = Run.open(result["run"]).plan.groups
+    corpus = [group for group in groups if group.role == "corpus"]
+    assert (result["embed_units"], result["documents"], len(groups)) == (20, 12_000, 20)
+    assert [shard.name for group in corpus for shard in group.shards] == [
+        f"news-{n:05d}" for n in range(2000)
+    ]
+    assert max(map(bytes_of, corpus)) <= 1.1 * min(map(bytes_of, corpus))
+
+
+def test_a_later_plan_reads_no_unchanged_footer(
+    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan.execute(configure())
+    write_shard(root / "corpus/news/news-00002.parquet", [{"text": "one more"}])
+    read = footers._read_one
+    keys: list[str] = []
+    monkeypatch.setattr(
+        footers, "_read_one", lambda storage, info: (keys.append(info.key), read(storage, info))[1]
+    )
+    later = plan.execute(configure())
+    assert keys == ["corpus/news/news-00002.parquet"]
+    assert (first["documents"], later["documents"]) == (12, 13)
+
+
+def test_shards_without_rows_are_planned(configure: Configure, root: Path) -> None:
+    write_shard(root / "corpus/news/news-00002.parquet", pa.table({"text": pa.array([], pa.string())}))
+    (root / "corpus/news/news-00003.parquet").write_bytes(b"")
+    result = plan.execute(configure())
+    rows = [shard.rows for shard in Run.open(result["run"]).plan.groups[0].shards]
+    assert rows == [6, 6, 0, UNKNOWN_ROWS]
+    assert result["documents"] == 12
+
+
+def test_json_shards_of_an_sft_set_are_planned_unread(
+    configure: Configure, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["a.json", "b.jsonl", "c.jsonl.gz", "d.jsonl.zst"]
+    for folder in ("sft/sums", "corpus/news"):
+        for name in [*names, "README.md"]:
+            (root / folder / name).write_text("{}")
+    run = opened(configure(plan={"group_bytes": 1}))
+    rows = {shard.name: shard.rows for group in run.plan.groups for shard in group.shards}
+    parquet = {"news-00000": 6, "news-00001": 6, "sums-00000": 8}
+    assert rows == {**dict.fromkeys(names, UNKNOWN_ROWS), **parquet}
+    assert "no readable footer" not in caplog.text
+
+
+def test_all_shards_of_a_wrong_schema_are_reported_together(configure: Configure, root: Path) -> None:
+    for number in range(2, 8):
+        write_shard(root / f"corpus/news/news-{number:05d}.parquet", [{"body": "x"}])
+    write_shard(root / "corpus/news/news-00008.parquet", pa.table({"text": [1, 2]}))
+    write_shard(root / "sft/sums/sums-00001.parquet", [{"question": "x"}])
+    with pytest.raises(InputError) as caught:
+        plan.execute(configure())
+    message = str(caught.value)
+    assert "news-00002.parquet has no column 'text'" in message
+    assert "(the same: news-00003.parquet, news-00004.parquet, news-00005.parquet, and 2 more)" in message
+    assert "news-00008.parquet: text is of type int64" in message
+    assert "sums-00001.parquet is no SFT set" in message
+    assert "news-00007" not in message
