@@ -5,12 +5,13 @@ the device's memory back. Nothing of it listens beyond loopback.
 """
 
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aitp_tasks import config, models
+from aitp_tasks import config, devices, models
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.prompts import control_tokens, fill, neutralise
 from aitp_tasks.run import FrozenPrompt
@@ -40,8 +41,10 @@ class Engine:
         Raises:
             InputError: the model cannot be loaded, has no chat template, or an
                 engine argument is wrong.
-            TransientError: the model was replaced while it was copied from storage.
+            TransientError: no GPU became free, or the model was replaced while it was
+                copied from storage.
         """
+        devices.lease(_gpus_wanted(settings), "engine.engine_args")
         _prepare_process(settings)
         model = models.local(settings)
         from vllm import LLM
@@ -125,6 +128,13 @@ class Engine:
         )
         offsets = encoded["offset_mapping"]
         return text if len(offsets) <= room else text[: offsets[room - 1][1]]
+
+
+def _gpus_wanted(settings: config.Engine) -> int:
+    kinds = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    values = (settings.engine_args.get(kind) for kind in kinds)
+    # Whatever is no number, vLLM refuses itself.
+    return math.prod(value for value in values if isinstance(value, int) and value > 0)
 
 
 def _prepare_process(settings: config.Engine) -> None:

@@ -9,9 +9,9 @@ examples.py tokenises, launcher.py runs the ranks, train.py is one of them.
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from aitp_tasks import models, tables
+from aitp_tasks import devices, models, tables
 from aitp_tasks.errors import InputError
 from aitp_tasks.finetune import examples, launcher, model, template
 from aitp_tasks.finetune.examples import ExampleMaker, Tally
@@ -33,7 +33,8 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         InputError: the model or its chat template cannot be used, no row can be
             trained on, the loss diverges, or there are fewer devices than ranks.
         BudgetExceededError: the chat template refuses too many rows.
-        TransientError: the launcher or a rank failed for another reason.
+        TransientError: no GPUs became free, or the launcher or a rank failed for
+            another reason.
     """
     done = run.find_manifest(STAGE) or _finetune(run)
     return {
@@ -52,6 +53,8 @@ def _finetune(run: Run) -> Manifest:
     assembled = run.require_manifest("assemble")
     version = str(assembled.figures["version"])
     settings = run.config.finetune
+    # The ranks' devices; the stage itself must not occupy them.
+    lease = devices.lease(settings.processes, "finetune.processes")
     settings = settings.model_copy(update={"model": models.local(settings)})
     outputs = {
         "checkpoint": f"models/{run.config.assemble.dataset}/{version}",
@@ -64,7 +67,7 @@ def _finetune(run: Run) -> Manifest:
         job = Job(
             folder=folder,
             finetune=settings,
-            device=_device(settings.processes),
+            gpus=tuple(gpu.index for gpu in lease.gpus[: settings.processes]) if lease else (),
             chat_template=templates.saved,
         )
         run.storage.download(assembled.output("parquet"), folder / "data.parquet")
@@ -122,15 +125,3 @@ def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
         "tokens": tally.tokens,
         "trained_tokens": tally.trained_tokens,
     }
-
-
-def _device(processes: int) -> Literal["cpu", "cuda"]:
-    import torch
-
-    # Counts through the driver's library: the stage itself must not occupy a device.
-    devices = torch.cuda.device_count()
-    if devices == 0:
-        return "cpu"
-    if processes > devices:
-        raise InputError(f"finetune.processes={processes}, but only {devices} devices are visible: lower it")
-    return "cuda"

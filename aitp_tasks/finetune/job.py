@@ -22,9 +22,15 @@ class Job(BaseModel):
 
     folder: Path
     finetune: Finetune
-    device: Literal["cpu", "cuda"]
+    #: Places of the leased GPUs on the PCI bus, one a rank; none on processors.
+    gpus: tuple[int, ...] = ()
     #: The chat template that the checkpoint carries.
     chat_template: str
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """The kind of device that the ranks compute on."""
+        return "cuda" if self.gpus else "cpu"
 
     @property
     def file(self) -> Path:

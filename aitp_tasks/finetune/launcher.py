@@ -63,15 +63,14 @@ def _command(job: Job) -> list[str]:
 
 
 def _devices(job: Job) -> list[str]:
-    """Which devices to use: the leased ones, when CUDA_VISIBLE_DEVICES names them.
+    """Which devices to use: the leased ones.
 
-    With a number of devices alone, DeepSpeed ignores that variable and starts at device 0.
+    The launcher knows GPUs by their place only, and with a number of them alone it
+    ignores CUDA_VISIBLE_DEVICES and starts at the first.
     """
-    processes = job.finetune.processes
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if job.device == "cpu" or not visible:
-        return ["--num_accelerators", str(processes)]
-    return ["--include", "localhost:" + ",".join(visible.split(",")[:processes])]
+    if not job.gpus:
+        return ["--num_accelerators", str(job.finetune.processes)]
+    return ["--include", "localhost:" + ",".join(map(str, job.gpus))]
 
 
 def _environment(job: Job) -> dict[str, str]:
@@ -88,7 +87,10 @@ def _environment(job: Job) -> dict[str, str]:
     }
     if job.finetune.folder is not None:
         environment["HF_HUB_OFFLINE"] = "1"
-    if job.device == "cpu":
+    if job.gpus:
+        # CUDA's own order puts faster models first.
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    else:
         environment |= operators.environment(job.operators)
         cores = len(os.sched_getaffinity(0))
         environment["OMP_NUM_THREADS"] = str(max(cores // job.finetune.processes, 1))

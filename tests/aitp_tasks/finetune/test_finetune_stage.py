@@ -149,7 +149,7 @@ def test_sigterm_leaves_nothing_behind(smollm2: Path, tmp_path: Path) -> None:
         "from aitp_tasks.finetune import launcher\n"
         "from aitp_tasks.finetune.job import Job\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
-        "    job = Job(folder=folder, finetune=Finetune(model=sys.argv[1]), device='cpu', chat_template='')\n"
+        "    job = Job(folder=folder, finetune=Finetune(model=sys.argv[1]), chat_template='')\n"
         "    print(flush=True)\n"
         "    launcher.run(job)\n"
     )
@@ -198,7 +198,7 @@ def test_broken_weights_are_bad_input(smollm2: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_rank_says_reaches_the_stage(smollm2: Path, tmp_path: Path) -> None:
-    job = Job(folder=tmp_path, finetune=Finetune(model=str(smollm2)), device="cpu", chat_template="")
+    job = Job(folder=tmp_path, finetune=Finetune(model=str(smollm2)), chat_template="")
     assert job.failure() is None
     job.leave_failure(InputError("the loss is nan"))
     failure = job.failure()
@@ -228,27 +228,20 @@ def test_refused_rows_are_quarantined_and_budgeted(make_run: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("device", "visible", "expected"),
+    ("gpus", "arguments", "order"),
     [
-        pytest.param("cpu", "3", ["--num_accelerators", "2"], id="processor"),
-        pytest.param("cuda", "", ["--num_accelerators", "2"], id="all-devices"),
-        pytest.param("cuda", "3,5,7", ["--include", "localhost:3,5"], id="leased-devices"),
+        pytest.param((), ["--num_accelerators", "2"], None, id="processor"),
+        pytest.param((3, 5), ["--include", "localhost:3,5"], "PCI_BUS_ID", id="leased GPUs"),
     ],
 )
-def test_leased_devices_are_kept(
-    device: Any,
-    visible: str,
-    expected: list[str],
-    smollm2: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_ranks_get_the_leased_gpus(
+    gpus: tuple[int, ...], arguments: list[str], order: str | None, smollm2: Path, tmp_path: Path
 ) -> None:
-    settings = {"model": str(smollm2), "processes": 2}
-    job = Job.model_validate(
-        {"folder": tmp_path, "finetune": settings, "device": device, "chat_template": ""}
+    job = Job(
+        folder=tmp_path, finetune=Finetune(model=str(smollm2), processes=2), gpus=gpus, chat_template=""
     )
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert launcher._devices(job) == expected
+    assert launcher._devices(job) == arguments
+    assert launcher._environment(job).get("CUDA_DEVICE_ORDER") == order
 
 
 def test_zero_3_saves_whole_weights() -> None:

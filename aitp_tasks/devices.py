@@ -1,0 +1,235 @@
+"""Leases of GPUs: each unit gets its own, so that units on one machine never share one by accident.
+
+A lease is an advisory lock on one file a GPU. It is held until the process ends,
+however it ends, and needs nobody to clean up. It holds between the processes of
+one user that see the same ``/tmp``; containers that share GPUs but no ``/tmp``
+have to be given different ones by ``CUDA_VISIBLE_DEVICES``, which is honoured.
+
+What else runs on a GPU, without a lease, is not noticed.
+"""
+
+import contextlib
+import fcntl
+import importlib
+import logging
+import os
+import random
+import re
+import stat
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks.errors import InputError, TransientError
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+#: Replaces the folder of the locks. Not TMPDIR: that may differ from one process to the next.
+FOLDER_VARIABLE = "AITP_LEASES"
+_WAIT_SECONDS = 600.0
+_POLL_SECONDS = 1.0
+_LOG_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU, or one slice of a GPU that is cut up by MIG."""
+
+    uuid: str
+    #: Its place on the PCI bus, among all GPUs of the machine.
+    index: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """GPUs that no other unit of this machine uses."""
+
+    gpus: tuple[Gpu, ...]
+    descriptors: tuple[int, ...]
+
+
+_held: Lease | None = None
+
+
+def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
+    """Lease GPUs until this process ends; None when it sees none.
+
+    Names them to CUDA by ``CUDA_VISIBLE_DEVICES``, so it comes before whatever
+    initialises CUDA. Several are leased all at once or not at all: processes that
+    want several cannot wait for each other. Asked again, it returns what is held.
+
+    Child processes have no part in the lease: the locked files are closed in them,
+    whether they execute another program or are forked by Python. A child that goes
+    on after its parent works on a GPU that is no longer leased.
+
+    Args:
+        count: how many, at least.
+        wanted_by: the setting that says so, for the error message.
+
+    Raises:
+        InputError: more GPUs are asked for than this process sees.
+        TransientError: none became free in time; names who holds them.
+    """
+    global _held
+    if _held is None:
+        gpus = _visible(_installed(), os.environ.get(VARIABLE))
+        if not gpus:
+            return None
+        if count > len(gpus):
+            raise InputError(f"{wanted_by} asks for {count} GPUs, but only {len(gpus)} are visible: lower it")
+        assert not _cuda_is_initialised(), "CUDA already has its devices"
+        _held = _wait_for(count, gpus)
+        os.environ[VARIABLE] = ",".join(gpu.uuid for gpu in _held.gpus)
+        log.info("leased gpus=%s", os.environ[VARIABLE])
+    if count > len(_held.gpus):
+        raise InputError(
+            f"{wanted_by} asks for {count} GPUs, but this process already holds {len(_held.gpus)}"
+        )
+    return _held
+
+
+def _wait_for(count: int, gpus: list[Gpu]) -> Lease:
+    folder = _folder()
+    start = time.monotonic()
+    logged = start - _LOG_SECONDS
+    while True:
+        taken, holders = _take(folder, count, gpus)
+        if taken is not None:
+            return taken
+        now = time.monotonic()
+        if now - start > _WAIT_SECONDS:
+            raise TransientError(
+                f"no {count} of {len(gpus)} GPUs became free in {_WAIT_SECONDS:.0f} s, held by the processes "
+                f"{', '.join(holders)}: wait for them, or give the pool one slot a GPU"
+            )
+        if now - logged >= _LOG_SECONDS:
+            logged = now
+            log.info("waiting for gpus=%d of=%d holders=%s seconds=%.0f", count, len(gpus), ",".join(holders),
+                     now - start)  # fmt: skip
+        time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
+
+
+def _take(folder: Path, count: int, gpus: list[Gpu]) -> tuple[Lease | None, list[str]]:
+    """A lease of free GPUs, if there are enough; and the processes that hold the others."""
+    taken: list[tuple[Gpu, int]] = []
+    holders: list[str] = []
+    # One process tries at a time: two that want several would take them from each other.
+    gate = _open(folder / "gate")
+    try:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        for gpu in gpus:
+            descriptor = _open(folder / re.sub("[^A-Za-z0-9-]", "_", gpu.uuid))
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holders.append(os.pread(descriptor, 20, 0).decode("ascii", "replace") or "?")
+                os.close(descriptor)
+                continue
+            taken.append((gpu, descriptor))
+            if len(taken) == count:
+                break
+        if len(taken) < count:
+            for _, descriptor in taken:
+                os.close(descriptor)
+            return None, holders
+        for _, descriptor in taken:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode("ascii"), 0)
+    finally:
+        os.close(gate)
+    return Lease(tuple(gpu for gpu, _ in taken), tuple(descriptor for _, descriptor in taken)), holders
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _folder() -> Path:
+    """The folder of the locks, which belongs to this user alone."""
+    folder = Path(os.environ.get(FOLDER_VARIABLE) or f"/tmp/aitp-leases-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise InputError(
+            f"{folder} is not a folder that only this user can write: remove it, "
+            f"or set {FOLDER_VARIABLE} to one"
+        )
+    return folder
+
+
+def _close_in_child() -> None:
+    if _held is not None:
+        for descriptor in _held.descriptors:
+            os.close(descriptor)
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _cuda_is_initialised() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
+
+
+def _visible(gpus: list[Gpu], value: str | None) -> list[Gpu]:
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves, in its order, as CUDA reads it.
+
+    Numbers or beginnings of UUIDs, up to the first that names no GPU; none at all
+    when one is named twice. Numbers count along the PCI bus, which is CUDA's own
+    order unless different models are mixed and CUDA_DEVICE_ORDER is not set.
+    """
+    if value is None:
+        return gpus
+    found: list[Gpu] = []
+    for name in value.split(","):
+        gpu = _named(gpus, name.strip())
+        if gpu is None:
+            break
+        if gpu in found:
+            return []
+        found.append(gpu)
+    return found
+
+
+def _named(gpus: list[Gpu], name: str) -> Gpu | None:
+    if re.fullmatch(r"\d+", name):
+        return gpus[int(name)] if int(name) < len(gpus) else None
+    matching = [gpu for gpu in gpus if name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def _installed() -> list[Gpu]:
+    """All GPUs of the machine, by NVIDIA's management library: CUDA is not initialised by it."""
+    try:
+        nvml = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+    except ImportError:
+        return []
+    except nvml.NVMLError:
+        return []
+    try:
+        return [gpu for index in range(nvml.nvmlDeviceGetCount()) for gpu in _slices(nvml, index)]
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _slices(nvml: Any, index: int) -> list[Gpu]:
+    """A GPU itself or, in MIG mode, its slices."""
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    try:
+        in_slices = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
+    except nvml.NVMLError:
+        in_slices = False
+    if not in_slices:
+        return [Gpu(nvml.nvmlDeviceGetUUID(handle), index)]
+    slices = []
+    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
+        except nvml.NVMLError:
+            continue
+    return [Gpu(nvml.nvmlDeviceGetUUID(one), index) for one in slices]
