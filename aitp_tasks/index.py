@@ -1,4 +1,4 @@
-"""FAISS indexes with explicit 64-bit ids: one per shard, merged into one per source.
+"""FAISS indexes with explicit 64-bit ids, one per source.
 
 Inner product over float16 codes, the precision in which vectors are stored. An
 index holds each document once, however often its text occurs.
@@ -15,15 +15,6 @@ from aitp_tasks.errors import InputError
 Index = Any  # faiss has no types
 
 
-def build(values: NDArray[np.float16], ids: NDArray[np.int64]) -> Index:
-    """Index of float16 (n, d) under int64 (n,) ids; of equal ids the first vector stays."""
-    index = empty(values.shape[1])
-    _, first = np.unique(ids, return_index=True)
-    first.sort()
-    index.add_with_ids(values[first].astype(np.float32), ids[first])
-    return index
-
-
 def empty(dimension: int) -> Index:
     """An index without vectors."""
     flat = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
@@ -36,26 +27,23 @@ def ids_of(index: Index) -> NDArray[np.int64]:
     return ids
 
 
-def merge(target: Index, part: Index) -> int:
-    """Move ``part`` into ``target``; documents already there are left out.
-
-    Returns:
-        How many documents were left out.
+def add(index: Index, values: NDArray[np.float16], ids: NDArray[np.int64], seen: set[int]) -> None:
+    """Add float16 (n, d) under int64 (n,) ids; of equal ids, also those in ``seen``, the first stays.
 
     Raises:
-        InputError: the two are of different dimensions.
+        InputError: the vectors are of another dimension than the index.
     """
-    if target.d != part.d:
-        raise InputError(f"index of dimension {part.d} cannot be merged into one of {target.d}: embed anew")
-    known = np.isin(ids_of(part), ids_of(target))
-    expected = target.ntotal + part.ntotal - int(known.sum())
-    keep = np.flatnonzero(~known)
-    if len(keep):
-        vectors = part.index.reconstruct_batch(keep)
-        target.add_with_ids(vectors, ids_of(part)[keep])
-    if target.ntotal != expected:
-        raise InputError(f"merged index has {target.ntotal} vectors instead of {expected}: embed anew")
-    return int(known.sum())
+    if values.shape[1] != index.d:
+        raise InputError(
+            f"vectors of dimension {values.shape[1]} cannot go into an index of {index.d}: embed anew"
+        )
+    keep = []
+    for place, number in enumerate(ids.tolist()):
+        if number not in seen:
+            seen.add(number)
+            keep.append(place)
+    if keep:
+        index.add_with_ids(values[keep].astype(np.float32), ids[keep])
 
 
 def to_bytes(index: Index) -> bytes:

@@ -1,6 +1,6 @@
-"""merge: the shards' indexes become one per role, their moments the projection.
+"""merge: the shards' vectors become one index per role, their moments the projection.
 
-Reads the manifests, moments and indexes of all embedded shards. Writes
+Reads the manifests, moments and vectors of all embedded shards. Writes
 ``index/<encoder digest>/…`` for corpus and SFT set, and the run's projection.
 Checks that every embedded document is in the index exactly once.
 """
@@ -8,7 +8,7 @@ Checks that every embedded document is in the index exactly once.
 import logging
 from typing import Any
 
-from aitp_tasks import digest, embed, index
+from aitp_tasks import digest, embed, index, vectors
 from aitp_tasks.errors import InputError
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.moments import Moments, Projection
@@ -23,7 +23,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     """Merge what the embed units have left.
 
     Raises:
-        InputError: a group was not embedded, a set is empty, an index is damaged.
+        InputError: a group was not embedded, a set is empty, chunks are missing.
     """
     watch = Stopwatch()
     done = run.find_manifest("merge") or _merge(run, watch)
@@ -92,23 +92,23 @@ def _sum_moments(run: Run, shards: list[Manifest]) -> Moments:
 
 def _merge_indexes(run: Run, role: str, shards: list[Manifest]) -> tuple[str, dict[str, int]]:
     merged: index.Index | None = None
-    repeated = rows = 0
-    for shard in shards:
-        key = shard.output("index")
-        part = index.from_bytes(run.storage.read(key), run.storage.uri(key))
-        assert shard.ledger is not None
-        rows += shard.ledger.rows_out
-        repeated += shard.ledger.rows_out - part.ntotal
-        merged = index.empty(part.d) if merged is None else merged
-        repeated += index.merge(merged, part)
+    seen: set[int] = set()
+    rows = 0
+    for key in (key for shard in shards for key in embed.chunk_keys(shard)):
+        found = vectors.read(run.storage, key)
+        merged = index.empty(found.values.shape[1]) if merged is None else merged
+        index.add(merged, found.values, vectors.faiss_ids(found.doc_ids), seen)
+        rows += len(found)
+    expected = sum(shard.ledger.rows_out for shard in shards if shard.ledger is not None)
     assert merged is not None
-    if merged.ntotal + repeated != rows:
+    if rows != expected or merged.ntotal != len(seen):
         raise InputError(
-            f"{role} index has {merged.ntotal} vectors and {repeated} repeats of {rows} rows: embed anew"
+            f"{role} chunks hold {rows} of {expected} vectors, "
+            f"the index {merged.ntotal} of {len(seen)}: embed anew"
         )
-    log.info("merge role=%s documents=%d repeated=%d", role, merged.ntotal, repeated)
+    log.info("merge role=%s documents=%d repeated=%d", role, merged.ntotal, rows - merged.ntotal)
     source = run.config.dump if role == "corpus" else run.config.sft
-    content = digest.of_value(sorted(shard.output("index") for shard in shards))
+    content = digest.of_value(sorted(shard.output("moments") for shard in shards))
     key = f"index/{embed.encoder_digest(run)}/{source}/{content}.faiss"
     run.storage.write_if_absent(key, index.to_bytes(merged))
-    return key, {"rows": rows, "documents": merged.ntotal, "repeated": repeated}
+    return key, {"rows": rows, "documents": merged.ntotal, "repeated": rows - merged.ntotal}

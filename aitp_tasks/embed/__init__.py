@@ -1,35 +1,33 @@
-"""embed: texts of the shards of one group become vectors, moments and a FAISS index per shard.
+"""embed: texts of the shards of one group become vectors and moments.
 
-Reads shards row group by row group. Writes, under
-``embeddings/<encoder digest>/<shard digest>/``, chunks of vectors, the rows
-that were quarantined, moments, an index, and last the manifest; then, for the
+Writes, under ``embeddings/<encoder digest>/<shard digest>/``, chunks of vectors,
+the rows that were quarantined, moments, and last the manifest; then, for the
 run, which version of each shard was used. The shard is the unit of caching: one
-that was embedded before, in whatever run, is not read again. Chunks that an
-interrupted task left are kept.
+that was embedded before, in whatever run, is not read again. Within a shard a
+unit that was killed goes on after its last chunk.
+
+Modules, in the order of the flow: ``chunks`` (rows that are written together),
+``tokens``, ``batches``, ``encoder`` (where the vectors are computed: one of the
+``*_backend`` modules or ``endpoint``), ``shard`` (all of it for one shard).
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from aitp_tasks import digest, index, manifest, rows, tables, vectors
+from aitp_tasks import digest, manifest
+from aitp_tasks.config import LongTexts
+from aitp_tasks.embed import shard as one_shard
+from aitp_tasks.embed.encoder import Encoder, open_encoder
+from aitp_tasks.embed.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
-from aitp_tasks.moments import Moments
-from aitp_tasks.rows import Refusal
 from aitp_tasks.run import Group, Run, Shard
-from aitp_tasks.storage import ObjectInfo, Storage
-from aitp_tasks.vectors import Vectors
+from aitp_tasks.storage import ObjectChangedError, ObjectInfo
 
 log = logging.getLogger(__name__)
 
-#: Rows of a chunk: what an interruption can cost.
-CHUNK_ROWS = 2048
+#: How often a shard that is replaced while it is read is begun anew.
+_RESTARTS = 3
 
 
 def execute(run: Run, unit: int) -> dict[str, Any]:
@@ -43,7 +41,8 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
     watch = Stopwatch()
     group = run.group(unit)
     log.info("embed label=%s shards=%d", group.label, len(group.shards))
-    worker = _ShardEmbedder(run)
+    progress = Progress(group.label, sum(max(shard.rows, 0) for shard in group.shards))
+    worker = _ShardEmbedder(run, progress)
     done: list[tuple[ObjectInfo, Manifest]] = []
     failures: list[InputError | BudgetExceededError] = []
     for number, shard in enumerate(group.shards, 1):
@@ -59,9 +58,10 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
             len(group.shards),
             watch.seconds(),
         )
+    worker.close()
     if failures:
         raise type(failures[0])("; ".join(str(error) for error in failures))
-    result = _commit(run, group, done, watch, worker.rows_embedded)
+    result = _commit(run, group, done, watch, progress)
     assert result.ledger is not None
     return {
         "stage": "embed",
@@ -70,7 +70,7 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
         "rows_in": result.ledger.rows_in,
         "rows_out": result.ledger.rows_out,
         "rows_quarantined": result.ledger.rows_quarantined,
-        "rows_embedded_now": worker.rows_embedded,
+        "rows_embedded_now": progress.rows,
         "seconds": watch.seconds(),
     }
 
@@ -95,7 +95,7 @@ def chunk_keys(done: Manifest) -> list[str]:
 
 
 def _commit(
-    run: Run, group: Group, done: list[tuple[ObjectInfo, Manifest]], watch: Stopwatch, embedded: int
+    run: Run, group: Group, done: list[tuple[ObjectInfo, Manifest]], watch: Stopwatch, progress: Progress
 ) -> Manifest:
     ledger = Ledger(rows_in=0, rows_out=0)
     for _, shard_manifest in done:
@@ -109,10 +109,7 @@ def _commit(
         label=group.label,
         ledger=ledger,
         outputs=used,
-        figures={
-            "rows_embedded_now": embedded,
-            "rows_per_second": round(embedded / max(watch.seconds(), 1e-3), 1),
-        },
+        figures=progress.figures(),
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),
     )
@@ -128,11 +125,15 @@ def _commit(
 
 def encoder_digest(run: Run) -> str:
     """Identity of the encoder and of how it reads texts."""
-    return digest.of_value([run.plan.encoder_identity, run.config.encoder.max_tokens])
+    encoder = run.config.encoder
+    rule: list[Any] = [run.plan.encoder_identity, encoder.max_tokens, encoder.long_texts.value]
+    if encoder.long_texts is LongTexts.WINDOWS:
+        rule.append(encoder.max_windows)
+    return digest.of_value(rule)
 
 
 def _prefix(run: Run, role: str, info: ObjectInfo) -> str:
-    rule = list(run.config.text_columns) if role == "corpus" else "first turns"
+    rule = list(run.config.text_columns) if role == "corpus" else run.config.sft_text.value
     shard = digest.of_value([role, rule, info.key, info.etag])
     return f"embeddings/{encoder_digest(run)}/{shard}"
 
@@ -141,26 +142,13 @@ def _manifest_key(run: Run, role: str, info: ObjectInfo) -> str:
     return f"{_prefix(run, role, info)}/manifest.json"
 
 
-@dataclass
-class _Progress:
-    """What is known of a shard while it is being embedded."""
-
-    rows: int = 0
-    quarantined: list[dict[str, Any]] = field(default_factory=list)
-    chunks: dict[str, str] = field(default_factory=dict)
-    moments: Moments | None = None
-    ids: list[str] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-
-
 class _ShardEmbedder:
     """Embeds shards one after another; loads the encoder when the first needs it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, progress: Progress) -> None:
         self._run = run
-        self._storage: Storage = run.storage
-        self._encoder: Any = None
-        self.rows_embedded = 0
+        self._progress = progress
+        self._encoder: Encoder | None = None
 
     def embed(self, shard: Shard) -> tuple[ObjectInfo, Manifest]:
         """Embed one shard, or find that it was done before.
@@ -168,132 +156,36 @@ class _ShardEmbedder:
         Returns:
             The version that was read, and its manifest.
         """
-        info = self._storage.stat(shard.key)
+        for _ in range(_RESTARTS):
+            try:
+                return self._embed(shard)
+            except ObjectChangedError as error:
+                log.warning("shard=%s is begun anew: %s", shard.key, error)
+        return self._embed(shard)
+
+    def close(self) -> None:
+        """Give back what the encoder holds."""
+        if self._encoder is not None:
+            self._encoder.backend.close()
+
+    def _embed(self, shard: Shard) -> tuple[ObjectInfo, Manifest]:
+        storage, config = self._run.storage, self._run.config
+        info = storage.stat(shard.key)
         key = _manifest_key(self._run, shard.role, info)
-        done = manifest.load(self._storage, key)
+        done = manifest.load(storage, key)
         if done is None:
-            done = manifest.commit(self._storage, key, self._embed(shard, info))
+            prefix = _prefix(self._run, shard.role, info)
+            made = one_shard.embed(storage, config, shard, info, prefix, self._open, self._progress)
+            done = manifest.commit(storage, key, made)
+        else:
+            self._progress.skip(max(shard.rows, 0))
         assert done.ledger is not None
         done.ledger.check_budget(
-            self._run.config.failure_budget,
-            self._storage.uri(shard.key),
-            self._storage.uri(done.outputs.get("quarantine", key)),
+            config.failure_budget, storage.uri(shard.key), storage.uri(done.outputs.get("quarantine", key))
         )
         return info, done
 
-    def _embed(self, shard: Shard, info: ObjectInfo) -> Manifest:
-        watch = Stopwatch()
-        prefix = _prefix(self._run, shard.role, info)
-        progress = _Progress()
-        for texts in self._chunks(shard, info):
-            self._chunk(prefix, texts, progress)
-        ledger = Ledger(
-            rows_in=progress.rows,
-            rows_out=len(progress.ids),
-            quarantined=_tally(progress.quarantined),
-        )
-        outputs = {
-            **progress.chunks,
-            **tables.write_quarantine(self._storage, f"{prefix}/quarantine", progress.quarantined),
-        }
-        outputs |= self._summaries(prefix, progress)
-        return Manifest(
-            stage="embed",
-            label=f"{shard.source} {shard.name}",
-            ledger=ledger,
-            outputs=outputs,
-            figures={"shard": info.key, "etag": info.etag, "role": shard.role, "source": shard.source},
-            seconds=watch.seconds(),
-            peak_memory_mb=watch.peak_memory_mb(),
-        )
-
-    def _chunks(self, shard: Shard, info: ObjectInfo) -> Iterator[list[str | Refusal]]:
-        """The texts of the shard, CHUNK_ROWS at a time."""
-        where = self._storage.uri(info.key)
-        try:
-            with pq.ParquetFile(pa.PythonFile(self._storage.open(info), mode="r")) as file:
-                columns, read = self._reader(shard, file.schema_arrow, where)
-                for batch in file.iter_batches(CHUNK_ROWS, columns=columns):
-                    yield read(batch)
-        except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{where} is not readable as Parquet ({reason}): replace it, then clear its task"
-            ) from error
-
-    def _reader(self, shard: Shard, schema: pa.Schema, where: str) -> tuple[list[str], Any]:
-        if shard.role == "sft":
-            return rows.sft_columns(schema, where), _sft_texts
-        path = rows.TextPath(self._run.config.text_columns[0])
-        path.check(schema, where)
-        return [path.column], lambda batch: [rows.decode(value) for value in path.extract(batch)]
-
-    def _chunk(self, prefix: str, texts: list[str | Refusal], progress: _Progress) -> None:
-        start = progress.rows
-        name = f"chunk-{start:012d}"
-        key = f"{prefix}/{name}.parquet"
-        progress.rows += len(texts)
-        kept = [(start + offset, text) for offset, text in enumerate(texts) if isinstance(text, str)]
-        refused = [(start + offset, text) for offset, text in enumerate(texts) if isinstance(text, Refusal)]
-        if kept:
-            if self._storage.find(key) is None:
-                self._storage.write_if_absent(key, tables.to_bytes(vectors.to_table(self._encode(kept))))
-            found = vectors.read(self._storage, key)
-            finite = set(found.rows.tolist())
-            refused += [
-                (row, Refusal("non_finite_vector", "the encoder gave a vector that is not finite"))
-                for row, _ in kept
-                if row not in finite
-            ]
-            _add(progress, name, key, found)
-        progress.quarantined += [
-            {"id": str(row), "error_class": why.error_class, "message": why.message}
-            for row, why in sorted(refused, key=lambda item: item[0])
-        ]
-
-    def _encode(self, kept: list[tuple[int, str]]) -> Vectors:
-        from aitp_tasks.embed.encoder import Encoder, non_finite
-
+    def _open(self) -> Encoder:
         if self._encoder is None:
-            self._encoder = Encoder(self._run.config.encoder)
-        values = self._encoder.encode([text for _, text in kept])
-        self.rows_embedded += len(kept)
-        finite = np.ones(len(kept), dtype=bool)
-        finite[non_finite(values)] = False
-        ids = [digest.of_text(text) for (_, text), good in zip(kept, finite, strict=True) if good]
-        numbers = np.array([row for row, _ in kept], dtype=np.int64)
-        return Vectors(ids, numbers[finite], values[finite])
-
-    def _summaries(self, prefix: str, progress: _Progress) -> dict[str, str]:
-        """Write moments and index of a shard that has vectors."""
-        if progress.moments is None:
-            return {}
-        outputs = {"moments": f"{prefix}/moments.safetensors", "index": f"{prefix}/index.faiss"}
-        built = index.build(np.concatenate(progress.values), vectors.faiss_ids(progress.ids))
-        self._storage.write_if_absent(outputs["moments"], progress.moments.to_bytes())
-        self._storage.write_if_absent(outputs["index"], index.to_bytes(built))
-        return outputs
-
-
-def _add(progress: _Progress, name: str, key: str, found: Vectors) -> None:
-    if not len(found):
-        return
-    progress.chunks[name] = key
-    moments = Moments.of(found.values)
-    progress.moments = moments if progress.moments is None else progress.moments + moments
-    progress.ids += found.doc_ids
-    progress.values.append(found.values)
-
-
-def _sft_texts(batch: pa.RecordBatch) -> list[str | Refusal]:
-    return [
-        turns if isinstance(turns, Refusal) else rows.first_turns(turns)
-        for turns in rows.conversations(batch)
-    ]
-
-
-def _tally(quarantined: list[dict[str, Any]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in quarantined:
-        counts = manifest.add_counts(counts, {row["error_class"]: 1})
-    return counts
+            self._encoder = open_encoder(self._run.config.encoder, self._run.plan.encoder_identity)
+        return self._encoder

@@ -1,94 +1,59 @@
-"""The one door to the sentence encoder: texts in, float16 vectors out."""
+"""The one door to the sentence encoder: texts to tokens, tokens to vectors.
+
+Where it runs is chosen here: on the configured server, else on a GPU that this
+process leases, else on the CPU.
+"""
 
 import logging
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
-
-from aitp_tasks import config
-from aitp_tasks.errors import InputError
+from aitp_tasks import config, devices
+from aitp_tasks.embed.batches import Backend
+from aitp_tasks.embed.prepared import Facts, Prepared, prepare
+from aitp_tasks.embed.tokens import Tokeniser
 
 log = logging.getLogger(__name__)
 
-#: Characters a token may stand for before the tokenizer is spared the rest of a text.
-_CHARACTERS_PER_TOKEN = 64
 
-
+@dataclass(frozen=True)
 class Encoder:
-    """A model in the sentence-transformers layout, on the best device of this process.
+    """An encoder, ready to use."""
 
-    Pooling, prompts and normalisation are the model's own. Runs under bfloat16
-    autocast where the device computes in it, else in float32.
+    facts: Facts
+    tokeniser: Tokeniser
+    backend: Backend
+
+
+def open_encoder(settings: config.Encoder, identity: str) -> Encoder:
+    """Load the encoder where it is to run.
+
+    Args:
+        settings: which model, and how it reads texts.
+        identity: digest of the model's content.
+
+    Raises:
+        InputError: it cannot be loaded, or the server does not know it.
+        TransientError: no GPU became free, or the server does not answer.
     """
-
-    def __init__(self, settings: config.Encoder) -> None:
-        """Load the model.
-
-        Raises:
-            InputError: it cannot be loaded.
-        """
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            self._model = SentenceTransformer(
-                settings.model,
-                revision=settings.revision,
-                device=self._device,
-                trust_remote_code=False,
-                local_files_only=settings.folder is not None,
-            )
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"encoder {settings.model} cannot be loaded: {' '.join(str(error).split())}"
-            ) from error
-        limit = self._model.max_seq_length or settings.max_tokens
-        self._model.max_seq_length = self._max_tokens = min(int(limit), settings.max_tokens)
-        self._batch = max(1, (settings.batch_tokens or 16384) // self._max_tokens)
-        self._bfloat16 = _has_bfloat16(self._device)
-        log.info(
-            "encoder device=%s max_tokens=%d batch=%d bfloat16=%s",
-            self._device,
-            self._max_tokens,
-            self._batch,
-            self._bfloat16,
-        )
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float16]:
-        """Vectors float16 (n, d) of n texts."""
-        longest = self._max_tokens * _CHARACTERS_PER_TOKEN
-        with torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16):
-            vectors = self._model.encode(
-                [text[:longest] for text in texts],
-                batch_size=self._batch,
-                convert_to_numpy=True,
-                show_progress_bar=False,
-            )
-        halves: NDArray[np.float16] = vectors.astype(np.float16)
-        return halves
-
-    @property
-    def dimension(self) -> int:
-        """Length of a vector."""
-        return int(self._model.get_embedding_dimension() or 0)
+    prepared = prepare(settings, identity)
+    backend = _open_backend(settings, prepared)
+    log.info(
+        "encoder on=%s dimension=%d batch_tokens=%d", backend.name, backend.dimension, backend.batch_tokens
+    )
+    return Encoder(prepared.facts, Tokeniser(prepared.tokenizer_json, prepared.facts, settings), backend)
 
 
-def non_finite(vectors: NDArray[np.float16]) -> list[int]:
-    """Positions of vectors with a component that is not a number, or infinite."""
-    return [int(position) for position in np.flatnonzero(~np.isfinite(vectors).all(axis=1))]
+def _open_backend(settings: config.Encoder, prepared: Prepared) -> Backend:
+    # Each import costs seconds or megabytes, and only one is needed.
+    if settings.endpoint is not None:
+        from aitp_tasks.embed.endpoint import EndpointBackend
 
+        return EndpointBackend(settings)
+    on_gpu = devices.lease() is not None
+    if prepared.graph is not None and not on_gpu:
+        from aitp_tasks.embed.openvino_backend import OpenVinoBackend
 
-def _has_bfloat16(device: str) -> bool:
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    # Without these instructions bfloat16 on a CPU is slower than float32.
-    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+        return OpenVinoBackend(prepared.graph, prepared.facts, settings.batch_tokens)
+    from aitp_tasks.embed.torch_backend import TorchBackend
 
-
-def _cpu_flags() -> set[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            return next((set(line.split()) for line in lines if line.startswith("flags")), set())
-    except OSError:
-        return set()
+    return TorchBackend(settings, prepared.facts, "cuda" if on_gpu else "cpu")

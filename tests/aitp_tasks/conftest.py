@@ -1,5 +1,6 @@
 """A small corpus and SFT set in a folder, and a configuration over them; real models from the setup."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / ".aitp" / "models"
 
 Configure = Callable[..., RunConfig]
+#: What tests prepare once (the encoder) stays inside the checkout.
+os.environ["AITP_CACHE"] = str(REPOSITORY / ".aitp" / "cache")
 
 
 def write_shard(path: Path, table: pa.Table | list[dict[str, Any]]) -> None:

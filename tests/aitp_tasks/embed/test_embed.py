@@ -1,5 +1,12 @@
 """Embedding real texts with the real encoder: accounting, caching, broken shards, hostile rows."""
 
+import gzip
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from aitp_tasks import embed, index, tables, vectors
-from aitp_tasks.embed import encoder
+from aitp_tasks import embed, tables, vectors
+from aitp_tasks.embed import chunks, openvino_backend
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.moments import Moments
 from aitp_tasks.plan import execute as plan
 from aitp_tasks.run import Run
+from aitp_tasks.storage import ObjectChangedError
 from tests.aitp_tasks.conftest import Configure, write_shard
 
 
@@ -42,7 +50,7 @@ def test_vectors_equal_the_plain_encoder(configure: Configure) -> None:
     assert found.rows.tolist() == list(range(6))
 
 
-def test_moments_and_index_are_those_of_the_vectors(configure: Configure) -> None:
+def test_moments_are_those_of_the_vectors(configure: Configure) -> None:
     run = opened(configure())
     embed.execute(run, 0)
     for shard in embed.shard_manifests(run, run.plan.groups[0]):
@@ -50,8 +58,6 @@ def test_moments_and_index_are_those_of_the_vectors(configure: Configure) -> Non
         moments = Moments.from_bytes(run.storage.read(shard.output("moments")))
         assert moments.count == 6
         assert np.allclose(moments.total, found.values.astype(np.float64).sum(axis=0))
-        stored = index.from_bytes(run.storage.read(shard.output("index")), "index")
-        assert sorted(index.ids_of(stored).tolist()) == sorted(vectors.faiss_ids(found.doc_ids).tolist())
 
 
 def test_a_second_run_does_nothing_and_loads_no_model(
@@ -61,7 +67,7 @@ def test_a_second_run_does_nothing_and_loads_no_model(
     for unit in units(run):
         assert embed.execute(run, unit)["rows_embedded_now"] > 0
     before = etags(root)
-    monkeypatch.setattr(encoder, "Encoder", None)
+    monkeypatch.setattr(embed, "open_encoder", None)
     for unit in units(run):
         assert embed.execute(run, unit)["rows_embedded_now"] == 0
     assert etags(root) == before
@@ -77,26 +83,206 @@ def test_a_new_shard_is_all_that_a_new_run_embeds(configure: Configure, root: Pa
     assert sum(embed.execute(again, unit)["rows_embedded_now"] for unit in units(again)) == 1
 
 
-def test_an_interrupted_shard_keeps_its_chunks(
-    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embed, "CHUNK_ROWS", 2)
-    calls = 0
-    plain = encoder.Encoder.encode
+def test_an_interrupted_shard_keeps_its_chunks(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 2)
+    plain, written = chunks.write, 0
 
-    def dies(self: Any, texts: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
+    def dies(*arguments: Any) -> Any:
+        nonlocal written
+        written += 1
+        if written == 3:
             raise KeyboardInterrupt
-        return plain(self, texts)
+        return plain(*arguments)
 
     run = opened(configure(plan={"group_bytes": 1}))
-    monkeypatch.setattr(encoder.Encoder, "encode", dies)
+    monkeypatch.setattr(chunks, "write", dies)
     with pytest.raises(KeyboardInterrupt):
         embed.execute(run, 0)
-    monkeypatch.setattr(encoder.Encoder, "encode", plain)
+    monkeypatch.setattr(chunks, "write", plain)
     assert embed.execute(run, 0)["rows_embedded_now"] == 2
+
+
+def stored_rows(root: Path) -> int:
+    names = [path.stem.split("-") for path in (root / "embeddings").rglob("rows-*")]
+    return max((int(name[2]) for name in names if len(name) == 3), default=0)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Chunks, quarantine and moments; manifests hold times as well."""
+    files = (path for path in (root / "embeddings").rglob("*") if path.is_file())
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in files if path.name != "manifest.json"
+    }
+
+
+def test_a_unit_killed_again_and_again_gives_the_same_bytes(configure: Configure, root: Path) -> None:
+    texts = [f"{number} rivers " * (1 + number % 4) for number in range(6000)]
+    texts[77] = ""
+    write_shard(root / "corpus/news/news-00000.parquet", [{"text": text} for text in texts])
+    run = opened(configure(plan={"group_bytes": 1}))
+    command = [Path(sys.executable).with_name("aitp"), "embed", "--run", run.uri, "--unit", "0"]
+    kills = 2
+    for _ in range(kills):
+        before = stored_rows(root)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while process.poll() is None and stored_rows(root) == before:
+            time.sleep(0.01)
+        process.kill()
+        _, said = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said
+    assert embed.execute(run, 0)["rows_embedded_now"] <= 6000 - kills * chunks.CHUNK_ROWS
+    broken = contents(root)
+    shutil.rmtree(root / "embeddings")
+    for done in (root / "runs").rglob("embed/*"):
+        done.unlink()
+    assert embed.execute(run, 0)["rows_embedded_now"] == 6000
+    assert contents(root) == broken
+
+
+def test_a_shard_that_is_replaced_while_it_is_read_is_begun_anew(
+    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = root / "corpus/news/news-00000.parquet"
+    plain = chunks.write
+
+    def replaces(*arguments: Any) -> Any:
+        monkeypatch.setattr(chunks, "write", plain)
+        write_shard(path, [{"text": f"new text {number}"} for number in range(9)])
+        return plain(*arguments)
+
+    run = opened(configure(plan={"group_bytes": 1}))
+    monkeypatch.setattr(chunks, "write", replaces)
+    embed.execute(run, 0)
+    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    assert shard.figures["etag"] == run.storage.stat("corpus/news/news-00000.parquet").etag
+    assert shard.ledger is not None
+    assert shard.ledger.rows_out == 9
+
+
+def test_a_shard_that_never_stays_is_a_passing_fault(
+    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, version = chunks.write, 0
+
+    def replaces(*arguments: Any) -> Any:
+        nonlocal version
+        version += 1
+        write_shard(root / "corpus/news/news-00000.parquet", [{"text": f"version {version} " * version}])
+        return plain(*arguments)
+
+    run = opened(configure(plan={"group_bytes": 1}))
+    monkeypatch.setattr(chunks, "write", replaces)
+    with pytest.raises(ObjectChangedError, match=r"news-00000.parquet changed"):
+        embed.execute(run, 0)
+
+
+def test_the_encoder_and_the_text_rule_decide_what_is_computed_again(configure: Configure) -> None:
+    def now(**changes: Any) -> int:
+        run = opened(configure(**changes))
+        return sum(embed.execute(run, unit)["rows_embedded_now"] for unit in units(run))
+
+    encoder = {"model": configure().encoder.model, "max_tokens": 128}
+    assert now() == 20
+    assert now(sft_text="user_turns") == 8
+    assert now(encoder=encoder | {"max_tokens": 64}) == 20
+    assert now(encoder=encoder | {"long_texts": "windows"}) == 20
+    assert now(encoder=encoder | {"batch_tokens": 64}) == 0
+    assert now(difference={"tau": 0.1}) == 0
+
+
+def test_long_texts_are_cut_or_averaged_and_counted(configure: Configure, root: Path) -> None:
+    long = " ".join(f"word{number}" for number in range(400))
+    write_shard(root / "corpus/news/news-00000.parquet", [{"text": long}, {"text": "short"}])
+    found = {}
+    for rule in ("truncate", "windows"):
+        encoder = {"model": configure().encoder.model, "max_tokens": 128, "long_texts": rule}
+        run = opened(configure(plan={"group_bytes": 1}, encoder=encoder))
+        embed.execute(run, 0)
+        (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+        found[rule] = (shard.figures, vectors.read(run.storage, embed.chunk_keys(shard)[0]).values)
+    assert found["truncate"][0]["truncated_share"] == 0.5
+    assert found["windows"][0]["truncated_share"] == 0.0
+    assert found["windows"][0]["tokens"] > 3 * found["truncate"][0]["tokens"]
+    assert not np.array_equal(found["windows"][1][0], found["truncate"][1][0])
+    assert np.array_equal(found["windows"][1][1], found["truncate"][1][1])
+    assert np.linalg.norm(found["windows"][1].astype(np.float32), axis=1) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_text_of_too_many_windows_is_quarantined(configure: Configure, root: Path) -> None:
+    write_shard(
+        root / "corpus/news/news-00000.parquet", [{"text": "a b c d e f g h " * 100}, {"text": "short"}]
+    )
+    encoder = {
+        "model": configure().encoder.model,
+        "max_tokens": 64,
+        "long_texts": "windows",
+        "max_windows": 3,
+    }
+    run = opened(configure(plan={"group_bytes": 1}, encoder=encoder, failure_budget=0.5))
+    assert embed.execute(run, 0)["rows_quarantined"] == 1
+    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    assert shard.ledger is not None
+    assert shard.ledger.quarantined == {"too_long": 1}
+
+
+def test_a_million_empty_rows_and_a_document_of_50_mb(configure: Configure, root: Path) -> None:
+    column = pa.concat_arrays([pa.array(["good", "x y " * 12_500_000]), pa.repeat("", 1_000_000)])
+    write_shard(root / "corpus/news/news-00000.parquet", pa.table({"text": column}))
+    run = opened(configure(plan={"group_bytes": 1}, failure_budget=1.0))
+    result = embed.execute(run, 0)
+    assert (result["rows_in"], result["rows_out"]) == (1_000_002, 2)
+    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    assert len(tables.read(run.storage, shard.output("quarantine"))) == 1_000_000
+
+
+def test_a_shard_without_rows(configure: Configure, root: Path) -> None:
+    write_shard(root / "corpus/news/news-00000.parquet", pa.table({"text": pa.array([], pa.string())}))
+    run = opened(configure(plan={"group_bytes": 1}))
+    assert embed.execute(run, 0)["rows_in"] == 0
+
+
+def test_repeated_texts_are_told_apart_by_their_rows_and_reported(configure: Configure, root: Path) -> None:
+    write_shard(root / "corpus/news/news-00000.parquet", [{"text": "one"}, {"text": "two"}, {"text": "one"}])
+    run = opened(configure(plan={"group_bytes": 1}))
+    embed.execute(run, 0)
+    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    found = vectors.read(run.storage, embed.chunk_keys(shard)[0])
+    assert shard.figures["repeated_texts"] == 1
+    assert found.rows.tolist() == [0, 1, 2]
+    assert found.doc_ids[0] == found.doc_ids[2] != found.doc_ids[1]
+
+
+def test_an_sft_set_in_json_lines_reports_its_form(configure: Configure, root: Path) -> None:
+    (root / "sft/sums/sums-00000.parquet").unlink()
+    examples = [
+        {"conversations": [{"from": "human", "value": f"Add {n}."}, {"from": "gpt", "value": f"{n}."}]}
+        for n in range(4)
+    ]
+    with gzip.open(root / "sft/sums/sums.jsonl.gz", "wt") as stream:
+        stream.writelines(json.dumps(example) + "\n" for example in examples)
+    run = opened(configure())
+    (unit,) = [number for number in units(run) if run.plan.groups[number].role == "sft"]
+    assert embed.execute(run, unit)["rows_out"] == 4
+    (shard,) = embed.shard_manifests(run, run.plan.groups[unit])
+    assert "jsonl.gz" in shard.figures["form"]
+
+
+def test_a_vector_that_is_not_finite_is_quarantined(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = openvino_backend.OpenVinoBackend.run
+
+    def broken(self: Any, batches: Any) -> Any:
+        for answer in plain(self, batches):
+            answer.vectors[0] = np.nan
+            yield answer
+
+    monkeypatch.setattr(openvino_backend.OpenVinoBackend, "run", broken)
+    run = opened(configure(plan={"group_bytes": 1}, failure_budget=1.0))
+    embed.execute(run, 0)
+    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    assert shard.ledger is not None
+    assert set(shard.ledger.quarantined) == {"non_finite_vector"}
 
 
 HOSTILE = {

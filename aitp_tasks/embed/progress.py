@@ -1,0 +1,75 @@
+"""How fast a unit is embedding: a log line every few seconds, and figures for the manifest."""
+
+import logging
+import time
+from typing import Any
+
+from aitp_tasks.embed.batches import Answer, Backend
+
+log = logging.getLogger(__name__)
+
+_LOG_SECONDS = 5.0
+
+
+class Progress:
+    """Counts of one unit, over all its shards.
+
+    Attributes:
+        rows: rows embedded or quarantined now, not those found done.
+    """
+
+    def __init__(self, label: str, planned_rows: int) -> None:
+        self.rows = 0
+        self._label = label
+        self._rows_left = planned_rows
+        self._tokens = self._padded = 0
+        self._device_mb = 0.0
+        self._seconds = 0.0
+        self._since: float | None = None
+        self._logged = time.monotonic()
+
+    def start(self) -> None:
+        """The backend starts working."""
+        self._since = time.monotonic()
+
+    def stop(self) -> None:
+        """The backend has nothing to do: loading, or a shard that was done before."""
+        self._seconds = self._elapsed()
+        self._since = None
+
+    def skip(self, rows: int) -> None:
+        """Rows that are done without any work."""
+        self._rows_left -= rows
+
+    def answered(self, answer: Answer, backend: Backend) -> None:
+        """A batch has its vectors."""
+        self._tokens += sum(len(sequence) for sequence in answer.batch.sequences)
+        self._padded += answer.batch.padded_tokens
+        now = time.monotonic()
+        if now - self._logged >= _LOG_SECONDS:
+            self._logged = now
+            self._device_mb = backend.memory_mb()
+            told = " ".join(f"{name}={value}" for name, value in self.figures().items())
+            log.info("embed label=%s %s seconds_left=%d", self._label, told, self._seconds_left())
+
+    def finished(self, rows: int) -> None:
+        """A chunk is in storage."""
+        self.rows += rows
+        self._rows_left -= rows
+
+    def figures(self) -> dict[str, Any]:
+        """For the log and the manifest."""
+        seconds = max(self._elapsed(), 1e-3)
+        return {
+            "rows_embedded_now": self.rows,
+            "rows_per_second": round(self.rows / seconds, 1),
+            "tokens_per_second": round(self._tokens / seconds),
+            "padding": round(1 - self._tokens / self._padded, 4) if self._padded else 0.0,
+            "device_mb": round(self._device_mb),
+        }
+
+    def _elapsed(self) -> float:
+        return self._seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
+
+    def _seconds_left(self) -> float:
+        return max(self._rows_left, 0) * self._elapsed() / max(self.rows, 1)
