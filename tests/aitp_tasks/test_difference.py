@@ -1,45 +1,71 @@
 """The direction of the difference set, its sample, and its texts; vectors are made, not embedded."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from aitp_tasks import density, difference, embed, merge, plan, tables
-from aitp_tasks.embed import encoder
+from aitp_tasks.embed.batches import Answer, Batch
+from aitp_tasks.embed.encoder import Encoder
+from aitp_tasks.embed.prepared import Facts
+from aitp_tasks.embed.tokens import Tokenised
 from aitp_tasks.run import Run
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
 _DIMENSION = 16
-Place = Callable[[str], NDArray[np.float64]]
 
 
-class MadeEncoder:
-    """Places a text where its first word says: ``left`` or ``right``."""
+def _tokens(texts: Sequence[str]) -> list[Tokenised]:
+    """Each text as two tokens: whether its first word is ``left``, and what it is otherwise."""
+    return [
+        Tokenised([np.array([text.startswith("left"), crc32(text.encode()) >> 1], np.int32)], False)
+        for text in texts
+    ]
 
-    def __init__(self, _: Any) -> None:
+
+class MadeBackend:
+    """Places a text on its side, ``left`` or ``right``."""
+
+    name = "made"
+    dimension = _DIMENSION
+    batch_tokens = 64
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[Answer]:
+        for batch in batches:
+            yield Answer(batch, np.stack([_place(*sequence.tolist()) for sequence in batch.sequences]))
+
+    def memory_mb(self) -> float:
+        return 0.0
+
+    def close(self) -> None:
         pass
 
-    def encode(self, texts: list[str]) -> NDArray[np.float16]:
-        return np.stack([_place(text) for text in texts]).astype(np.float16)
 
-
-def _place(text: str) -> NDArray[np.float64]:
-    random = np.random.default_rng(abs(hash(text)) % 2**32)
-    direction = np.ones(_DIMENSION) / 4
-    side = 1.0 if text.startswith("left") else -1.0
-    vector: NDArray[np.float64] = side * direction + random.normal(size=_DIMENSION) * 0.05
-    return vector
+def _place(left: int, seed: int) -> NDArray[np.float32]:
+    vector = (1.0 if left else -1.0) / 4 + np.random.default_rng(seed).normal(size=_DIMENSION) * 0.05
+    return vector.astype(np.float32)
 
 
 @pytest.fixture
 def blobs(root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Two blobs of documents; all SFT examples lie in the left one."""
-    monkeypatch.setattr(encoder, "Encoder", MadeEncoder)
+    facts = Facts(
+        dimension=_DIMENSION,
+        max_tokens=2,
+        prompt="",
+        prompt_tokens=0,
+        lower_case=False,
+        normalised=False,
+        pad=0,
+    )
+    made = Encoder(facts, cast(Any, _tokens), MadeBackend())
+    monkeypatch.setattr(embed, "open_encoder", lambda *_: made)
     for shard in range(3):
         texts = [{"text": f"{side} {shard} {row}"} for row in range(100) for side in ("left", "right")]
         write_shard(root / f"corpus/news/news-{shard:05d}.parquet", texts)
