@@ -10,19 +10,22 @@ footer is not kept: it is tried again by each plan.
 
 import io
 import logging
+import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks.storage import ObjectInfo, Storage
+from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 log = logging.getLogger(__name__)
 
-#: Requests under way. A distant store answers in tens of milliseconds: fewer would wait for it.
-_READERS = 32
+#: One process's threads take turns at Python: of many shards each process reads a part.
+_MANY_SHARDS = 10_000
+_MAX_PROCESSES = 4
 _BATCH = 64
 #: Read at once from the end of a shard. Holds most footers; of a longer one the rest is read too.
 TAIL_BYTES = 64 * 1024
@@ -70,13 +73,43 @@ def read(storage: Storage, role: str, source: str, shards: Sequence[ObjectInfo])
 
 
 def _read_all(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator[Footer | None]:
-    # In batches: a future costs more memory than a footer. Equal schemas share one object: they can be wide.
-    batches = [shards[start : start + _BATCH] for start in range(0, len(shards), _BATCH)]
+    # Equal schemas share one object: they can be wide.
     distinct: dict[bytes, bytes] = {}
-    with ThreadPoolExecutor(_READERS) as readers:
+    read = _read_in_processes if len(shards) >= _MANY_SHARDS else _read_in_threads
+    for footer in read(storage, shards):
+        yield footer and Footer(footer.rows, distinct.setdefault(footer.schema, footer.schema))
+
+
+def _read_in_processes(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator[Footer | None]:
+    processes = min(os.cpu_count() or 1, _MAX_PROCESSES)
+    parts = [
+        shards[start : start + _MANY_SHARDS // 10] for start in range(0, len(shards), _MANY_SHARDS // 10)
+    ]
+    # Spawned, because a forked copy of running threads and open connections is of no use.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _open_in_process, (storage.root,)) as workers:
+        for footers in workers.map(_read_part, parts):
+            yield from footers
+
+
+_process_storage: Storage
+
+
+def _open_in_process(root: str) -> None:
+    global _process_storage
+    _process_storage = open_storage(root)
+
+
+def _read_part(shards: Sequence[ObjectInfo]) -> list[Footer | None]:
+    return list(_read_in_threads(_process_storage, shards))
+
+
+def _read_in_threads(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator[Footer | None]:
+    # In batches: a future costs more memory than a footer.
+    batches = [shards[start : start + _BATCH] for start in range(0, len(shards), _BATCH)]
+    with ThreadPoolExecutor(storage.concurrency) as readers:
         for footers in readers.map(lambda batch: [_read_one(storage, shard) for shard in batch], batches):
-            for footer in footers:
-                yield footer and Footer(footer.rows, distinct.setdefault(footer.schema, footer.schema))
+            yield from footers
 
 
 def _read_one(storage: Storage, shard: ObjectInfo) -> Footer | None:

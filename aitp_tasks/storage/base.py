@@ -28,6 +28,8 @@ class Storage(ABC):
 
     #: The URI that ``open_storage`` was given, without a trailing slash.
     root: str
+    #: How many small reads at the same time pay off.
+    concurrency: int
 
     def uri(self, key: str) -> str:
         """The full URI of ``key``."""

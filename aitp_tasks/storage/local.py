@@ -18,6 +18,9 @@ _UNFINISHED = ".unfinished-"
 class LocalStorage(Storage):
     """Objects as files; a write becomes visible as a whole or not at all."""
 
+    # A file is mostly in memory: more threads would only wait for each other's turn at Python.
+    concurrency = 2
+
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder).resolve()
         self.root = f"file://{self._folder}"

@@ -22,7 +22,6 @@ _T = TypeVar("_T")
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
 _ATTEMPTS = 6
-_CONNECTIONS = 32
 _WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "InvalidToken"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 _CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
@@ -30,6 +29,9 @@ _CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
 
 class S3Storage(Storage):
     """Objects of one bucket, under an optional prefix."""
+
+    # A distant store answers in tens of milliseconds: fewer would wait for it.
+    concurrency = 32
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
         self._bucket = bucket
@@ -46,7 +48,7 @@ class S3Storage(Storage):
             config=Config(
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_READ_SECONDS,
-                max_pool_connections=_CONNECTIONS,
+                max_pool_connections=self.concurrency,
                 retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",

@@ -9,7 +9,7 @@ import pytest
 
 from aitp_tasks import footers
 from aitp_tasks.footers import Footer
-from aitp_tasks.storage import ObjectInfo, Storage, open_storage
+from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage, open_storage
 from aitp_tasks.storage.local import LocalStorage
 from tests.aitp_tasks.conftest import write_shard
 
@@ -141,3 +141,18 @@ def test_the_schema_is_the_one_that_arrow_wrote(storage: Storage, root: Path) ->
         assert footer is not None
         assert footer.rows == 0
         assert schema(footer) == pq.ParquetFile(path).schema_arrow.remove_metadata()
+
+
+def test_many_shards_are_read_by_several_processes(
+    storage: Storage, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2, 40):
+        write_shard(root / f"corpus/news/news-{number:05d}.parquet", [{"text": "x"}] * number)
+    (root / "corpus/news/news-00001.parquet").write_bytes(b"broken")
+    monkeypatch.setattr(footers, "_MANY_SHARDS", 20)
+    monkeypatch.setattr(footers, "_read_in_threads", None)
+    assert rows(storage) == [6, None, *range(2, 40)]
+    info = storage.stat("corpus/news/news-00002.parquet")
+    changed = ObjectInfo(info.key, info.size, "another version")
+    with pytest.raises(ObjectChangedError, match="news-00002.parquet changed while it was read"):
+        footers.read(storage, "corpus", "other", [changed] * 20)
