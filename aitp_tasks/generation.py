@@ -234,6 +234,7 @@ class _Generator:
             "generated_tokens": tokens,
             "tokens_per_second": round(tokens / self._busy_seconds, 1) if self._busy_seconds else 0.0,
             "load_seconds": round(self._load_seconds, 1),
+            "busy_seconds": round(self._busy_seconds, 1),
         }
 
     def _stored(self, requests: list[Request]) -> Iterator[tuple[str, Completion]]:

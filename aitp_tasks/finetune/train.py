@@ -211,7 +211,9 @@ def _progress(job: Job) -> "TrainerCallback":
                     f"lower finetune.learning_rate={job.finetune.learning_rate}"
                 )
             step, steps = state.global_step, state.max_steps
-            left = (time.monotonic() - self._start) / step * (steps - step)
+            seconds = time.monotonic() - self._start
+            state.log_history[-1]["seconds"] = round(seconds, 3)
+            left = seconds / step * (steps - step)
             log.info("step=%d of=%d loss=%.4f seconds_left=%.0f", step, steps, loss, left)
 
     return Progress()
