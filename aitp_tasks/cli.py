@@ -1,4 +1,4 @@
-"""The contract of the data plane: ``aitp STAGE --run URI [--unit N]``.
+"""The contract of the data plane: ``aitp STAGE --run URI [--unit N]``; and ``aitp estimate``.
 
 Logs go to standard error, line by line; standard output carries one line, the
 stage's JSON result. The exit code says whether a retry can help (see
@@ -44,6 +44,8 @@ STAGES = (
     Stage("report", "write the run's report"),
 )
 
+ESTIMATE = Stage("estimate", "say what a run will take, from a rehearsal on a sample of its input")
+
 
 def main() -> None:
     """Entry point of ``aitp``."""
@@ -68,13 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="aitp",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"Run one stage of the AITP pipeline. In order:\n\n{stages}",
+        usage="aitp [-h] STAGE ...",
+        description=f"Run one stage of the AITP pipeline. In order:\n\n{stages}\n\n"
+        f"Beside them:\n\n  {ESTIMATE.name:<11}{ESTIMATE.does}",
         epilog=f"exit codes: {codes}; after anything else, too, a retry may help",
     )
-    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for stage in STAGES:
-        command = commands.add_parser(stage.name, help=stage.does, description=stage.does)
-        if stage.name == "plan":
+    commands = parser.add_subparsers(
+        dest="stage", required=True, metavar="STAGE", prog="aitp", help=argparse.SUPPRESS
+    )
+    for stage in (*STAGES, ESTIMATE):
+        command = commands.add_parser(stage.name, description=stage.does)
+        if stage in (STAGES[0], ESTIMATE):
             command.add_argument("--config", type=Path, required=True, help="configuration, YAML")
             command.add_argument(
                 "--set",
@@ -87,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--run", required=True, metavar="URI", help="the run that plan printed")
         if stage.fans_out:
             command.add_argument("--unit", type=int, required=True, help=f"0 to {stage.fans_out} - 1")
+        if stage == ESTIMATE:
+            command.add_argument("--price", type=float, metavar="PER_GPU_HOUR", help="adds the cost")
+            command.add_argument(
+                "--parallel", type=int, metavar="N", help="GPUs side by side; by default this machine's"
+            )
+            command.add_argument(
+                "--sample",
+                type=int,
+                metavar="N",
+                help="documents to measure on; by default 256, or 4,096 with a GPU",
+            )
     return parser
 
 
@@ -97,6 +114,12 @@ def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
         from aitp_tasks.config import RunConfig
 
         result = module.execute(RunConfig.load(arguments.config, arguments.set))
+    elif arguments.stage == ESTIMATE.name:
+        from aitp_tasks.config import RunConfig
+
+        given = (arguments.price, arguments.parallel, arguments.sample)
+        module.check(*given)
+        result = module.execute(RunConfig.load(arguments.config, arguments.set), *given)
     else:
         from aitp_tasks.run import Run
 
@@ -128,3 +151,7 @@ def _result_stream() -> Any:
     real = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return real
+
+
+if __name__ == "__main__":
+    main()

@@ -75,7 +75,7 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
     """
     global _held
     if _held is None:
-        gpus = _visible(_installed(), os.environ.get(VARIABLE))
+        gpus = visible()
         if not gpus:
             return None
         if count > len(gpus):
@@ -89,6 +89,11 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
             f"{wanted_by} asks for {count} GPUs, but this process already holds {len(_held.gpus)}"
         )
     return _held
+
+
+def visible() -> list[Gpu]:
+    """The GPUs that this process may use, leased or not."""
+    return _visible(_installed(), os.environ.get(VARIABLE))
 
 
 def _wait_for(count: int, gpus: list[Gpu]) -> Lease:

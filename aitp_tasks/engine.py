@@ -44,7 +44,7 @@ class Engine:
             TransientError: no GPU became free, or the model was replaced while it was
                 copied from storage.
         """
-        devices.lease(_gpus_wanted(settings), "engine.engine_args")
+        devices.lease(gpus_wanted(settings), "engine.engine_args")
         _prepare_process(settings)
         model = models.local(settings)
         from vllm import LLM
@@ -130,7 +130,8 @@ class Engine:
         return text if len(offsets) <= room else text[: offsets[room - 1][1]]
 
 
-def _gpus_wanted(settings: config.Engine) -> int:
+def gpus_wanted(settings: config.Engine) -> int:
+    """How many GPUs the engine arguments spread the model over."""
     kinds = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
     values = (settings.engine_args.get(kind) for kind in kinds)
     # Whatever is no number, vLLM refuses itself.

@@ -27,7 +27,7 @@ def _requests(run: Run, part: str) -> list[Request]:
 
 
 def _read(run: Run, request: Request, response: dict[str, Any]) -> Reading:
-    reason = _closed_gate(run.config.gates, response)
+    reason = closed_gate(run.config.gates, response)
     row = {
         "doc_id": request.id.partition("-")[0],
         "question_id": request.id,
@@ -41,7 +41,7 @@ def _read(run: Run, request: Request, response: dict[str, Any]) -> Reading:
     return [row] if reason is None else Rejected(reason, [row])
 
 
-def _closed_gate(gates: Gates, scores: dict[str, Any]) -> str | None:
+def closed_gate(gates: Gates, scores: dict[str, Any]) -> str | None:
     """The first gate that a question does not pass."""
     if scores["quality"] < gates.min_quality:
         return "quality"

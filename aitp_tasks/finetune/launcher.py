@@ -36,7 +36,7 @@ def run(job: Job) -> Outcome:
         TransientError: a rank or the launcher failed otherwise.
     """
     job.write()
-    with _sigterm_as_exit():
+    with sigterm_as_exit():
         if job.device == "cpu":
             operators.provide(job.operators)
         process = subprocess.Popen(
@@ -118,7 +118,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that the private folder is removed too."""
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -27,8 +27,9 @@ pytestmark = pytest.mark.timeout(1500)
 class Pipeline:
     """The services, and what the tests ask of them."""
 
-    def __init__(self, services: Services, repository: Path) -> None:
+    def __init__(self, services: Services, repository: Path, config: Path) -> None:
         self.services = services
+        self._config = config
         self.client: AirflowClient = services.client()
         self.bucket = services.bucket_client()
         self._repository = repository
@@ -55,13 +56,20 @@ class Pipeline:
 
     def in_worker(self, *arguments: str) -> dict[str, Any]:
         """Run ``in_worker.py`` in the worker environment."""
-        python = self._repository / ".venv/worker/bin/python"
+        return self._run("python", str(Path(__file__).with_name("in_worker.py")), *arguments)
+
+    def estimate(self, dump: str) -> dict[str, Any]:
+        """What ``aitp estimate`` says of a run."""
+        return self._run("aitp", "estimate", "--config", str(self._config), "--set", f"dump={dump}")
+
+    def _run(self, program: str, *arguments: str) -> dict[str, Any]:
+        """Run a program of the worker environment; its last line is JSON."""
         done = subprocess.run(
-            [python, Path(__file__).with_name("in_worker.py"), *arguments],
+            [self._repository / ".venv/worker/bin" / program, *arguments],
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
             env={**os.environ, **self.services.storage_environment()},
         )
         assert done.returncode == 0, done.stderr[-3000:]
@@ -92,7 +100,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iter
     services = Services(folder / "services", config=config)
     try:
         services.start()
-        made = Pipeline(services, repository)
+        made = Pipeline(services, repository, config)
         made.bucket.create_bucket(Bucket=BUCKET)
         made.client.put_pools(POOLS)
         made.client.put_s3_connection(services)
@@ -239,6 +247,23 @@ def test_no_secret_is_written_anywhere(pipeline: Pipeline, first: dict[str, Any]
     logs = [path for path in pipeline.services.logs.rglob("*.log") if path.is_file()]
     assert logs
     assert [path.name for path in logs if secret in path.read_bytes()] == []
+
+
+def test_the_estimate_is_near_the_run_and_leaves_nothing(
+    pipeline: Pipeline, first: dict[str, Any], data: dict[str, Any]
+) -> None:
+    told = pipeline.estimate("mini+hostile")
+    assert pipeline.etags() == first["keys"]
+    assert (told["run"], told["documents"], told["sft_examples"]) == (
+        first["run"],
+        data["good"] + data["bad"],
+        data["sft"],
+    )
+    assert (told["selected"], told["steps"]) == (data["good"], 4)
+    tasks = pipeline.client.task_instances(first["dag_run"])
+    took = sum(row["duration"] for row in tasks if row["task_id"] in told["stages"])
+    # Wide: few requests, and machines that tests share. docs/measurements.md has the real deviation.
+    assert 1 / 2.5 < told["hours"] * 3600 / took < 2.5
 
 
 def test_a_second_run_does_no_work_and_touches_nothing(pipeline: Pipeline, first: dict[str, Any]) -> None:
