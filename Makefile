@@ -13,6 +13,9 @@ AIRFLOW := $(VENV)/airflow/bin
 WORKER := $(VENV)/worker/bin
 UV := $(VENV)/tools/bin/uv
 
+# What benchmarks/embed.py compares with; their pins are older than the worker's.
+PEERS := optimum-intel[openvino] optimum-onnx[onnxruntime] fastembed sentence-transformers torch==2.13.0+cpu
+
 # Stamps carry a digest of what they were made from: a checkout changes times, not contents.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
 INSTALL := requirements/install.sh requirements/tools.txt
@@ -21,12 +24,13 @@ WORKER_LOCKS := requirements/worker-cpu.txt requirements/worker-dev.txt
 TOOLS_STAMP := $(VENV)/tools/stamp-$(call digest,requirements/tools.txt)
 AIRFLOW_STAMP := $(VENV)/airflow/stamp-$(call digest,$(INSTALL) $(AIRFLOW_LOCKS))
 WORKER_STAMP := $(VENV)/worker/stamp-$(call digest,$(INSTALL) $(WORKER_LOCKS))
+PEERS_STAMP := $(VENV)/peers/stamp-$(call digest,$(INSTALL) requirements/peers.txt)
 PROJECT_STAMPS := $(foreach name,airflow worker,$(VENV)/$(name)/project-$(call digest,pyproject.toml))
 OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCKS) aitp_tasks/finetune/operators.py)
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
-.PHONY: help setup lock demo demo-down demo-clean test format lint types
+.PHONY: help setup lock demo demo-down demo-clean test bench-embed format lint types
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,7 +89,9 @@ lock: $(TOOLS_STAMP) ## Compile requirements/ from pyproject.toml
 	compile --extra worker-cpu $${links:+--find-links "$$links"} -o requirements/worker-cpu.txt; \
 	compile --extra dev -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
 	compile --extra dev --extra demo $${links:+--find-links "$$links"} -c requirements/worker-cpu.txt \
-	    -o requirements/worker-dev.txt
+	    -o requirements/worker-dev.txt; \
+	printf '%s\n' $(PEERS) | $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 \
+	    $${links:+--find-links "$$links"} - -o requirements/peers.txt
 
 demo: setup ## Run the whole pipeline on real input; leaves Airflow and the store running
 	@$(AIRFLOW)/python -m demo.run
@@ -102,6 +108,14 @@ test: setup ## All tests, in both environments
 	@$(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
 	    --junitxml=$(STATE)/junit/airflow.xml || true
 	@$(WORKER)/python .ci/summary.py $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
+
+$(PEERS_STAMP): | $(TOOLS_STAMP)
+	@echo "setup: other embedders"
+	@requirements/install.sh $(VENV)/peers $(PYTHON) requirements/peers.txt
+	@touch $@
+
+bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse"
+	@$(WORKER)/python benchmarks/embed.py $(PARTS)
 
 bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object
 	@$(WORKER)/python benchmarks/$(subst -,_,$*).py

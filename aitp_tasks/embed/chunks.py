@@ -23,7 +23,7 @@ from aitp_tasks.storage import Storage
 from aitp_tasks.vectors import Vectors
 
 #: Rows of a chunk: what an interruption can cost.
-CHUNK_ROWS = 1024
+CHUNK_ROWS = 512
 #: Texts that are tokenised at a time; whole texts are held no longer than that.
 _TEXTS_AT_A_TIME = 64
 _CHARACTERS_AT_A_TIME = 4_000_000
