@@ -303,6 +303,8 @@ class Services:
             **{f"AIRFLOW__{name}": value for name, value in settings.items()},
             "AIRFLOW_HOME": str(self.airflow_home),
             "AITP_COMMAND": str(self._worker),
+            # What stages prepare once, such as the compiled encoder, stays with the checkout.
+            "AITP_CACHE": str(STATE / "cache"),
             "AITP_CONFIG": str(self._config),
         }
 
