@@ -118,7 +118,7 @@ class Endpoint(Section):
     """
 
     url: str = Field(
-        title="URL", description="Up to and including /v1.", pattern=r"^https?://[^/@\s]+(/[^@\s]*)?$"
+        title="URL", description="Up to and including /v1.", pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$"
     )
     served_model: str = Field(
         title="Served model", description="The encoder's name on the server.", min_length=1
@@ -345,7 +345,7 @@ class RunConfig(Section):
     text_columns: TextColumns = Field(
         ("text",),
         title="Text columns",
-        description="Paths in the corpus shards, e.g. conversations[0].value; several are joined by a newline.",
+        description="Paths in the corpus shards, e.g. conversations[0].value; several are joined by newlines.",
     )
     sft_text: SftText = Field(
         SftText.FIRST_TURNS,

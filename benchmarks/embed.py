@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from embedders import EMBEDDERS, REPOSITORY
 from measure import processor, timed
 
