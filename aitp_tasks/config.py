@@ -345,7 +345,7 @@ class RunConfig(Section):
     text_columns: TextColumns = Field(
         ("text",),
         title="Text columns",
-        description="Paths in the corpus shards, e.g. conversations[0].value; several are joined by newlines.",
+        description="Paths in the corpus shards, e.g. conversations[0].value; newlines join several.",
     )
     sft_text: SftText = Field(
         SftText.FIRST_TURNS,
