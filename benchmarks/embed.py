@@ -287,9 +287,13 @@ def _stored(root: Path) -> int:
 
 
 def _contents(root: Path) -> dict[str, bytes]:
-    """Data objects by name; folders and manifests differ by the input files' times."""
+    """Data objects by name; folders and manifests differ by the input files' times.
+
+    A process killed while it writes leaves a file that no listing of the storage shows.
+    """
     files = [path for path in (root / "embeddings").rglob("*") if path.is_file()]
-    return {path.name: path.read_bytes() for path in files if path.name != "manifest.json"}
+    hidden = ("manifest.json", ".unfinished-")
+    return {path.name: path.read_bytes() for path in files if not path.name.startswith(hidden)}
 
 
 if __name__ == "__main__":
