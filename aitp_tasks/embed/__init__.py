@@ -109,7 +109,7 @@ def _commit(
         label=group.label,
         ledger=ledger,
         outputs=used,
-        figures=progress.figures(),
+        figures={**progress.figures(), **_inputs([shard_manifest for _, shard_manifest in done])},
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),
     )
@@ -121,6 +121,15 @@ def _commit(
             "which reuses all that is unchanged"
         )
     return standing
+
+
+def _inputs(shards: list[Manifest]) -> dict[str, Any]:
+    """What the group's shards hold, as they were read."""
+    sums = {
+        name: sum(int(shard.figures[name]) for shard in shards)
+        for name in ("tokens", "truncated_texts", "repeated_texts")
+    }
+    return {"forms": sorted({str(shard.figures["form"]) for shard in shards}), **sums}
 
 
 def encoder_digest(run: Run) -> str:

@@ -190,10 +190,10 @@ class _Summary:
         return outputs
 
     def figures(self) -> dict[str, Any]:
-        """Tokens, the share of cut texts, and how many rows repeat another row's text."""
+        """Tokens, texts that were cut, and rows that repeat another row's text."""
         ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
         return {
             "tokens": self._counts.tokens,
-            "truncated_share": round(self._counts.truncated / max(self._vectors, 1), 6),
+            "truncated_texts": self._counts.truncated,
             "repeated_texts": len(ids) - len(np.unique(ids)),
         }

@@ -40,6 +40,19 @@ class StageCost:
 
 
 @dataclass(frozen=True)
+class Input:
+    """One dump, or the SFT set, as it was read."""
+
+    role: str
+    source: str
+    forms: list[str]
+    texts: int
+    tokens: int
+    truncated_texts: int
+    repeated_texts: int
+
+
+@dataclass(frozen=True)
 class Densities:
     """Both densities on one grid, and the difference set in it.
 
@@ -73,6 +86,7 @@ class Facts:
 
     headline: dict[str, Any]
     funnel: list[tuple[str, int]]
+    inputs: list[Input]
     ledgers: list[tuple[str, Ledger]]
     costs: list[StageCost]
     difference: Manifest
@@ -128,6 +142,7 @@ def gather(run: Run) -> Facts:
     return Facts(
         headline=headline,
         funnel=funnel,
+        inputs=_inputs(run, units["embed"]),
         ledgers=_ledgers(run, units),
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
         difference=difference,
@@ -156,6 +171,26 @@ def _manifests(run: Run, stage: str) -> Iterator[Manifest]:
             yield run.require_manifest(stage, part, what=f"{stage} of {part}")
     else:
         yield run.require_manifest(stage)
+
+
+def _inputs(run: Run, units: list[Manifest]) -> list[Input]:
+    """Embedded texts of each source; repeats are counted within a shard."""
+    by_source: dict[tuple[str, str], list[Manifest]] = {}
+    for group, unit in zip(run.plan.groups, units, strict=True):
+        by_source.setdefault((group.role, group.shards[0].source), []).append(unit)
+    return [
+        Input(
+            role=role,
+            source=source,
+            forms=sorted({form for unit in found for form in unit.figures["forms"]}),
+            texts=sum(_ledger(unit).rows_out for unit in found),
+            **{
+                name: sum(int(unit.figures[name]) for unit in found)
+                for name in ("tokens", "truncated_texts", "repeated_texts")
+            },
+        )
+        for (role, source), found in by_source.items()
+    ]
 
 
 def _ledger(done: Manifest) -> Ledger:

@@ -200,8 +200,8 @@ def test_long_texts_are_cut_or_averaged_and_counted(configure: Configure, root: 
         embed.execute(run, 0)
         (shard,) = embed.shard_manifests(run, run.plan.groups[0])
         found[rule] = (shard.figures, vectors.read(run.storage, embed.chunk_keys(shard)[0]).values)
-    assert found["truncate"][0]["truncated_share"] == 0.5
-    assert found["windows"][0]["truncated_share"] == 0.0
+    assert found["truncate"][0]["truncated_texts"] == 1
+    assert found["windows"][0]["truncated_texts"] == 0
     assert found["windows"][0]["tokens"] > 3 * found["truncate"][0]["tokens"]
     assert not np.array_equal(found["windows"][1][0], found["truncate"][1][0])
     assert np.array_equal(found["windows"][1][1], found["truncate"][1][1])
@@ -264,7 +264,9 @@ def test_an_sft_set_in_json_lines_reports_its_form(configure: Configure, root: P
     (unit,) = [number for number in units(run) if run.plan.groups[number].role == "sft"]
     assert embed.execute(run, unit)["rows_out"] == 4
     (shard,) = embed.shard_manifests(run, run.plan.groups[unit])
-    assert "jsonl.gz" in shard.figures["form"]
+    assert shard.figures["form"] == "jsonl.gz sharegpt"
+    done = run.require_manifest("embed", run.plan.groups[unit].digest)
+    assert done.figures["forms"] == ["jsonl.gz sharegpt"]
 
 
 def test_a_vector_that_is_not_finite_is_quarantined(

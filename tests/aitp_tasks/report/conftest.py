@@ -87,7 +87,13 @@ def _embedded(run: Run) -> None:
     for group in run.plan.groups:
         rows = 80 * len(group.shards)
         ledger = Ledger(rows_in=rows + 1, rows_out=rows, quarantined={"empty": 1})
-        figures = {"rows_per_second": 99.4}
+        figures = {
+            "rows_per_second": 99.4,
+            "forms": ["parquet messages" if group.role == "sft" else "parquet"],
+            "tokens": 150 * rows,
+            "truncated_texts": rows // 4,
+            "repeated_texts": 0,
+        }
         _commit(run, "embed", group.digest, label=group.label, ledger=ledger, figures=figures, seconds=61.0)
         _commit(run, "density", group.digest, label=group.label, ledger=Ledger(rows_in=rows, rows_out=rows))
     _commit(run, "merge", figures={"explained_variance": [0.21, 0.13]})

@@ -62,6 +62,14 @@ def test_page_and_result(finish_run: FinishRun) -> None:
     assert "2 h 02 min" in page.text
 
 
+def test_inputs_are_told_by_source(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = _read(run).text
+    assert "webcorpusparquet16024,00025.0%0" in text
+    assert "alpacasftparquet messages8012,00025.0%0" in text
+
+
 def test_nothing_is_loaded_or_run(finish_run: FinishRun) -> None:
     run = finish_run(4)
     report.execute(run)
