@@ -58,7 +58,6 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
             len(group.shards),
             watch.seconds(),
         )
-    worker.close()
     if failures:
         raise type(failures[0])("; ".join(str(error) for error in failures))
     result = _commit(run, group, done, watch, progress)
@@ -171,11 +170,6 @@ class _ShardEmbedder:
             except ObjectChangedError as error:
                 log.warning("shard=%s is begun anew: %s", shard.key, error)
         return self._embed(shard)
-
-    def close(self) -> None:
-        """Give back what the encoder holds."""
-        if self._encoder is not None:
-            self._encoder.backend.close()
 
     def _embed(self, shard: Shard) -> tuple[ObjectInfo, Manifest]:
         storage, config = self._run.storage, self._run.config

@@ -5,7 +5,7 @@ the order of their length, and closed before padding passes ``MAX_PADDING``, so
 that hardly any arithmetic is spent on it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,14 +85,14 @@ class Backend(Protocol):
     def batch_tokens(self) -> int:
         """Padded tokens that a batch should have at most."""
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Answer]:
-        """Answers in any order; takes a new batch only when it has room for one."""
+    def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
+        """Answers in any order; takes a new batch only when it has room for one.
+
+        However it ends, early or by an error, no batch of it answers a later run.
+        """
 
     def memory_mb(self) -> float:
         """Largest use of the device's own memory so far, in MB; 0 where there is none."""
-
-    def close(self) -> None:
-        """Give back what the backend holds."""
 
 
 def form(positions: Sequence[Any], sequences: Sequence[Tokens], budget: int) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -93,7 +93,7 @@ class EndpointBackend:
                 "or use a server whose /v1/embeddings takes them"
             )
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Answer]:
+    def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         """Answers in the order in which they come.
 
         Raises:
@@ -120,10 +120,6 @@ class EndpointBackend:
     def memory_mb(self) -> float:
         """None of this process."""
         return 0.0
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     @property
     def _where(self) -> str:

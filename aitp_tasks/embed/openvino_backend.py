@@ -6,7 +6,7 @@ all cores on one batch: no core waits for another (docs/measurements.md).
 
 import os
 import queue
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,37 +28,35 @@ class OpenVinoBackend:
     def __init__(self, graph: Path, facts: Facts, batch_tokens: int | None) -> None:
         cores = len(os.sched_getaffinity(0))
         self._queue = openvino.AsyncInferQueue(_compiled(graph, str(facts.precision), cores), cores + _AHEAD)
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._queue.set_callback(self._put)
         self._pad = facts.pad
         self.dimension = facts.dimension
         self.batch_tokens = batch_tokens or _BATCH_TOKENS
         self.name = f"cpu-openvino-{facts.precision}"
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Answer]:
+    def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         """Answers as the streams finish them."""
-        under_way = 0
-        for batch in batches:
-            ids, mask = batch.padded(self._pad)
-            self._queue.start_async({"input_ids": ids, "attention_mask": mask}, batch)
-            under_way += 1
-            while not self._answers.empty():
-                yield self._answers.get()
-                under_way -= 1
-        self._queue.wait_all()
-        for _ in range(under_way):
-            yield self._answers.get()
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+
+        def put(request: Any, batch: Batch) -> None:
+            # A copy: the request's own memory is used again.
+            answers.put(Answer(batch, np.array(request.get_output_tensor(0).data, dtype=np.float32)))
+
+        self._queue.set_callback(put)
+        try:
+            for batch in batches:
+                ids, mask = batch.padded(self._pad)
+                self._queue.start_async({"input_ids": ids, "attention_mask": mask}, batch)
+                while not answers.empty():
+                    yield answers.get()
+        finally:
+            # However this run ends, nothing of it may answer the next one.
+            self._queue.wait_all()
+        while not answers.empty():
+            yield answers.get()
 
     def memory_mb(self) -> float:
         """A CPU has no memory of its own."""
         return 0.0
-
-    def close(self) -> None:
-        """Nothing is held beyond the process."""
-
-    def _put(self, request: Any, batch: Batch) -> None:
-        # A copy: the request's own memory is used again.
-        self._answers.put(Answer(batch, np.array(request.get_output_tensor(0).data, dtype=np.float32)))
 
 
 def precisions() -> list[str]:

@@ -7,7 +7,7 @@ float32. While the device works on a batch, the next one is padded and sent.
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class TorchBackend:
         self.batch_tokens = settings.batch_tokens or _BATCH_TOKENS[device]
         self.name = f"{device}-torch-{str(self._dtype).removeprefix('torch.')}"
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Answer]:
+    def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         """Answers in the order of the batches."""
         under_way: deque[tuple[Batch, torch.Tensor]] = deque()
         for batch in batches:
@@ -52,9 +52,6 @@ class TorchBackend:
     def memory_mb(self) -> float:
         """Largest memory that tensors took on the GPU."""
         return torch.cuda.max_memory_allocated() / 1e6 if self._device == "cuda" else 0.0
-
-    def close(self) -> None:
-        """Nothing is held beyond the process."""
 
     def _start(self, batch: Batch) -> list[tuple[Batch, torch.Tensor]]:
         """Start a batch; in halves, and smaller from now on, when the device has no room for it."""

@@ -1,7 +1,7 @@
 """The direction of the difference set, its sample, and its texts; vectors are made, not embedded."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 from zlib import crc32
@@ -36,15 +36,12 @@ class MadeBackend:
     dimension = _DIMENSION
     batch_tokens = 64
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Answer]:
+    def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         for batch in batches:
             yield Answer(batch, np.stack([_place(*sequence.tolist()) for sequence in batch.sequences]))
 
     def memory_mb(self) -> float:
         return 0.0
-
-    def close(self) -> None:
-        pass
 
 
 def _place(left: int, seed: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks import embed, tables, vectors
@@ -357,6 +358,25 @@ def test_corruption_inside_a_shard_is_named(configure: Configure, root: Path) ->
     run = opened(configure())
     with pytest.raises(InputError, match=r"news-00000.parquet is not readable as Parquet"):
         embed.execute(run, 0)
+
+
+def test_a_shard_that_breaks_in_the_middle_costs_its_neighbour_no_row(
+    configure: Configure, root: Path
+) -> None:
+    path = root / "corpus/news/news-00000.parquet"
+    table = pa.table({"text": [f"{number} rivers " * 30 for number in range(3000)]})
+    pq.write_table(table, path, compression="zstd", row_group_size=600)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + len(data) // 8] = bytes(len(data) // 8)
+    path.write_bytes(data)
+    texts = [f"{number} ports " * (1 + number % 40) for number in range(1500)]
+    write_shard(root / "corpus/news/news-00001.parquet", [{"text": text} for text in texts])
+    run = opened(configure())
+    with pytest.raises(InputError, match=r"news-00000.parquet is not readable as Parquet"):
+        embed.execute(run, 0)
+    done = [json.loads(path.read_bytes()) for path in (root / "embeddings").rglob("manifest.json")]
+    assert [(one["ledger"]["rows_in"], one["ledger"]["rows_out"]) for one in done] == [(1500, 1500)]
 
 
 def test_a_shard_that_changed_after_it_was_used_asks_for_a_new_run(configure: Configure, root: Path) -> None:

@@ -121,7 +121,6 @@ def test_vllm_gives_the_vectors_of_the_plain_encoder_and_refuses_one_by_one(vllm
     assert "400 This model's maximum context length is 256 tokens" in answers[6].refused[0].message
     assert np.isnan(answers[6].vectors[0]).all()
     assert np.abs(answers[6].vectors[1:] - answers[5].vectors).max() < 1e-3
-    backend.close()
 
 
 def test_vllm_refuses_a_wrong_key_and_an_unknown_model(vllm: str, monkeypatch: pytest.MonkeyPatch) -> None:
