@@ -70,6 +70,16 @@ class StoredChunk:
         return self.key.removesuffix(".parquet") + "-quarantine.parquet"
 
 
+@dataclass(frozen=True)
+class Content:
+    """A chunk with what is in it; ``quarantine`` is None where every row has a vector."""
+
+    stored: StoredChunk
+    vectors: Vectors
+    counts: Counts
+    quarantine: pa.Table | None
+
+
 class Chunk:
     """Rows that are being embedded."""
 
@@ -197,10 +207,14 @@ def _some(texts: Iterator[str | Refusal]) -> Iterator[list[str | Refusal]]:
     yield some
 
 
-def write(storage: Storage, prefix: str, chunk: Chunk) -> StoredChunk:
-    """Write a complete chunk, its quarantined rows first."""
+def write(storage: Storage, prefix: str, chunk: Chunk) -> Content:
+    """Write a complete chunk, its quarantined rows first; what is in storage then.
+
+    Where another unit has written the chunk meanwhile, that one counts.
+    """
     found, counts, refused = chunk.finish()
     stored = StoredChunk(f"{prefix}/rows-{chunk.start:012d}-{chunk.end:012d}.parquet", chunk.start, chunk.end)
+    quarantine = None
     if refused:
         quarantine = pa.Table.from_pylist(
             [
@@ -211,14 +225,17 @@ def write(storage: Storage, prefix: str, chunk: Chunk) -> StoredChunk:
         )
         storage.write_if_absent(stored.quarantine_key, tables.to_bytes(quarantine))
     table = vectors.to_table(found).replace_schema_metadata({_METADATA: json.dumps(vars(counts))})
-    storage.write_if_absent(stored.key, tables.to_bytes(table))
-    return stored
+    if not storage.write_if_absent(stored.key, tables.to_bytes(table)):
+        return load(storage, stored)
+    return Content(stored, found, counts, quarantine)
 
 
-def load(storage: Storage, stored: StoredChunk) -> tuple[Vectors, Counts]:
+def load(storage: Storage, stored: StoredChunk) -> Content:
     """Read a stored chunk."""
     table = tables.read(storage, stored.key)
-    return vectors.from_table(table), Counts(**json.loads(table.schema.metadata[_METADATA]))
+    counts = Counts(**json.loads(table.schema.metadata[_METADATA]))
+    quarantine = tables.read(storage, stored.quarantine_key) if counts.quarantined else None
+    return Content(stored, vectors.from_table(table), counts, quarantine)
 
 
 def find_stored(storage: Storage, prefix: str) -> list[StoredChunk]:

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aitp_tasks.embed.batches import Answer, Backend
@@ -28,14 +30,15 @@ class Progress:
         self._since: float | None = None
         self._logged = time.monotonic()
 
-    def start(self) -> None:
-        """The backend starts working."""
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While the backend works; loading it, and shards that were done before, do not count."""
         self._since = time.monotonic()
-
-    def stop(self) -> None:
-        """The backend has nothing to do: loading, or a shard that was done before."""
-        self._seconds = self._elapsed()
-        self._since = None
+        try:
+            yield
+        finally:
+            self._seconds = self._elapsed()
+            self._since = None
 
     def skip(self, rows: int) -> None:
         """Rows that are done without any work."""
@@ -45,10 +48,10 @@ class Progress:
         """A batch has its vectors."""
         self._tokens += sum(len(sequence) for sequence in answer.batch.sequences)
         self._padded += answer.batch.padded_tokens
+        self._device_mb = backend.memory_mb()
         now = time.monotonic()
         if now - self._logged >= _LOG_SECONDS:
             self._logged = now
-            self._device_mb = backend.memory_mb()
             told = " ".join(f"{name}={value}" for name, value in self.figures().items())
             log.info("embed label=%s %s seconds_left=%d", self._label, told, self._seconds_left())
 

@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from aitp_tasks.config import RunConfig
 from aitp_tasks.embed import chunks
 from aitp_tasks.embed.ahead import ahead
 from aitp_tasks.embed.batches import Batch
-from aitp_tasks.embed.chunks import Chunk, Counts, StoredChunk
+from aitp_tasks.embed.chunks import Chunk, Content, Counts
 from aitp_tasks.embed.encoder import Encoder
 from aitp_tasks.embed.progress import Progress
+from aitp_tasks.errors import TransientError
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.moments import Moments
 from aitp_tasks.run import Shard
@@ -62,7 +64,7 @@ def embed(
     watch = Stopwatch()
     summary = _Summary(storage)
     for stored in chunks.find_stored(storage, prefix):
-        summary.add(stored)
+        summary.add(chunks.load(storage, stored))
         progress.skip(stored.end - stored.start)
     if summary.end:
         log.info("shard=%s goes on after row %d", info.key, summary.end)
@@ -110,15 +112,22 @@ class _Pipeline:
         read = chunks.read(
             texts, self._encoder.tokeniser, backend.dimension, facts.normalised, self._summary.end
         )
-        self._progress.start()
-        with ThreadPoolExecutor(1) as self._writer, ahead(read, _READ_AHEAD) as ready:
-            for answer in backend.run(self._batches(ready)):
+        with (
+            self._progress.working(),
+            ThreadPoolExecutor(1) as self._writer,
+            ahead(read, _READ_AHEAD) as ready,
+            closing(backend.run(self._batches(ready))) as answers,
+        ):
+            for answer in answers:
                 chunks.take(answer)
                 self._progress.answered(answer, backend)
                 self._pass_on()
             self._pass_on()
             self._wait_for_writes(0)
-        self._progress.stop()
+        if self._under_way:
+            raise TransientError(
+                f"{len(self._under_way)} chunks were left without an answer: run the task again"
+            )
 
     def _batches(self, ready: Iterator[Chunk]) -> Iterator[Batch]:
         for chunk in ready:
@@ -145,7 +154,7 @@ class _Pipeline:
 
 
 class _Summary:
-    """What all chunks of a shard add up to; read back from storage, so a resumed shard gives the same."""
+    """What all chunks of a shard add up to."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -161,18 +170,18 @@ class _Summary:
         """The row after the last one."""
         return self._counts.rows
 
-    def add(self, stored: StoredChunk) -> None:
+    def add(self, content: Content) -> None:
         """Take in the chunk that follows."""
-        found, counts = chunks.load(self._storage, stored)
-        if counts.quarantined:
-            self._quarantine.append(tables.read(self._storage, stored.quarantine_key))
+        found = content.vectors
+        if content.quarantine is not None:
+            self._quarantine.append(content.quarantine)
         if len(found):
             moments = Moments.of(found.values)
             self._moments = moments if self._moments is None else self._moments + moments
             self._ids.append(vectors.faiss_ids(found.doc_ids))
-        self._counts = self._counts.plus(counts)
+        self._counts = self._counts.plus(content.counts)
         self._vectors += len(found)
-        self._chunks[f"chunk-{stored.start:012d}"] = stored.key
+        self._chunks[f"chunk-{content.stored.start:012d}"] = content.stored.key
 
     def ledger(self) -> Ledger:
         """Where every row went."""
