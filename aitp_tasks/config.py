@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from aitp_tasks import digest
 from aitp_tasks.errors import InputError
@@ -183,14 +191,30 @@ class Plan(Section):
     )
 
 
-class Density(Section):
-    """Kernel densities in the projected plane."""
+class BandwidthRule(StrEnum):
+    """Rules that derive a bandwidth from the number of points and their spread."""
 
-    bandwidth: float = Field(
-        1.0, gt=0, le=100, title="Bandwidth", description="Of the Gaussian kernel, in projected units."
+    SCOTT = "scott"
+    SILVERMAN = "silverman"
+
+
+class Density(Section):
+    """Kernel densities of the projected vectors."""
+
+    components: int = Field(
+        2, ge=1, le=3, title="Components", description="Principal axes in which densities are estimated."
     )
-    cells_per_bandwidth: int = Field(
-        8, ge=2, le=64, title="Grid cells per bandwidth", description="More cells, smaller error."
+    bandwidth: Annotated[float, Field(gt=0, le=100)] | BandwidthRule = Field(
+        1.0,
+        title="Bandwidth",
+        description="Of the Gaussian kernel, in projected units (the paper's is 1), or scott or silverman.",
+    )
+    max_error: float = Field(
+        1e-3,
+        ge=1e-6,
+        le=0.1,
+        title="Largest error",
+        description="Relative, where a density is above 1e-10; decides how fine the grid is.",
     )
 
 
@@ -199,6 +223,14 @@ class Criterion(StrEnum):
 
     DENSITY_RATIO = "density_ratio"
     SFT_DENSITY = "sft_density"
+    AUTHORS_COMPAT = "authors_compat"
+
+
+class Sampling(StrEnum):
+    """How documents of the difference set are drawn."""
+
+    UNIFORM = "uniform"
+    STRATIFIED = "stratified"
 
 
 class Difference(Section):
@@ -207,16 +239,50 @@ class Difference(Section):
     criterion: Criterion = Field(
         Criterion.DENSITY_RATIO,
         title="Criterion",
-        description="density_ratio keeps p_sft / p_corpus < tau; sft_density keeps p_sft < tau (the paper).",
+        description="density_ratio keeps p_sft / p_corpus < tau; sft_density keeps p_sft < tau (the paper); "
+        "authors_compat is the published script.",
     )
-    tau: float = Field(1.0, gt=0, title="Tau", description="Documents below this threshold are selected.")
+    tau: float = Field(
+        1.0,
+        gt=0,
+        title="Tau",
+        description="Documents below this threshold are selected; unused where a target is set.",
+    )
+    target_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, title="Share to select", description="Sets tau so that this share of the documents lies below."
+    )
+    target_documents: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        title="Number to select",
+        description="Sets tau so that so many documents lie below.",
+    )
+    sampling: Sampling = Field(
+        Sampling.UNIFORM,
+        title="Sampling",
+        description="uniform over the difference set, or stratified over cells of one bandwidth.",
+    )
     max_documents: int = Field(
         732_000, ge=1, title="Documents to rewrite", description="Size of the sample of the difference set."
+    )
+    source_column: str | None = Field(
+        None,
+        min_length=1,
+        title="Source column",
+        description="Path of the column that says where a document is from; by default its dump.",
+    )
+    max_per_source: Annotated[int, Field(ge=1)] | None = Field(
+        None, title="Documents per source", description="Most documents drawn of one source."
     )
     documents_per_part: int = Field(
         5000, ge=1, title="Documents per part", description="A part is one unit of the prompt stages."
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of the hash that draws the sample.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.target_share is not None and self.target_documents is not None:
+            raise ValueError("target_share and target_documents are both given: tau follows from one of them")
+        return self
 
 
 class Engine(Model):

@@ -9,12 +9,12 @@ import json
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from aitp_tasks.errors import BudgetExceededError
+from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.storage import Storage
 
 
@@ -100,6 +100,21 @@ def load(storage: Storage, key: str) -> Manifest | None:
     if storage.find(key) is None:
         return None
     return Manifest.model_validate_json(storage.read(key))
+
+
+def load_all(storage: Storage, keys: Iterable[str], remedy: str) -> list[Manifest]:
+    """Manifests that an earlier unit has used.
+
+    Raises:
+        InputError: one was deleted; the message ends with ``remedy``.
+    """
+    found = []
+    for key in keys:
+        done = load(storage, key)
+        if done is None:
+            raise InputError(f"{storage.uri(key)} was deleted: {remedy}")
+        found.append(done)
+    return found
 
 
 def commit(storage: Storage, key: str, manifest: Manifest) -> Manifest:

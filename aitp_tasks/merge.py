@@ -1,7 +1,7 @@
-"""merge: the shards' vectors become one index per role, their moments the projection.
+"""merge: the shards' vectors become one index per role, their moments the geometry.
 
 Reads the manifests, moments and vectors of all embedded shards. Writes
-``index/<encoder digest>/…`` for corpus and SFT set, and the run's projection.
+``index/<encoder digest>/…`` for corpus and SFT set, and the run's geometry.
 Checks that every embedded document is in the index exactly once.
 """
 
@@ -10,13 +10,12 @@ from typing import Any
 
 from aitp_tasks import digest, embed, index, vectors
 from aitp_tasks.errors import InputError
+from aitp_tasks.geometry import ROLES, Geometry
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
-from aitp_tasks.moments import Moments, Projection
+from aitp_tasks.moments import Moments
 from aitp_tasks.run import Run
 
 log = logging.getLogger(__name__)
-
-ROLES = ("corpus", "sft")
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -37,10 +36,10 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     }
 
 
-def load_projection(run: Run) -> Projection:
-    """The projection that merge has fitted."""
+def load_geometry(run: Run) -> Geometry:
+    """The geometry that merge has fitted."""
     done = run.require_manifest("merge")
-    return Projection.from_bytes(run.storage.read(done.output("projection")))
+    return Geometry.from_bytes(run.storage.read(done.output("geometry")))
 
 
 def _merge(run: Run, watch: Stopwatch) -> Manifest:
@@ -50,10 +49,15 @@ def _merge(run: Run, watch: Stopwatch) -> Manifest:
     for role in ROLES:
         outputs[f"{role}_index"], figures[f"{role}_index"] = _merge_indexes(run, role, shards[role])
         figures[f"{role}_vectors"] = figures[f"{role}_index"]["rows"]
-    projection = Projection.fit(_sum_moments(run, shards["corpus"]))
-    outputs["projection"] = run.key("merge", "projection.safetensors")
-    run.storage.write_if_absent(outputs["projection"], projection.to_bytes())
-    figures["explained_variance"] = [round(float(share), 6) for share in projection.explained_variance]
+    moments = {role: sum_moments(run, role) for role in ROLES}
+    geometry = Geometry.fit(run.config, moments)
+    outputs["geometry"] = f"density/{geometry.digest}/geometry.safetensors"
+    run.storage.write_if_absent(outputs["geometry"], geometry.to_bytes())
+    for role in ROLES:
+        explained = geometry.projections[role].explained(moments[role])
+        figures[f"{role}_explained_variance"] = [round(float(share), 6) for share in explained]
+    figures["bandwidths"] = geometry.bandwidths
+    figures["grid_step"] = geometry.step
     rows = figures["corpus_vectors"] + figures["sft_vectors"]
     return run.commit(
         Manifest(
@@ -81,12 +85,16 @@ def _shards(run: Run, role: str) -> list[Manifest]:
     return with_vectors
 
 
-def _sum_moments(run: Run, shards: list[Manifest]) -> Moments:
-    # Floating-point sums depend on their order, so it is that of the content.
-    keys = sorted(shard.output("moments") for shard in shards)
-    total = Moments.from_bytes(run.storage.read(keys[0]))
-    for key in keys[1:]:
-        total += Moments.from_bytes(run.storage.read(key))
+def sum_moments(run: Run, role: str) -> Moments:
+    """The moments of all vectors of a role.
+
+    Raises:
+        InputError: a group was not embedded, or none of its rows has a vector.
+    """
+    shards = _shards(run, role)
+    total = Moments.from_bytes(run.storage.read(shards[0].output("moments")))
+    for shard in shards[1:]:
+        total += Moments.from_bytes(run.storage.read(shard.output("moments")))
     return total
 
 

@@ -1,9 +1,8 @@
-"""First and second moments of vectors, and the projection that follows from them.
+"""First and second moments of vectors, as whole numbers: those of any shards add exactly.
 
-Moments are sums, so those of any number of shards add; the principal axes of
-all vectors need no pass over them. Statistics are the corpus's for both sets
-(the published script standardises each set by itself, which erases the shift
-between them; see docs/method.md).
+float16 values are multiples of 2**-24, their products of 2**-48. Both are summed
+in such units, without any rounding: a thousand shards, in whatever order, give
+the bits that one shard gives, and so do the principal axes that follow.
 """
 
 from dataclasses import dataclass
@@ -15,107 +14,119 @@ from safetensors.numpy import load, save
 
 from aitp_tasks.errors import InputError
 
-Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: Largest component; a block of products then fits into float64's 53 bits.
+LARGEST = 1024.0
+_BLOCK = 512
+_LOW = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over n vectors x of dimension d.
+    """Exact sums over n vectors x of dimension d.
 
     Attributes:
         count: n.
-        total: float64 (d,), Σx.
-        outer: float64 (d, d), Σxxᵀ.
+        total: int64 (d,), Σx in units of 2**-24.
+        high: int64 (d, d), Σxxᵀ in units of 2**-16, rounded down.
+        low: int64 (d, d), what is left of it, in units of 2**-48; less than 2**32.
     """
 
     count: int
-    total: Array
-    outer: Array
+    total: Integers
+    high: Integers
+    low: Integers
 
     @classmethod
     def of(cls, values: NDArray[np.float16]) -> Self:
-        """Moments of float16 (n, d), summed in float64."""
-        exact = values.astype(np.float64)
-        return cls(len(exact), exact.sum(axis=0), exact.T @ exact)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
-
-    def to_bytes(self) -> bytes:
-        """As safetensors."""
-        data: bytes = save({"count": np.array([self.count]), "total": self.total, "outer": self.outer})
-        return data
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Back from safetensors."""
-        arrays = load(data)
-        return cls(int(arrays["count"][0]), arrays["total"], arrays["outer"])
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Standardisation by the corpus and its principal axes.
-
-    Attributes:
-        mean: float64 (d,).
-        scale: float64 (d,), standard deviations; 1 where a column does not vary.
-        axes: float64 (d, k), unit columns, by falling variance.
-        explained_variance: float64 (k,), shares of the total variance.
-    """
-
-    mean: Array
-    scale: Array
-    axes: Array
-    explained_variance: Array
-
-    @classmethod
-    def fit(cls, moments: Moments, components: int = 2) -> Self:
-        """Principal axes of the standardised vectors (paper, section on the difference set).
-
-        An axis points to where its component of largest size is positive.
+        """Moments of float16 (n, d).
 
         Raises:
-            InputError: fewer than two vectors, or none of the columns varies.
+            InputError: a component is not finite, or beyond ±1,024.
         """
-        if moments.count < 2:
+        rows, width = values.shape
+        exact = values.astype(np.float64)
+        if rows and not np.abs(exact).max() <= LARGEST:
             raise InputError(
-                f"{moments.count} corpus vectors are too few for a projection: at least 2 are needed"
+                f"vectors with components up to {np.abs(exact).max():g}, beyond ±{LARGEST:g}, cannot be "
+                "summed exactly: use an encoder that normalises its vectors"
             )
-        mean = moments.total / moments.count
-        covariance = moments.outer / moments.count - np.outer(mean, mean)
-        variance = np.diag(covariance).clip(min=0.0)
-        varies = variance > 1e-12 * (1.0 + mean**2)
-        if not varies.any():
-            raise InputError("all corpus vectors are equal: there is no variance to project")
-        scale = np.where(varies, np.sqrt(variance), 1.0)
-        correlation = np.where(np.outer(varies, varies), covariance / np.outer(scale, scale), 0.0)
-        values, columns = np.linalg.eigh((correlation + correlation.T) / 2)
-        order = np.argsort(values)[::-1][:components]
-        axes = columns[:, order]
-        largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
-        shares = values[order] / values.clip(min=0.0).sum()
-        return cls(mean, scale, axes * np.sign(largest), shares)
+        zero = np.zeros((width, width), np.int64)
+        moments = cls(rows, np.rint(exact * 2.0**24).astype(np.int64).sum(axis=0), zero, zero)
+        for start in range(0, rows, _BLOCK):
+            moments = moments._plus_products(exact[start : start + _BLOCK])
+        return moments
 
-    def apply(self, values: NDArray[np.float16]) -> Array:
-        """Coordinates float64 (n, k) of vectors float16 (n, d)."""
-        standardised = (values.astype(np.float64) - self.mean) / self.scale
-        coordinates: Array = standardised @ self.axes
-        return coordinates
+    def __add__(self, other: "Moments") -> "Moments":
+        if len(self.total) != len(other.total):
+            raise InputError(
+                f"moments of {len(self.total)} and of {len(other.total)} dimensions do not add: embed anew"
+            )
+        low = self.low + other.low
+        return Moments(
+            self.count + other.count,
+            self.total + other.total,
+            self.high + other.high + (low >> 32),
+            low & _LOW,
+        )
+
+    def mean(self) -> NDArray[np.float64]:
+        """float64 (d,)."""
+        mean: NDArray[np.float64] = self.total * 2.0**-24 / self.count
+        return mean
+
+    def covariance(self) -> NDArray[np.float64]:
+        """float64 (d, d), of the population."""
+        products = (self.high * 2.0**-16 + self.low * 2.0**-48) / self.count
+        covariance: NDArray[np.float64] = products - np.outer(self.mean(), self.mean())
+        return covariance
 
     def to_bytes(self) -> bytes:
-        """As safetensors."""
-        arrays = {
-            "mean": self.mean,
-            "scale": self.scale,
-            "axes": self.axes,
-            "explained": self.explained_variance,
-        }
-        data: bytes = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        """As safetensors; of the symmetric matrix one half."""
+        half = np.triu_indices(len(self.total))
+        data: bytes = save(
+            {
+                "count": np.array([self.count]),
+                "total": self.total,
+                "high": self.high[half],
+                "low": self.low[half].astype(np.uint32),
+            }
+        )
         return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Back from safetensors."""
         arrays = load(data)
-        return cls(arrays["mean"], arrays["scale"], arrays["axes"], arrays["explained"])
+        width = len(arrays["total"])
+        return cls(
+            int(arrays["count"][0]),
+            arrays["total"],
+            _symmetric(arrays["high"], width),
+            _symmetric(arrays["low"].astype(np.int64), width),
+        )
+
+    def _plus_products(self, block: NDArray[np.float64]) -> Self:
+        """With the products of at most ``_BLOCK`` rows.
+
+        Each value is split into multiples of 2**-12 and a rest, both whole numbers in
+        float64; sums of their products stay below 2**53 and are therefore exact.
+        """
+        coarse = np.rint(block * 2.0**12)
+        fine = block * 2.0**24 - coarse * 2.0**12
+        crossed = coarse.T @ fine
+        large = (coarse.T @ coarse).astype(np.int64)  # in units of 2**-24
+        middle = (crossed + crossed.T).astype(np.int64)  # 2**-36
+        small = (fine.T @ fine).astype(np.int64)  # 2**-48
+        rest = ((large & 0xFF) << 24) + ((middle & 0xFFFFF) << 12) + small + self.low
+        high = self.high + (large >> 8) + (middle >> 20) + (rest >> 32)
+        return type(self)(self.count, self.total, high, rest & _LOW)
+
+
+def _symmetric(half: Integers, width: int) -> Integers:
+    whole = np.zeros((width, width), np.int64)
+    rows, columns = np.triu_indices(width)
+    whole[rows, columns] = half
+    whole[columns, rows] = half
+    return whole

@@ -38,6 +38,8 @@ class TextPath:
     """A path to one text in a row, such as ``text`` or ``conversations[0].value``."""
 
     spec: str
+    #: The setting that it was given by, for messages.
+    setting: str = "text_columns"
 
     @property
     def column(self) -> str:
@@ -51,12 +53,12 @@ class TextPath:
             match = _STEP.match(self.spec, position)
             if match is None:
                 raise InputError(
-                    f"text_columns: {self.spec!r} is not a column path such as conversations[0].value"
+                    f"{self.setting}: {self.spec!r} is not a column path such as conversations[0].value"
                 )
             steps.append(match[1] if match[1] is not None else int(match[2]))
             position = match.end()
         if not steps or isinstance(steps[0], int):
-            raise InputError(f"text_columns: {self.spec!r} does not start with a column name")
+            raise InputError(f"{self.setting}: {self.spec!r} does not start with a column name")
         return steps
 
     def check(self, schema: pa.Schema, where: str) -> None:
@@ -68,14 +70,14 @@ class TextPath:
         if self.column not in schema.names:
             raise InputError(
                 f"{where} has no column {self.column!r} (it has {_listed(schema.names)}): "
-                "correct text_columns"
+                f"correct {self.setting}"
             )
         _require_one(schema, self.column, where)
         kind = schema.field(self.column).type
         for step in self._steps()[1:]:
             kind = _step_type(kind, step, self.spec, where)
         if not _may_be_text(kind):
-            raise InputError(f"{where}: {self.spec} is of type {kind}, not text: correct text_columns")
+            raise InputError(f"{where}: {self.spec} is of type {kind}, not text: correct {self.setting}")
 
     def extract(self, batch: pa.RecordBatch) -> list[bytes | None]:
         """The path's value in each row, as bytes; None where it is null or absent."""

@@ -127,6 +127,16 @@ class Corpus(Reader):
                 raise InputError(f"row {row} of {self.where} had a text when it was embedded: {text.message}")
             yield row, text
 
+    def sources(self, column: str) -> list[str]:
+        """The text at the path ``column`` of every row; empty where it is null or not UTF-8."""
+        path = rows.TextPath(column, "difference.source_column")
+        path.check(self._parquet.schema, self.where)
+        return [
+            (value or b"").decode("utf-8", errors="replace")
+            for _, batch in self._parquet.batches([path.column])
+            for value in path.extract(batch)
+        ]
+
     @cached_property
     def _paths(self) -> list[rows.TextPath]:
         paths = [rows.TextPath(path) for path in self._config.text_columns]

@@ -26,6 +26,8 @@ from aitp_tasks.storage import ObjectChangedError, ObjectInfo
 
 log = logging.getLogger(__name__)
 
+#: Raised when the objects of a shard come to hold something else; 2 has exact moments.
+_FORMAT = 2
 #: How often a shard that is replaced while it is read is begun anew.
 _RESTARTS = 3
 
@@ -81,11 +83,8 @@ def shard_manifests(run: Run, group: Group) -> list[Manifest]:
         InputError: the group has not been embedded.
     """
     unit = run.require_manifest("embed", group.digest, what=f"embedding of {group.label}")
-    found = [manifest.load(run.storage, key) for key in unit.outputs.values()]
-    missing = [key for key, done in zip(unit.outputs.values(), found, strict=True) if done is None]
-    if missing:
-        raise InputError(f"{run.storage.uri(missing[0])} was deleted: clear the embed task of {group.label}")
-    return [done for done in found if done is not None]
+    remedy = f"clear the embed task of {group.label}"
+    return manifest.load_all(run.storage, unit.outputs.values(), remedy)
 
 
 def chunk_keys(done: Manifest) -> list[str]:
@@ -142,7 +141,7 @@ def encoder_digest(run: Run) -> str:
 
 def _prefix(run: Run, role: str, info: ObjectInfo) -> str:
     rule = list(run.config.text_columns) if role == "corpus" else run.config.sft_text.value
-    shard = digest.of_value([role, rule, info.key, info.etag])
+    shard = digest.of_value([_FORMAT, role, rule, info.key, info.etag])
     return f"embeddings/{encoder_digest(run)}/{shard}"
 
 

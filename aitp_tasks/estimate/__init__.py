@@ -217,7 +217,7 @@ def _result(
 def _assumptions(config: RunConfig, expected: Forecast, gpus: int) -> list[str]:
     """What the figures rest on, for people."""
     said = [
-        f"{expected.below_tau} documents below tau={config.difference.tau} is the sample's share: "
+        f"{expected.below_tau} documents below the threshold is the sample's share: "
         "of few documents, densities are rough",
         "merge, density, difference, assemble and report count with their start-up only",
         "nothing is done yet; what earlier runs have left is reused and costs nothing",

@@ -130,7 +130,9 @@ class Rehearsal:
         walls = dict(self._walls)
         run = self._first if config == self._config else self._stages(config, _SELECTING)
         if run.require_manifest("difference").figures["selected"] < wanted:
-            settings = config.difference.model_copy(update={"tau": _NO_THRESHOLD})
+            settings = config.difference.model_copy(
+                update={"tau": _NO_THRESHOLD, "target_share": None, "target_documents": None}
+            )
             run = self._stages(config.model_copy(update={"difference": settings}), _SELECTING)
         # The first time counts: later ones find most of it done.
         self._walls = walls

@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks import tables
+from aitp_tasks import density, tables
 from aitp_tasks.config import Criterion
 from aitp_tasks.manifest import Ledger, Manifest
 from aitp_tasks.run import Run
 
 PROMPT_STAGES = ("rewrite", "score", "answer")
 SCORES = range(1, 11)
-_SCORE_NAMES = {Criterion.DENSITY_RATIO: "p_sft / p_corpus", Criterion.SFT_DENSITY: "p_sft"}
+_SCORE_NAMES = {
+    Criterion.DENSITY_RATIO: "p_sft / p_corpus",
+    Criterion.SFT_DENSITY: "p_sft",
+    Criterion.AUTHORS_COMPAT: "p_corpus / p_sft",
+}
 _SAMPLES = 12
 #: Points drawn of the difference set; more only blacken the picture.
 _POINTS = 4000
@@ -148,7 +152,7 @@ def gather(run: Run) -> Facts:
         difference=difference,
         assemble=assemble,
         finetune=finetune,
-        explained_variance=list(units["merge"][0].figures["explained_variance"]),
+        explained_variance=list(units["merge"][0].figures["corpus_explained_variance"]),
         densities=_densities(run, difference),
         quality=quality,
         difficulty=difficulty,
@@ -240,8 +244,8 @@ def _densities(run: Run, difference: Manifest) -> Densities:
     grids = load(run.storage.read(difference.output("grids")))
     points: list[NDArray[np.float64]] = [np.empty((0, 2))]
     for part in run.parts:
-        table = tables.read(run.storage, difference.output(part), ["x", "y"])
-        points.append(np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1))
+        found = density.points(tables.read(run.storage, difference.output(part)))[:, :2]
+        points.append(np.pad(found, ((0, 0), (0, 2 - found.shape[1]))))
         if sum(map(len, points)) >= _POINTS:
             break
     return Densities(

@@ -77,13 +77,13 @@ def _bars(funnel: list[tuple[str, int]]) -> list[dict[str, Any]]:
 
 
 def _pictures(run: Run, facts: Facts) -> dict[str, str]:
-    bandwidth = float(facts.difference.figures["bandwidth"])
+    bandwidths = facts.difference.figures["bandwidth"]
     figures, densities = facts.difference.figures, facts.densities
     levels = pictures.density_levels(densities)
     gates = run.config.gates
     drawn = {
-        "corpus": pictures.density(densities.corpus, densities, levels, bandwidth),
-        "sft": pictures.density(densities.sft, densities, levels, bandwidth),
+        "corpus": pictures.density(densities.corpus, densities, levels, bandwidths["corpus"]),
+        "sft": pictures.density(densities.sft, densities, levels, bandwidths["sft"]),
         "sweep": pictures.sweep(figures["sweep"], figures["tau"], facts.score_name, figures["below_tau"]),
         "losses": pictures.losses(facts.log_history),
     }

@@ -1,10 +1,12 @@
-"""Moments add, and their principal axes are those of the stacked vectors."""
+"""Moments of any shards add to the same bits, and are those of the stacked vectors."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.moments import Moments, Projection
+from aitp_tasks.moments import Moments
 
 
 def vectors(rows: int = 500, width: int = 12) -> np.ndarray:
@@ -12,44 +14,51 @@ def vectors(rows: int = 500, width: int = 12) -> np.ndarray:
     return (random.normal(size=(rows, width)) @ random.normal(size=(width, width)) + 2).astype(np.float16)
 
 
-def test_axes_from_summed_moments_equal_those_of_the_stacked_vectors() -> None:
+def test_sums_are_exact() -> None:
+    values = vectors(40, 3)
+    moments = Moments.of(values)
+    rows = [[int(float(value) * 2**24) for value in row] for row in values]
+    for i in range(3):
+        assert int(moments.total[i]) == sum(row[i] for row in rows)
+        for j in range(3):
+            found = int(moments.high[i, j]) * 2**32 + int(moments.low[i, j])
+            assert found == sum(row[i] * row[j] for row in rows)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 1199), max_size=8))
+def test_moments_of_any_shards_add_to_the_same_bytes(seed: int, cuts: list[int]) -> None:
+    random = np.random.default_rng(seed)
+    values = (random.normal(size=(1200, 4)) * random.choice([1e-3, 1.0, 150.0])).astype(np.float16)
+    shards = np.split(values, sorted(set(cuts)))
+    random.shuffle(shards)  # type: ignore[arg-type]
+    total = Moments.of(shards[0])
+    for shard in shards[1:]:
+        total += Moments.of(shard)
+    assert total.to_bytes() == Moments.of(values).to_bytes()
+
+
+def test_covariance_is_that_of_the_stacked_vectors() -> None:
     values = vectors()
-    total = Moments.of(values[:100]) + Moments.of(values[100:350]) + Moments.of(values[350:])
-    projection = Projection.fit(total)
     stacked = values.astype(np.float64)
-    standardised = (stacked - stacked.mean(axis=0)) / stacked.std(axis=0)
-    _, sizes, axes = np.linalg.svd(standardised, full_matrices=False)
-    assert np.abs(np.abs(projection.axes.T @ axes[:2].T) - np.eye(2)).max() < 1e-9
-    assert projection.explained_variance == pytest.approx((sizes**2 / (sizes**2).sum())[:2], abs=1e-12)
-    assert projection.apply(values).mean(axis=0) == pytest.approx([0, 0], abs=1e-9)
+    moments = Moments.of(values)
+    assert moments.mean() == pytest.approx(stacked.mean(axis=0), abs=1e-12)
+    assert np.allclose(moments.covariance(), np.cov(stacked.T, bias=True), rtol=1e-9, atol=1e-12)
 
 
-def test_signs_are_fixed() -> None:
-    projection = Projection.fit(Moments.of(vectors()))
-    largest = np.abs(projection.axes).argmax(axis=0)
-    assert (projection.axes[largest, [0, 1]] > 0).all()
-
-
-def test_both_survive_storage() -> None:
+def test_survive_storage() -> None:
     moments = Moments.of(vectors())
-    again = Moments.from_bytes(moments.to_bytes())
-    assert (again.count, again.total.tolist()) == (moments.count, moments.total.tolist())
-    projection = Projection.fit(moments)
-    assert np.array_equal(Projection.from_bytes(projection.to_bytes()).axes, projection.axes)
+    assert Moments.from_bytes(moments.to_bytes()).to_bytes() == moments.to_bytes()
 
 
-def test_a_column_that_does_not_vary_is_left_out() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 2000.0])
+def test_vectors_that_cannot_be_summed_are_refused(value: float) -> None:
     values = vectors()
-    values[:, 4] = 1.0
-    projection = Projection.fit(Moments.of(values))
-    assert projection.axes[4] == pytest.approx([0, 0])
-    assert np.isfinite(projection.apply(values)).all()
+    values[7, 3] = value
+    with pytest.raises(InputError, match="cannot be summed exactly"):
+        Moments.of(values)
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [(np.ones((1, 3), np.float16), "too few"), (np.ones((9, 3), np.float16), "all corpus vectors are equal")],
-)
-def test_what_has_no_projection_is_refused(values: np.ndarray, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        Projection.fit(Moments.of(values))
+def test_other_dimensions_do_not_add() -> None:
+    with pytest.raises(InputError, match="of 12 and of 5 dimensions do not add"):
+        Moments.of(vectors()) + Moments.of(vectors(width=5))

@@ -96,7 +96,7 @@ def _embedded(run: Run) -> None:
         }
         _commit(run, "embed", group.digest, label=group.label, ledger=ledger, figures=figures, seconds=61.0)
         _commit(run, "density", group.digest, label=group.label, ledger=Ledger(rows_in=rows, rows_out=rows))
-    _commit(run, "merge", figures={"explained_variance": [0.21, 0.13]})
+    _commit(run, "merge", figures={"corpus_explained_variance": [0.21, 0.13]})
 
 
 def _document(number: int, text: str) -> dict[str, Any]:
@@ -131,7 +131,8 @@ def _selected(run: Run, halves: list[list[dict[str, Any]]]) -> None:
         "parts": len(halves),
         "criterion": "density_ratio",
         "tau": 0.5,
-        "bandwidth": 1.0,
+        "bandwidth": {"corpus": 1.0, "sft": 1.0},
+        "density_error": {"corpus": 2e-4, "sft": 3e-4},
         "sweep": [[0.2, below // 2], [0.5, below], [1.0, below * 3], [2.0, DOCUMENTS]],
     }
     ledger = Ledger(rows_in=DOCUMENTS, rows_out=chosen, rejected=rejected)

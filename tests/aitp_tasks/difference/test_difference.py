@@ -15,6 +15,8 @@ from aitp_tasks.embed.batches import Answer, Batch
 from aitp_tasks.embed.encoder import Encoder
 from aitp_tasks.embed.prepared import Facts
 from aitp_tasks.embed.tokens import Tokenised
+from aitp_tasks.errors import InputError
+from aitp_tasks.projection import Projection
 from aitp_tasks.run import Run
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
@@ -144,11 +146,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 def test_the_ledger_and_the_sweep_count_every_document(blobs: Callable[..., Run], root: Path) -> None:
     write_shard(root / "corpus/news/news-00003.parquet", [{"text": "right 0 0"}, {"text": "right 0 0"}])
-    run = blobs(difference={"max_documents": 50, "tau": 0.5})
+    run = blobs(difference={"tau": 0.5})
     done = run.require_manifest("difference")
     assert done.ledger is not None
-    assert (done.ledger.rows_in, done.ledger.rows_out) == (602, 50)
-    assert done.ledger.rejected["repeated_text"] == 2
+    below = done.figures["below_tau"]
+    assert (done.ledger.rows_in, done.ledger.rows_out) == (602, below - 2)
+    assert done.ledger.rejected == {"covered": 602 - below, "repeated_text": 2, "not_sampled": 0}
     sweep = dict(map(tuple, done.figures["sweep"]))
     assert sweep[0.5] == done.figures["below_tau"]
     assert sorted(sweep.values()) == list(sweep.values())
@@ -163,5 +166,93 @@ def test_parts_are_slices_of_the_hash_space(blobs: Callable[..., Run]) -> None:
 
 
 def test_nothing_selected_is_no_part(blobs: Callable[..., Run]) -> None:
-    run = blobs(difference={"tau": 1e-12})
+    run = blobs(difference={"tau": 1e-250})
     assert (run.part_count, selected(run)) == (0, [])
+
+
+@pytest.mark.parametrize("target", [{"target_share": 0.25}, {"target_documents": 150}])
+def test_the_threshold_follows_from_what_is_to_be_selected(
+    blobs: Callable[..., Run], target: dict[str, Any]
+) -> None:
+    run = blobs(difference=target)
+    done = run.require_manifest("difference")
+    assert done.figures["below_tau"] == len(selected(run)) == 150
+    assert max(row["ratio"] for row in selected(run)) < done.figures["tau"]
+
+
+def test_more_wanted_than_there_are_is_everything(blobs: Callable[..., Run]) -> None:
+    assert len(selected(blobs(difference={"target_documents": 9999}))) == 600
+
+
+def test_the_published_script_selects_what_the_sft_set_covers(blobs: Callable[..., Run]) -> None:
+    run = blobs(difference={"criterion": "authors_compat", "tau": 0.5})
+    geometry = merge.load_geometry(run)
+    assert not np.array_equal(geometry.projections["sft"].mean, geometry.projections["corpus"].mean)
+    assert all(row["p_corpus"] / row["p_sft"] < 0.5 for row in selected(run))
+
+
+@pytest.mark.parametrize("components", [1, 3])
+@pytest.mark.parametrize("bandwidth", ["scott", "silverman"])
+def test_other_dimensions_and_rules(blobs: Callable[..., Run], components: int, bandwidth: str) -> None:
+    run = blobs(density={"components": components, "bandwidth": bandwidth}, difference={"tau": 0.5})
+    sides = [row["text"].split()[0] for row in selected(run)]
+    assert sides.count("right") == 300
+    factor = (600 * (1 if bandwidth == "scott" else (components + 2) / 4)) ** (-1 / (components + 4))
+    geometry = merge.load_geometry(run)
+    moments = merge.sum_moments(run, "corpus")
+    mean = np.exp(np.log(geometry.projections["corpus"].spread(moments)).mean())
+    assert geometry.bandwidths["corpus"] == pytest.approx(factor * mean)
+
+
+def test_the_error_of_the_densities_is_measured(blobs: Callable[..., Run]) -> None:
+    figures = blobs(difference={"tau": 0.5}).require_manifest("difference").figures
+    assert 0 < figures["density_error"]["corpus"] < 1e-3
+    assert figures["density_error"]["sft"] < 1e-3
+    assert figures["p_corpus"]["q05"] < figures["p_corpus"]["q50"] < figures["p_corpus"]["q95"]
+
+
+def test_rates_are_told_by_shard_and_source(blobs: Callable[..., Run], root: Path) -> None:
+    rows = [{"text": f"{side} more {row}", "site": side} for row in range(50) for side in ("left", "right")]
+    for path in sorted((root / "corpus/news").glob("*")):
+        path.unlink()
+    run_rows = _with_sites(root, rows)
+    run = blobs(difference={"tau": 0.5, "source_column": "site", "max_per_source": 30})
+    done = run.require_manifest("difference")
+    by_source = {item["source"]: item for item in done.figures["sources"]}
+    assert by_source["right"] | {"below_tau": 0} == {
+        "source": "right",
+        "documents": run_rows // 2,
+        "below_tau": 0,
+        "selected": 30,
+    }
+    assert by_source["right"]["below_tau"] > 300 > by_source["left"]["below_tau"]
+    shards = tables.read(run.storage, done.output("shards")).to_pylist()
+    assert sum(shard["documents"] for shard in shards) == run_rows
+    assert sum(shard["selected"] for shard in shards) == done.figures["selected"]
+    assert {row["source"] for row in selected(run)} <= {"left", "right"}
+
+
+def _with_sites(root: Path, rows: list[dict[str, Any]]) -> int:
+    """Three old shards with a column of sites, and one of ``rows``; how many rows there are."""
+    for shard in range(3):
+        old = [
+            {"text": f"{side} {shard} {row}", "site": side}
+            for row in range(100)
+            for side in ("left", "right")
+        ]
+        write_shard(root / f"corpus/news/news-{shard:05d}.parquet", old)
+    write_shard(root / "corpus/news/news-00003.parquet", rows)
+    return 600 + len(rows)
+
+
+def test_a_source_column_that_is_not_there_is_named(blobs: Callable[..., Run]) -> None:
+    with pytest.raises(InputError, match=r"no column 'site' .* correct difference.source_column"):
+        blobs(difference={"source_column": "site"})
+
+
+def test_a_second_run_of_the_same_geometry_projects_nothing(
+    blobs: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = blobs(difference={"tau": 0.5})
+    monkeypatch.setattr(Projection, "apply", None)
+    assert blobs(difference={"tau": 0.4}).digest != first.digest

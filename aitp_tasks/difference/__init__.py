@@ -1,0 +1,209 @@
+"""difference: the documents that the SFT set hardly covers, and a sample of them with their text.
+
+Reads the grids and coordinates of all density units, and of the input shards
+the sampled rows only. Writes one Parquet object per part of the sample (a part
+is a slice of the hash space, so documents that come or go leave the others
+where they are), the rates of all shards, both densities on a grid for the
+report, and the figures. Passes over the coordinates shard by shard: what is held
+does not grow with the corpus, but for a threshold that is given as a share.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from aitp_tasks import density, merge, tables
+from aitp_tasks.config import Criterion
+from aitp_tasks.difference import selection
+from aitp_tasks.difference.tally import PROBES, Tally, largest_error
+from aitp_tasks.difference.texts import Texts
+from aitp_tasks.geometry import ROLES, Geometry
+from aitp_tasks.kde.field import Field, Window
+from aitp_tasks.kde.grid import SparseGrid
+from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.run import Run, part_name
+
+log = logging.getLogger(__name__)
+
+#: Cells per axis of the densities that the report draws.
+_PICTURE_CELLS = 800
+
+
+def execute(run: Run, unit: None = None) -> dict[str, Any]:
+    """Select the difference set and draw the sample.
+
+    Raises:
+        InputError: an earlier stage has not been run.
+        ObjectChangedError: a shard was replaced after it was embedded.
+    """
+    watch = Stopwatch()
+    done = run.find_manifest("difference") or _select(run, watch)
+    return {
+        "stage": "difference",
+        "run": run.uri,
+        "label": run.config.dump,
+        **{name: done.figures[name] for name in ("documents", "below_tau", "selected", "parts")},
+        "seconds": watch.seconds(),
+    }
+
+
+def _select(run: Run, watch: Stopwatch) -> Manifest:
+    settings = run.config.difference
+    geometry = merge.load_geometry(run)
+    fields = _fields(run, geometry)
+    tau = selection.threshold(settings, lambda: (scores for _, _, scores in _scored(run, fields)))
+    tally, sample = Tally(tau), selection.Sample(settings, geometry.bandwidths["corpus"])
+    for facts, table, scores in _scored(run, fields):
+        below = tally.add(facts, table, scores)
+        sample.add(table.filter(pa.array(below)))
+    drawn = sample.documents()
+    if not tally.below:
+        log.warning(
+            "no document is below tau=%g; documents below other thresholds: %s", tau, tally.figures()["sweep"]
+        )
+    parts = -(-len(drawn) // settings.documents_per_part)
+    outputs = {
+        "grids": run.key("difference", "grids.safetensors"),
+        "shards": tables.write(run.storage, run.key("difference", "shards"), tally.shard_table(drawn)),
+    }
+    run.storage.write(outputs["grids"], _picture(fields))
+    outputs |= _write_parts(run, drawn, parts)
+    figures = tally.figures() | {
+        "selected": len(drawn),
+        "parts": parts,
+        "criterion": settings.criterion.value,
+        "tau": tau,
+        "bandwidth": geometry.bandwidths,
+        "cells_per_bandwidth": round(min(geometry.bandwidths.values()) / geometry.step, 3),
+        "density_error": _measured_errors(run, fields),
+        "sources": tally.sources(drawn),
+    }
+    log.info("difference documents=%d below_tau=%d selected=%d", tally.documents, tally.below, len(drawn))
+    return run.commit(
+        Manifest(
+            stage="difference",
+            label=run.config.dump,
+            ledger=_ledger(tally, drawn),
+            outputs=outputs,
+            figures=figures,
+            seconds=watch.seconds(),
+            peak_memory_mb=watch.peak_memory_mb(),
+        )
+    )
+
+
+def _fields(run: Run, geometry: Geometry) -> dict[str, Field]:
+    """The densities of both sets over one window."""
+    grids = {role: SparseGrid.empty(geometry.components, geometry.step) for role in ROLES}
+    for group in run.plan.groups:
+        grids[group.role] = grids[group.role] + density.load_grid(run, group)
+    window = Window.around(list(grids.values()), max(geometry.bandwidths.values()))
+    return {role: Field.of(grids[role], geometry.bandwidths[role], window) for role in ROLES}
+
+
+def _coordinates(run: Run, role: str) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """Facts and coordinates of each projected shard of a role."""
+    for group in run.plan.groups:
+        if group.role == role:
+            for shard in density.shard_manifests(run, group):
+                facts = {name: str(shard.figures[name]) for name in ("source", "shard", "etag")}
+                yield facts, tables.read(run.storage, shard.output("coordinates"))
+
+
+def _scored(
+    run: Run, fields: dict[str, Field]
+) -> Iterator[tuple[dict[str, str], pa.Table, selection.Scores]]:
+    """Facts, documents with their densities, and scores of each corpus shard."""
+    for facts, table in _coordinates(run, "corpus"):
+        points = density.points(table)
+        found = {role: fields[role].at(points) for role in ROLES}
+        columns = {
+            "p_corpus": found["corpus"],
+            "p_sft": found["sft"],
+            "ratio": selection.score(Criterion.DENSITY_RATIO, found["corpus"], found["sft"]),
+        }
+        for name, values in columns.items():
+            table = table.append_column(name, pa.array(values, pa.float64()))
+        for name in ("dump", "shard", "etag"):
+            value = facts["source" if name == "dump" else name]
+            table = table.append_column(name, pa.array([value] * len(table), pa.string()).dictionary_encode())
+        if "source" not in table.column_names:
+            table = table.append_column("source", table["dump"])
+        yield facts, table, selection.score(run.config.difference.criterion, found["corpus"], found["sft"])
+
+
+def _measured_errors(run: Run, fields: dict[str, Field]) -> dict[str, float]:
+    """Largest relative error of both densities at the corpus documents whose ids come first."""
+    first = pa.concat_tables(
+        table.select(["doc_id", *(axis for axis in density.AXES if axis in table.column_names)]).slice(
+            0, PROBES
+        )
+        for _, table in _coordinates(run, "corpus")
+    )
+    probes = density.points(first.sort_by("doc_id").slice(0, PROBES))
+    return {
+        role: largest_error(
+            fields[role], probes, (density.points(table) for _, table in _coordinates(run, role))
+        )
+        for role in ROLES
+    }
+
+
+def _ledger(tally: Tally, drawn: pa.Table) -> Ledger:
+    """Where every document went."""
+    repeated = int(np.sum(drawn["copies"].to_numpy())) - len(drawn)
+    return Ledger(
+        rows_in=tally.documents,
+        rows_out=len(drawn),
+        rejected={
+            "covered": tally.documents - tally.below,
+            "repeated_text": repeated,
+            "not_sampled": tally.below - repeated - len(drawn),
+        },
+    )
+
+
+def _write_parts(run: Run, drawn: pa.Table, parts: int) -> dict[str, str]:
+    places = np.array([int(doc_id[:8], 16) * parts >> 32 for doc_id in drawn["doc_id"].to_pylist()], np.int64)
+    outputs = {}
+    with Texts(run, drawn) as texts:
+        for unit in range(parts):
+            positions = np.flatnonzero(places == unit)
+            part = drawn.take(positions).append_column("text", texts.take(positions))
+            outputs[part_name(unit, parts)] = tables.write(
+                run.storage, run.key("difference", part_name(unit, parts)), part.unify_dictionaries()
+            )
+    return outputs
+
+
+def _picture(fields: dict[str, Field]) -> bytes:
+    """Both densities as safetensors, over the first two axes: rows are y, columns are x."""
+    values = {role: _in_plane(field) for role, field in fields.items()}
+    axes = fields["corpus"].axes
+    x = axes[0]
+    y = axes[1] if len(axes) > 1 else np.zeros(1)
+    thin_x, thin_y = (-(-len(axis) // _PICTURE_CELLS) for axis in (x, y))
+    data: bytes = save(
+        {
+            **{
+                f"p_{role}": np.ascontiguousarray(found.T[::thin_y, ::thin_x].astype(np.float32))
+                for role, found in values.items()
+            },
+            "x": np.ascontiguousarray(x[::thin_x]),
+            "y": np.ascontiguousarray(y[::thin_y]),
+        }
+    )
+    return data
+
+
+def _in_plane(field: Field) -> NDArray[np.float64]:
+    """A density float64 (nx, ny): the third axis summed up, a missing second one of length 1."""
+    if field.values.ndim == 3:
+        summed: NDArray[np.float64] = field.values.sum(axis=2) * field.grid.step
+        return summed
+    return field.values if field.values.ndim == 2 else field.values[:, None]

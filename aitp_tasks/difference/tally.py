@@ -1,0 +1,130 @@
+"""What a run tells of its difference set: counts, quantiles, rates, and the error of its densities."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aitp_tasks.kde import loops
+from aitp_tasks.kde.field import Field
+from aitp_tasks.kde.grid import Points
+
+#: Thresholds that every run counts; the authors' own values are among them.
+SWEEP = (0.1, 0.2, 0.5, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0)
+#: Documents whose densities are compared with the exact sums.
+PROBES = 32
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: Sources that are told, the largest first.
+_SOURCES_TOLD = 20
+_BINS_PER_DECADE = 500
+_LOWEST = -20  # as a power of ten
+_BINS = 30 * _BINS_PER_DECADE
+#: Relative errors count where the exact density is above this.
+_ABOVE = 1e-10
+
+Values = NDArray[np.float64]
+
+
+class Spread:
+    """Mean and quantiles of positive numbers, from a histogram of their logarithms (0.5% wide)."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(_BINS, np.int64)
+        self._total = 0.0
+
+    def add(self, values: Values) -> None:
+        """Take in some numbers."""
+        places = (np.log10(np.maximum(values, 10.0**_LOWEST)) - _LOWEST) * _BINS_PER_DECADE
+        self._counts += np.bincount(np.clip(places.astype(np.int64), 0, _BINS - 1), minlength=_BINS)
+        self._total += float(values.sum())
+
+    def figures(self) -> dict[str, float]:
+        """``mean``, and the quantiles as ``q05`` and so on."""
+        count = int(self._counts.sum())
+        if not count:
+            return {}
+        ends = np.searchsorted(self._counts.cumsum(), np.ceil(np.array(QUANTILES) * count).clip(min=1))
+        values = 10.0 ** ((ends + 0.5) / _BINS_PER_DECADE + _LOWEST)
+        named = {f"q{round(100 * q):02d}": float(f"{v:.4g}") for q, v in zip(QUANTILES, values, strict=True)}
+        return {"mean": float(f"{self._total / count:.4g}"), **named}
+
+
+class Tally:
+    """Counts over all documents of the corpus."""
+
+    def __init__(self, tau: float) -> None:
+        self._tau = tau
+        self._sweep = np.zeros(len(SWEEP), np.int64)
+        self._p_corpus, self._p_sft = Spread(), Spread()
+        self._sources: dict[str, Counter[str]] = {"documents": Counter(), "below_tau": Counter()}
+        self.shards: list[dict[str, Any]] = []
+        self.documents = self.below = self.uncovered = 0
+
+    def add(self, facts: dict[str, str], table: pa.Table, scores: Values) -> NDArray[np.bool_]:
+        """Count one shard's documents; which of them are below tau."""
+        below: NDArray[np.bool_] = scores < self._tau
+        self.documents += len(table)
+        self.below += int(below.sum())
+        self._sweep += [(scores < tau).sum() for tau in SWEEP]
+        self._p_corpus.add(table["p_corpus"].to_numpy())
+        self._p_sft.add(table["p_sft"].to_numpy())
+        self.shards.append({**facts, "documents": len(table), "below_tau": int(below.sum())})
+        for name, rows in (("documents", table), ("below_tau", table.filter(pa.array(below)))):
+            counted = rows["source"].value_counts()
+            self._sources[name].update({item["values"].as_py(): item["counts"].as_py() for item in counted})
+        return below
+
+    def figures(self) -> dict[str, Any]:
+        """The counts, what each threshold would select, and how the densities are spread."""
+        return {
+            "documents": self.documents,
+            "below_tau": self.below,
+            "sweep": [[tau, int(count)] for tau, count in zip(SWEEP, self._sweep, strict=True)],
+            "p_corpus": self._p_corpus.figures(),
+            "p_sft": self._p_sft.figures(),
+        }
+
+    def sources(self, sample: pa.Table) -> list[dict[str, Any]]:
+        """Documents, those below tau and those drawn, of the largest sources."""
+        drawn = Counter(sample["source"].to_pylist())
+        return [
+            {
+                "source": source,
+                "documents": count,
+                "below_tau": self._sources["below_tau"][source],
+                "selected": drawn[source],
+            }
+            for source, count in sorted(
+                self._sources["documents"].items(), key=lambda item: (-item[1], item[0])
+            )[:_SOURCES_TOLD]
+        ]
+
+    def shard_table(self, sample: pa.Table) -> pa.Table:
+        """The same of every shard."""
+        drawn = Counter(sample["shard"].to_pylist())
+        return pa.Table.from_pylist([{**shard, "selected": drawn[shard["shard"]]} for shard in self.shards])
+
+
+def largest_error(field: Field, probes: Points, points: Iterable[Points]) -> float:
+    """Largest relative error of a field at probes (m, k), against the exact sum over all points.
+
+    Only where the exact density is above 1e-10; 0 where it is nowhere.
+    """
+    sums = np.zeros(len(probes))
+    count = 0
+    for some in points:
+        ones = np.ones(len(some))
+
+        def work(start: int, end: int, some: Points = some, ones: Values = ones) -> Values:
+            found: Values = loops.gaussian_sums(some[start:end], ones[start:end], probes, field.bandwidth**2)
+            return found
+
+        sums += sum(loops.in_threads(work, len(some)), np.zeros(len(probes)))
+        count += len(some)
+    exact = sums / (count * (2 * np.pi * field.bandwidth**2) ** (probes.shape[1] / 2))
+    counted = exact > _ABOVE
+    errors = np.abs(field.at(probes)[counted] / exact[counted] - 1)
+    return float(f"{errors.max():.3g}") if counted.any() else 0.0

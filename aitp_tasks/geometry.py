@@ -1,0 +1,106 @@
+"""In which coordinates, on which grid and with which bandwidths densities are estimated.
+
+A geometry is fitted to one corpus and then kept by all later versions of a
+dataset (see ``versions``), so that their grids add and their densities compare.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from aitp_tasks import digest
+from aitp_tasks.config import BandwidthRule, Criterion, RunConfig
+from aitp_tasks.kde.field import cells_per_bandwidth
+from aitp_tasks.moments import Moments
+from aitp_tasks.projection import Projection
+
+ROLES = ("corpus", "sft")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A projection, a grid and a bandwidth for each of both sets.
+
+    Attributes:
+        projections: by role; the same for both, except with ``authors_compat``.
+        bandwidths: by role, in projected units.
+        step: side of a grid cell, in projected units.
+    """
+
+    projections: dict[str, Projection]
+    bandwidths: dict[str, float]
+    step: float
+
+    @classmethod
+    def fit(cls, config: RunConfig, moments: dict[str, Moments]) -> Self:
+        """From the moments of both sets.
+
+        Raises:
+            InputError: the corpus has too few vectors, or they do not vary.
+        """
+        settings = config.density
+        corpus = Projection.fit(moments["corpus"], settings.components)
+        projections = dict.fromkeys(ROLES, corpus)
+        if config.difference.criterion is Criterion.AUTHORS_COMPAT:
+            projections["sft"] = corpus.standardised_by(moments["sft"])
+        bandwidths = {
+            role: _bandwidth(settings.bandwidth, moments[role], projections[role]) for role in ROLES
+        }
+        step = min(bandwidths.values()) / cells_per_bandwidth(settings.max_error)
+        return cls(projections, bandwidths, step)
+
+    @property
+    def components(self) -> int:
+        """How many coordinates a document has."""
+        return int(self.projections["corpus"].axes.shape[1])
+
+    @property
+    def digest(self) -> str:
+        """Identity."""
+        return digest.of_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """As safetensors."""
+        arrays = {
+            f"{role}.{name}": np.ascontiguousarray(array)
+            for role in ROLES
+            for name, array in vars(self.projections[role]).items()
+        }
+        arrays["bandwidths"] = np.array([self.bandwidths[role] for role in ROLES])
+        arrays["step"] = np.array([self.step])
+        data: bytes = save(arrays)
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Back from safetensors."""
+        arrays = load(data)
+        projections = {
+            role: Projection(
+                **{
+                    name.removeprefix(f"{role}."): array
+                    for name, array in arrays.items()
+                    if name.startswith(role)
+                }
+            )
+            for role in ROLES
+        }
+        bandwidths = dict(zip(ROLES, map(float, arrays["bandwidths"]), strict=True))
+        return cls(projections, bandwidths, float(arrays["step"][0]))
+
+
+def _bandwidth(rule: float | BandwidthRule, moments: Moments, projection: Projection) -> float:
+    """A number as it is; else the rule's factor times the mean deviation along the axes.
+
+    Scott, Multivariate Density Estimation (1992); Silverman, Density Estimation for
+    Statistics and Data Analysis (1986), equation 4.14. Both as scipy and scikit-learn have them.
+    """
+    if not isinstance(rule, BandwidthRule):
+        return rule
+    k = projection.axes.shape[1]
+    count = moments.count if rule is BandwidthRule.SCOTT else moments.count * (k + 2) / 4
+    deviations = projection.spread(moments)
+    mean = float(np.exp(np.log(np.maximum(deviations, 1e-6)).mean()))
+    return float(count ** (-1 / (k + 4))) * mean

@@ -1,0 +1,137 @@
+"""Compiled loops over points of one to three dimensions.
+
+Each point is worked on by itself and in a fixed order of operations, so that no
+result depends on how points were split between calls. numba compiles a loop
+when it is first called, in about a second; its cache on disk is not used,
+because it is pickle.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+#: Points that one thread takes at a time.
+_SLICE = 1 << 18
+
+
+def threads() -> int:
+    """How many loops run at the same time: one a core."""
+    return len(os.sched_getaffinity(0))
+
+
+def in_threads(work: Callable[[int, int], Any], count: int) -> list[Any]:
+    """``work(start, end)`` over slices of ``count`` points, on all cores; the loops leave the GIL."""
+    slices = [(start, min(start + _SLICE, count)) for start in range(0, count, _SLICE)]
+    if len(slices) < 2:
+        return [work(*bounds) for bounds in slices]
+    with ThreadPoolExecutor(threads()) as pool:
+        return list(pool.map(lambda bounds: work(*bounds), slices))
+
+
+@njit(nogil=True)
+def _spline(fraction: float, weights: Floats) -> None:  # pragma: no cover
+    """Cubic B-spline weights of the four cells around a fraction in [0, 1)."""
+    rest = 1.0 - fraction
+    weights[0] = rest * rest * rest / 6.0
+    weights[1] = (4.0 - 6.0 * fraction * fraction + 3.0 * fraction * fraction * fraction) / 6.0
+    weights[2] = (4.0 - 6.0 * rest * rest + 3.0 * rest * rest * rest) / 6.0
+    weights[3] = fraction * fraction * fraction / 6.0
+
+
+@njit(nogil=True)
+def _place(point: Floats, step: float, low: Integers, first: Integers, weights: Floats) -> None:
+    """First cell of the grid that a point touches on each of its axes, and its weights there."""
+    unused = 3 - point.shape[0]
+    for axis in range(point.shape[0]):
+        scaled = point[axis] / step
+        base = np.floor(scaled)
+        first[unused + axis] = np.int64(base) - 1 - low[axis]
+        _spline(scaled - base, weights[unused + axis])
+
+
+@njit(nogil=True)
+def spread(points: Floats, step: float, low: Integers, one: float, grid: NDArray[np.int64]) -> None:
+    """Add each point's B-spline weights, in units of 1 / ``one``, to a grid.
+
+    ``points``: float64 (n, k). ``low``: int64 (k,), the grid's first cell. ``grid``:
+    int64 (n0, n1, n2), its last k axes the points', the others of length 1. Every
+    point lies two cells inside.
+    """
+    axes = points.shape[1]
+    taps = np.array([4 if axis + axes >= 3 else 1 for axis in range(3)])
+    first = np.zeros(3, np.int64)
+    weights = np.ones((3, 4))
+    for n in range(points.shape[0]):
+        _place(points[n], step, low, first, weights)
+        for i in range(taps[0]):
+            for j in range(taps[1]):
+                both = weights[0, i] * weights[1, j] * one
+                for k in range(taps[2]):
+                    grid[first[0] + i, first[1] + j, first[2] + k] += np.int64(np.rint(both * weights[2, k]))
+
+
+@njit(nogil=True)
+def interpolate(points: Floats, step: float, low: Integers, coefficients: Floats, found: Floats) -> None:
+    """Exponential of a cubic spline at each point, into ``found`` (n,).
+
+    ``coefficients``: float64 (n0, n1, n2), the B-spline coefficients of logarithms
+    on a grid as ``spread`` has it.
+    """
+    axes = points.shape[1]
+    taps = np.array([4 if axis + axes >= 3 else 1 for axis in range(3)])
+    first = np.zeros(3, np.int64)
+    weights = np.ones((3, 4))
+    for n in range(points.shape[0]):
+        _place(points[n], step, low, first, weights)
+        total = 0.0
+        for i in range(taps[0]):
+            for j in range(taps[1]):
+                both = weights[0, i] * weights[1, j]
+                for k in range(taps[2]):
+                    total += both * weights[2, k] * coefficients[first[0] + i, first[1] + j, first[2] + k]
+        found[n] = np.exp(total)
+
+
+@njit(nogil=True)
+def gaussian_sums(points: Floats, weights: Floats, at: Floats, variance: float) -> Floats:
+    """Σ weight · exp(−|x − point|² / 2 variance) at each x of ``at`` (m, k), over ``points`` (n, k)."""
+    sums = np.zeros(at.shape[0])
+    for n in range(points.shape[0]):
+        for m in range(at.shape[0]):
+            square = 0.0
+            for axis in range(points.shape[1]):
+                difference = at[m, axis] - points[n, axis]
+                square += difference * difference
+            exponent = square / (2.0 * variance)
+            if exponent < 700.0:
+                sums[m] += weights[n] * np.exp(-exponent)
+    return sums
+
+
+@njit(nogil=True)
+def project(values: NDArray[np.float32], weights: Floats, offset: Floats, found: Floats) -> None:
+    """Rows of ``values`` (n, d) times ``weights`` (k, d), less ``offset`` (k,), into ``found`` (n, k).
+
+    Not a matrix product of BLAS: that rounds a row by its place in the matrix.
+    """
+    width = values.shape[1]
+    whole = width - width % 4
+    for n in range(values.shape[0]):
+        for k in range(weights.shape[0]):
+            a = b = c = d = 0.0
+            for j in range(0, whole, 4):
+                a += values[n, j] * weights[k, j]
+                b += values[n, j + 1] * weights[k, j + 1]
+                c += values[n, j + 2] * weights[k, j + 2]
+                d += values[n, j + 3] * weights[k, j + 3]
+            for j in range(whole, width):
+                a += values[n, j] * weights[k, j]
+            found[n, k] = (a + b) + (c + d) - offset[k]
