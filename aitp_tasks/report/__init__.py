@@ -1,7 +1,7 @@
 """report: one self-contained HTML page about the run.
 
 Reads the manifests of all stages, the density grids, the scores and a few pairs.
-Writes ``runs/<dump>/<digest>/report/report.html``. facts.py gathers, pictures.py
+Writes ``runs/<dump>/<digest>/report/report.html``, and its pictures beside it. facts.py gathers, pictures.py
 draws, page.py writes.
 """
 
@@ -51,15 +51,19 @@ def _report(run: Run) -> Manifest:
 
     watch = Stopwatch()
     gathered = facts.gather(run)
-    html = page.render(run, gathered).encode()
-    key = run.key(STAGE, "report.html")
-    run.storage.write(key, html)
+    drawn = page.draw(run, gathered)
+    html = page.render(run, gathered, drawn).encode()
+    outputs = {"page": run.key(STAGE, "report.html")}
+    run.storage.write(outputs["page"], html)
+    for name, picture in drawn.items():
+        outputs[name] = run.key(STAGE, f"{name}.{picture.kind}")
+        run.storage.write(outputs[name], picture.data)
     log.info("report bytes=%d samples=%d", len(html), len(gathered.samples))
     return run.commit(
         Manifest(
             stage=STAGE,
             label=gathered.assemble.label,
-            outputs={"page": key},
+            outputs=outputs,
             figures=gathered.headline,
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),

@@ -60,7 +60,8 @@ class Input:
 class Densities:
     """Both densities on one grid, and the difference set in it.
 
-    ``corpus`` and ``sft``: float32 (ny, nx). ``x``: float64 (nx,). ``y``: float64 (ny,).
+    ``corpus`` and ``sft``: float32 (ny, nx); ny is 1 where there is one axis only.
+    ``x``: float64 (nx,). ``y``: float64 (ny,).
     ``points``: float64 (n, 2), at most a few thousand documents.
     """
 
@@ -69,6 +70,11 @@ class Densities:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     points: NDArray[np.float64]
+
+    @property
+    def in_one_dimension(self) -> bool:
+        """Whether there is no second axis."""
+        return len(self.y) == 1
 
 
 @dataclass
@@ -102,6 +108,11 @@ class Facts:
     difficulty: ScoreCounts
     samples: list[dict[str, Any]]
     log_history: list[dict[str, Any]]
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether tau is compared with p_sft / p_corpus."""
+        return Criterion(self.difference.figures["criterion"]) is Criterion.DENSITY_RATIO
 
     @property
     def score_name(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aitp_tasks.report import pictures
 from aitp_tasks.report.facts import Facts
+from aitp_tasks.report.pictures import Picture
 from aitp_tasks.run import Run
 
 _FOLDER = Path(__file__).parent
@@ -23,8 +24,8 @@ _EXCERPT_CHARACTERS = 400
 _VISIBLE = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
 
 
-def render(run: Run, facts: Facts) -> str:
-    """The page."""
+def render(run: Run, facts: Facts, drawn: dict[str, Picture]) -> str:
+    """The page, with the pictures that ``draw`` has made."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -43,7 +44,7 @@ def render(run: Run, facts: Facts) -> str:
         run=run,
         facts=facts,
         funnel=_bars(facts.funnel),
-        pictures=_pictures(run, facts),
+        pictures={name: picture.uri for name, picture in drawn.items()},
         samples=[_cut_sample(sample) for sample in facts.samples],
         models=_models(run),
         dataset=run.storage.uri(facts.assemble.output("parquet").rpartition("/")[0]),
@@ -76,7 +77,8 @@ def _bars(funnel: list[tuple[str, int]]) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(run: Run, facts: Facts) -> dict[str, str]:
+def draw(run: Run, facts: Facts) -> dict[str, Picture]:
+    """All pictures, by name."""
     bandwidths = facts.difference.figures["bandwidth"]
     figures, densities = facts.difference.figures, facts.densities
     levels = pictures.density_levels(densities)
@@ -84,6 +86,7 @@ def _pictures(run: Run, facts: Facts) -> dict[str, str]:
     drawn = {
         "corpus": pictures.density(densities.corpus, densities, levels, bandwidths["corpus"]),
         "sft": pictures.density(densities.sft, densities, levels, bandwidths["sft"]),
+        "ratio": pictures.ratio(densities, levels, figures["tau"] if facts.is_ratio else None),
         "sweep": pictures.sweep(figures["sweep"], figures["tau"], facts.score_name, figures["below_tau"]),
         "losses": pictures.losses(facts.log_history),
     }

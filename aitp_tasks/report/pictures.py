@@ -1,4 +1,4 @@
-"""The report's pictures, as data URIs: SVG for lines and bars, PNG for densities.
+"""The report's pictures: SVG for lines and bars, PNG for densities.
 
 Colours are Okabe and Ito's, which people with colour blindness tell apart; what
 matters also differs in shape or hatching. Equal facts give equal bytes.
@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ BLUE, ORANGE, VERMILION, GREY = "#0072B2", "#E69F00", "#D55E00", "#6B7280"
 _CELLS = 400
 #: Densities this far below the highest are not shown, in powers of ten.
 _DECADES = 4
+_RATIO_DECADES = 3
+_RATIO_LABEL = "log₁₀(p_sft / p_corpus)"
 _STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -37,10 +40,26 @@ _STYLE: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture as a file: ``svg`` or ``png``."""
+
+    kind: str
+    data: bytes
+
+    @property
+    def uri(self) -> str:
+        """As a data URI."""
+        kind = {"svg": "image/svg+xml", "png": "image/png"}[self.kind]
+        return f"data:{kind};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+
 def density(
     values: NDArray[np.float32], densities: Densities, levels: NDArray[np.float64], bandwidth: float
-) -> str:
+) -> Picture:
     """One density as filled contours, the difference set as points; ``levels`` from ``density_levels``."""
+    if densities.in_one_dimension:
+        return _curve(values[0], densities, levels, bandwidth)
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
@@ -70,8 +89,62 @@ def density(
             )
         axes.set_xlim(*_extent(densities, levels[0], axis=0))
         axes.set_ylim(*_extent(densities, levels[0], axis=1))
-        axes.set_xlabel(f"principal axis 1 (projected units; bandwidth {bandwidth:g})")
+        axes.set_xlabel(f"principal axis 1 (projected units; bandwidth {bandwidth:.3g})")
         axes.set_ylabel("principal axis 2 (projected units)")
+        return _png(figure)
+
+
+def _curve(
+    values: NDArray[np.float32], densities: Densities, levels: NDArray[np.float64], bandwidth: float
+) -> Picture:
+    """A density of one dimension, the difference set as marks on the axis."""
+    with _figure(5.2, 3.4) as (figure, axes):
+        axes.semilogy(densities.x, np.maximum(values, levels[0] / 10), color=BLUE)
+        axes.plot(
+            densities.points[:, 0],
+            np.full(len(densities.points), levels[0]),
+            color=VERMILION,
+            marker="|",
+            linestyle="none",
+        )
+        axes.set_ylim(levels[0] / 2, levels[-1] * 2)
+        axes.set_xlim(*_extent(densities, levels[0], axis=0))
+        axes.set_xlabel(f"principal axis 1 (projected units; bandwidth {bandwidth:.3g})")
+        axes.set_ylabel("density (per unit length, log scale)")
+        return _png(figure)
+
+
+def ratio(densities: Densities, levels: NDArray[np.float64], tau: float | None) -> Picture:
+    """p_sft / p_corpus where there is a corpus; a line at ``tau`` where that is compared with the ratio."""
+    from matplotlib.colors import TwoSlopeNorm
+
+    step = max(-(-max(densities.corpus.shape) // _CELLS), 1)
+    x, y = densities.x[::step], densities.y[::step]
+    corpus, sft = densities.corpus[::step, ::step], densities.sft[::step, ::step]
+    decades = np.log10(np.maximum(sft, 1e-30) / np.maximum(corpus, 1e-30)).clip(
+        -_RATIO_DECADES, _RATIO_DECADES
+    )
+    with _figure(5.2, 4.4) as (figure, axes):
+        axes.set_facecolor("white")
+        axes.grid(visible=False)
+        if densities.in_one_dimension:
+            axes.plot(x, np.where(corpus[0] > levels[0], decades[0], np.nan), color=BLUE)
+            if tau is not None:
+                axes.axhline(np.log10(tau), color=VERMILION, linestyle="--", linewidth=1.2)
+            axes.set_ylabel(_RATIO_LABEL)
+        else:
+            # What is not a number stays white.
+            shown = np.where(corpus > levels[0], decades, np.nan)
+            edges = np.linspace(-_RATIO_DECADES, _RATIO_DECADES, 4 * _RATIO_DECADES + 1)
+            norm = TwoSlopeNorm(0.0, -_RATIO_DECADES, _RATIO_DECADES)
+            contours = axes.contourf(x, y, shown, levels=edges, cmap="PuOr", norm=norm)
+            figure.colorbar(contours, ax=axes, label=_RATIO_LABEL)
+            if tau is not None and np.nanmin(shown) < np.log10(tau) < np.nanmax(shown):
+                axes.contour(x, y, shown, levels=[np.log10(tau)], colors="black", linewidths=1.2)
+            axes.set_ylim(*_extent(densities, levels[0], axis=1))
+            axes.set_ylabel("principal axis 2 (projected units)")
+        axes.set_xlim(*_extent(densities, levels[0], axis=0))
+        axes.set_xlabel("principal axis 1 (projected units)")
         return _png(figure)
 
 
@@ -95,7 +168,7 @@ def _extent(densities: Densities, floor: float, axis: int) -> tuple[float, float
     return low - margin, high + margin
 
 
-def sweep(counts: list[tuple[float, int]], tau: float, score: str, selected_below: int) -> str:
+def sweep(counts: list[tuple[float, int]], tau: float, score: str, selected_below: int) -> Picture:
     """Documents that each threshold would select, the run's own marked."""
     with _figure(5.2, 3.2) as (figure, axes):
         taus, documents = zip(*counts, strict=True)
@@ -119,7 +192,7 @@ def sweep(counts: list[tuple[float, int]], tau: float, score: str, selected_belo
         return _svg(figure)
 
 
-def scores(counts: ScoreCounts, name: str, least: int) -> str:
+def scores(counts: ScoreCounts, name: str, least: int) -> Picture:
     """Questions per score, stacked: kept, and not kept."""
     with _figure(5.2, 3.0) as (figure, axes):
         places = np.array(SCORES)
@@ -145,7 +218,7 @@ def scores(counts: ScoreCounts, name: str, least: int) -> str:
         return _svg(figure)
 
 
-def losses(history: list[dict[str, Any]]) -> str:
+def losses(history: list[dict[str, Any]]) -> Picture:
     """Training loss over the steps."""
     from matplotlib.ticker import MaxNLocator
 
@@ -177,17 +250,13 @@ def _figure(width: float, height: float) -> "Iterator[tuple[Figure, Axes]]":
         yield figure, figure.subplots()
 
 
-def _svg(figure: "Figure") -> str:
+def _svg(figure: "Figure") -> Picture:
     sink = io.BytesIO()
     figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
-    return _data_uri("image/svg+xml", sink.getvalue())
+    return Picture("svg", sink.getvalue())
 
 
-def _png(figure: "Figure") -> str:
+def _png(figure: "Figure") -> Picture:
     sink = io.BytesIO()
     figure.savefig(sink, format="png", dpi=180, metadata={"Software": None})
-    return _data_uri("image/png", sink.getvalue())
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return Picture("png", sink.getvalue())

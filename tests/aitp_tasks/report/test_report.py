@@ -6,12 +6,14 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aitp_tasks import report
 from aitp_tasks.errors import InputError
-from aitp_tasks.report.facts import gather
-from aitp_tasks.report.page import cut, render
+from aitp_tasks.report import pictures
+from aitp_tasks.report.facts import Densities, gather
+from aitp_tasks.report.page import cut, draw, render
 from aitp_tasks.run import Run
 
 FinishRun = Callable[..., Run]
@@ -55,11 +57,29 @@ def test_page_and_result(finish_run: FinishRun) -> None:
     assert result["dataset"].endswith(f"/datasets/aitp/web+wiki-{run.plan.digest[:12]}")
     assert result["checkpoint"].endswith(f"/models/aitp/web+wiki-{run.plan.digest[:12]}")
     page = _read(run)
-    assert page.tags.count("img") == 6
+    assert page.tags.count("img") == 7
     assert page.tags.count("article") == 12
     assert "embed (corpus)" in page.text
     assert "empty\u00a02" in page.text
     assert "2 h 02 min" in page.text
+
+
+def test_pictures_are_files_too(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    outputs = run.require_manifest("report").outputs
+    assert run.storage.read(outputs["ratio"]).startswith(b"\x89PNG")
+    assert b"<svg" in run.storage.read(outputs["sweep"])
+    assert set(outputs) == {"page", "corpus", "sft", "ratio", "sweep", "losses", "quality", "difficulty"}
+
+
+def test_densities_along_one_axis_are_curves() -> None:
+    x = np.linspace(-8, 8, 200)
+    bell = (np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))[None].astype(np.float32)
+    densities = Densities(bell, bell[:, ::-1] ** 2, x, np.zeros(1), np.array([[0.5, 0.0], [2.0, 0.0]]))
+    levels = pictures.density_levels(densities)
+    drawn = [pictures.density(bell, densities, levels, 1.0), pictures.ratio(densities, levels, 0.5)]
+    assert all(picture.data.startswith(b"\x89PNG") for picture in drawn)
 
 
 def test_inputs_are_told_by_source(finish_run: FinishRun) -> None:
@@ -93,7 +113,7 @@ def test_nothing_is_loaded_or_run(finish_run: FinishRun) -> None:
 def test_hostile_text_is_inert(finish_run: FinishRun, hostile: str) -> None:
     html = _render(finish_run(2, text=hostile, question=hostile, answer=hostile))
     page = _Page(html)
-    assert page.tags.count("img") == 6
+    assert page.tags.count("img") == 7
     assert page.tags.count("article") == 2
     assert "script" not in page.tags
     assert page.text.count(cut(hostile, 400)) == 6
@@ -101,7 +121,8 @@ def test_hostile_text_is_inert(finish_run: FinishRun, hostile: str) -> None:
 
 
 def _render(run: Run) -> str:
-    return render(run, gather(run))
+    facts = gather(run)
+    return render(run, facts, draw(run, facts))
 
 
 def test_huge_text_is_cut(finish_run: FinishRun) -> None:
@@ -118,7 +139,7 @@ def test_nothing_selected(finish_run: FinishRun) -> None:
     page = _read(run)
     assert "No question was scored." in page.text
     assert "No pair was made." in page.text
-    assert page.tags.count("img") == 4
+    assert page.tags.count("img") == 5
 
 
 def test_a_second_time_does_nothing(finish_run: FinishRun, monkeypatch: pytest.MonkeyPatch) -> None:
