@@ -13,8 +13,8 @@ AIRFLOW := $(VENV)/airflow/bin
 WORKER := $(VENV)/worker/bin
 UV := $(VENV)/tools/bin/uv
 
-# What benchmarks/embed.py compares with; their pins are older than the worker's.
-PEERS := optimum-intel[openvino] optimum-onnx[onnxruntime] fastembed sentence-transformers torch==2.13.0+cpu
+# What benchmarks/embed.py and difference.py compare with; their pins are older than the worker's.
+PEERS := optimum-intel[openvino] optimum-onnx[onnxruntime] fastembed sentence-transformers torch==2.13.0+cpu KDEpy
 
 # Stamps carry a digest of what they were made from: a checkout changes times, not contents.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
@@ -30,7 +30,7 @@ OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCK
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
-.PHONY: help setup lock demo demo-down demo-clean test bench-embed format lint types
+.PHONY: help setup lock demo demo-down demo-clean test bench-embed bench-difference format lint types
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -110,12 +110,15 @@ test: setup ## All tests, in both environments
 	@$(WORKER)/python .ci/summary.py $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
 
 $(PEERS_STAMP): | $(TOOLS_STAMP)
-	@echo "setup: other embedders"
+	@echo "setup: peers"
 	@requirements/install.sh $(VENV)/peers $(PYTHON) requirements/peers.txt
 	@touch $@
 
 bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse"
 	@$(WORKER)/python benchmarks/embed.py $(PARTS)
+
+bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth sanity"
+	@$(WORKER)/python benchmarks/difference.py $(PARTS)
 
 bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object
 	@$(WORKER)/python benchmarks/$(subst -,_,$*).py

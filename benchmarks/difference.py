@@ -1,0 +1,239 @@
+"""Densities and difference set: against other libraries, at growing size, and on real text.
+
+    make bench-difference                     # everything; about 15 minutes on two cores
+    make bench-difference PARTS="peers"       # some of: peers growth sanity
+
+peers: the published script's all-pairs kernel at 20,000 and (a slice of) 100,000
+points a side, KDEpy and scikit-learn at the same error, each in a process of its
+own. growth: 1, 10 and 50 million points a side, each in a process of its own.
+sanity: Alpaca as SFT set; C4, Wikipedia and 50 held-in Alpaca examples as corpus,
+through the stages themselves. The last line of output is one JSON object.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from embedders import REPOSITORY
+from measure import processor, timed, tree_memory
+from numpy.typing import NDArray
+
+from aitp_tasks import rows
+from aitp_tasks.kde import loops
+from aitp_tasks.kde.field import Field, Window, cells_per_bandwidth
+from aitp_tasks.kde.grid import Points, SparseGrid
+from aitp_tasks.run import Run
+
+_PEERS = REPOSITORY / ".venv" / "peers" / "bin" / "python"
+_DATA = REPOSITORY / ".aitp" / "data"
+_ERROR = 1e-3
+_SLIPPED_IN = 50
+_SLICE = 2000
+
+
+def main(parts: list[str]) -> None:
+    """Run the parts and print the figures."""
+    figures: dict[str, Any] = {}
+    for name in parts or list(PARTS):
+        with tempfile.TemporaryDirectory(prefix="aitp-bench-") as folder:
+            found = PARTS[name](Path(folder))
+        print(name, json.dumps(found), flush=True)
+        figures |= found
+    print(json.dumps(figures | {"processor": processor()}))
+
+
+def made(count: int, seed: int) -> tuple[Points, Points]:
+    """Two overlapping sets of ``count`` points, spread as projected vectors are."""
+    random = np.random.default_rng(seed)
+    corpus = random.normal(size=(count, 2))
+    corpus *= [5.0, 4.0]
+    sft = random.normal(size=(count, 2))
+    sft *= [2.5, 2.0]
+    sft += [3.0, -1.0]
+    return corpus, sft
+
+
+def densities(corpus: Points, sft: Points) -> list[NDArray[np.float64]]:
+    """Both densities at every corpus point, as the stages compute them."""
+    step = 1.0 / cells_per_bandwidth(_ERROR)
+    grids = [SparseGrid.of(points, step) for points in (corpus, sft)]
+    window = Window.around(grids, 1.0)
+    return [Field.of(grid, 1.0, window).at(corpus) for grid in grids]
+
+
+def peers(folder: Path) -> dict[str, Any]:
+    """Speed against other libraries, and the largest error."""
+    figures: dict[str, Any] = {}
+    for count, rows_timed in ((20_000, 20_000), (100_000, _SLICE)):
+        corpus, sft = made(count, seed=count)
+        np.save(folder / "corpus.npy", corpus)
+        np.save(folder / "sft.npy", sft)
+        densities(corpus[:1000], sft[:1000])
+        ours, found = _best_of(5, corpus, sft)
+        name = f"{count // 1000}k"
+        pairs = _peer(folder, "all_pairs", rows_timed) * count / rows_timed
+        figures |= {f"seconds_{name}": round(ours, 4), f"all_pairs_seconds_{name}": round(pairs, 1)}
+        figures[f"speedup_{name}"] = round(pairs / ours, 1)
+        exact = _exact(corpus, sft, rows_timed)
+        error = max(_error(mine[:rows_timed], truth) for mine, truth in zip(found, exact, strict=True))
+        figures["max_rel_error"] = max(figures.get("max_rel_error", 0.0), error)
+        cells, seconds, their_error = _kdepy(folder, rows_timed, exact)
+        # Timed on all rows, as ours.
+        seconds = _peer(folder, "kdepy", count, cells)
+        figures[f"kdepy_{name}"] = {"cells": cells, "seconds": round(seconds, 3), "error": their_error}
+        figures["vs_kdepy"] = min(figures.get("vs_kdepy", np.inf), round(seconds / ours, 2))
+        seconds = _peer(folder, "sklearn", rows_timed) * count / rows_timed
+        their_error = max(
+            _error(mine, truth) for mine, truth in zip(np.load(folder / "sklearn.npy"), exact, strict=True)
+        )
+        figures[f"sklearn_{name}"] = {"seconds": round(seconds, 1), "error": their_error}
+        figures["vs_sklearn"] = min(figures.get("vs_sklearn", np.inf), round(seconds / ours, 1))
+        print(name, json.dumps(figures), flush=True)
+    return figures
+
+
+def _best_of(times: int, corpus: Points, sft: Points) -> tuple[float, list[NDArray[np.float64]]]:
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        found = densities(corpus, sft)
+        taken.append(time.perf_counter() - start)
+    return min(taken), found
+
+
+def _peer(folder: Path, name: str, *numbers: int) -> float:
+    script = REPOSITORY / "benchmarks" / "densities.py"
+    command = [_PEERS, script, name, folder, *map(str, numbers)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
+    return float(json.loads(done.stdout)["seconds"])
+
+
+def _kdepy(folder: Path, count: int, exact: list[NDArray[np.float64]]) -> tuple[int, float, float]:
+    """The coarsest grid that keeps the error; KDEpy's linear weights need a fine one."""
+    for cells in (16, 24, 32, 48, 64, 96):
+        seconds = _peer(folder, "kdepy", count, cells)
+        error = max(
+            _error(mine, truth) for mine, truth in zip(np.load(folder / "kdepy.npy"), exact, strict=True)
+        )
+        if error <= _ERROR:
+            break
+    return cells, seconds, error
+
+
+def _exact(corpus: Points, sft: Points, count: int) -> list[NDArray[np.float64]]:
+    """All pairs in float64, at the first ``count`` corpus points."""
+
+    def sums(points: Points) -> NDArray[np.float64]:
+        ones = np.ones(len(points))
+        with ThreadPoolExecutor(loops.threads()) as pool:
+            starts = range(0, count, 500)
+            parts = pool.map(
+                lambda start: loops.gaussian_sums(points, ones, corpus[start : min(start + 500, count)], 1.0),
+                starts,
+            )
+        return np.concatenate(list(parts))
+
+    return [sums(points) / (len(points) * 2 * np.pi) for points in (corpus, sft)]
+
+
+def _error(found: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
+    above = exact > 1e-10
+    return float(f"{np.abs(found[above] / exact[above] - 1).max():.3g}")
+
+
+def growth(folder: Path) -> dict[str, Any]:
+    """Seconds and peak memory beyond the points, at growing size."""
+    figures: dict[str, Any] = {}
+    for millions in (1, 10, 50):
+        script = [sys.executable, __file__, "--grow", str(millions)]
+        process = subprocess.Popen(script, stdout=subprocess.PIPE, text=True)
+        peaks = [0.0]
+        watcher = threading.Thread(target=_watch, args=(process, peaks))
+        watcher.start()
+        output, _ = process.communicate()
+        watcher.join()
+        if process.returncode:
+            sys.exit(f"growth to {millions} million failed")
+        figures |= {
+            f"seconds_{millions}m": json.loads(output)["seconds"],
+            f"peak_mb_{millions}m": round(peaks[0] / 1e6),
+            f"points_mb_{millions}m": round(2 * 16 * millions),
+        }
+        print("growth", json.dumps(figures), flush=True)
+    return figures
+
+
+def _watch(process: "subprocess.Popen[str]", peaks: list[float]) -> None:
+    while process.poll() is None:
+        peaks[0] = max(peaks[0], tree_memory(process.pid))
+        time.sleep(0.02)
+
+
+def _grow(millions: int) -> None:
+    corpus, sft = made(millions * 1_000_000, seed=millions)
+    start = time.perf_counter()
+    p_corpus, p_sft = densities(corpus, sft)
+    below = int((p_sft / p_corpus < 1.0).sum())
+    print(json.dumps({"seconds": round(time.perf_counter() - start, 2), "below": below}))
+
+
+def sanity(folder: Path) -> dict[str, Any]:
+    """How often SFT examples that are slipped into the corpus are selected, against the rest."""
+    corpus = folder / "corpus" / "mixed"
+    corpus.mkdir(parents=True)
+    for path in sorted((_DATA / "corpus").rglob("*.parquet")):
+        table = pq.read_table(path, columns=["text"])
+        kind = pa.array(["corpus"] * len(table))
+        pq.write_table(table.append_column("kind", kind), corpus / f"{path.parent.name}-{path.name}")
+    sft = folder / "sft" / "alpaca"
+    sft.mkdir(parents=True)
+    examples: list[str] = []
+    for path in sorted((_DATA / "sft").rglob("*.parquet")):
+        table = pq.read_table(path)
+        pq.write_table(table, sft / path.name)
+        for batch in table.to_batches():
+            texts = (
+                rows.first_turns(turns) for turns in rows.conversations(batch) if isinstance(turns, list)
+            )
+            examples += [text for text in texts if isinstance(text, str)]
+    step = len(examples) // _SLIPPED_IN
+    slipped = examples[::step][:_SLIPPED_IN]
+    table = pa.table({"text": slipped, "kind": ["sft"] * len(slipped)})
+    pq.write_table(table, corpus / "slipped-in.parquet")
+    settings = [
+        f"root=file://{folder}", "dump=mixed", "sft=alpaca",
+        "difference.tau=0.5", "difference.max_documents=100000", "difference.source_column=kind",
+    ]  # fmt: skip
+    overrides = [word for setting in settings for word in ("--set", setting)]
+    told, _, _ = timed(["plan", "--config", str(REPOSITORY / "configs/demo.yaml"), *overrides])
+    for stage, units in (("embed", True), ("merge", False), ("density", True), ("difference", False)):
+        for unit in range(told["embed_units"] if units else 1):
+            timed([stage, "--run", told["run"], *(["--unit", str(unit)] if units else [])])
+    figures = Run.open(told["run"]).require_manifest("difference").figures
+    sources = {source["source"]: source for source in figures["sources"]}
+    rates = {name: source["below_tau"] / source["documents"] for name, source in sources.items()}
+    return {
+        "slipped_in_rate": round(rates["sft"], 3),
+        "corpus_rate": round(rates["corpus"], 3),
+        "slipped_in_share": round(rates["sft"] / rates["corpus"], 3),
+    }
+
+
+PARTS = {"peers": peers, "growth": growth, "sanity": sanity}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--grow"]:
+        _grow(int(sys.argv[2]))
+    else:
+        main(sys.argv[1:])
