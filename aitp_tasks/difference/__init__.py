@@ -20,11 +20,11 @@ from safetensors.numpy import save
 from aitp_tasks import density, merge, tables
 from aitp_tasks.config import Criterion
 from aitp_tasks.difference import selection
-from aitp_tasks.difference.tally import PROBES, Tally, largest_error
+from aitp_tasks.difference.tally import Tally, largest_error
 from aitp_tasks.difference.texts import Texts
 from aitp_tasks.geometry import ROLES, Geometry
 from aitp_tasks.kde.field import Field, Window
-from aitp_tasks.kde.grid import SparseGrid
+from aitp_tasks.kde.grid import Points, SparseGrid
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.run import Run, part_name
 
@@ -80,7 +80,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
         "tau": tau,
         "bandwidth": geometry.bandwidths,
         "cells_per_bandwidth": round(min(geometry.bandwidths.values()) / geometry.step, 3),
-        "density_error": _measured_errors(run, fields),
+        "density_error": _measured_errors(run, fields, tally.probes()),
         "sources": tally.sources(drawn),
     }
     log.info("difference documents=%d below_tau=%d selected=%d", tally.documents, tally.below, len(drawn))
@@ -106,13 +106,15 @@ def _fields(run: Run, geometry: Geometry) -> dict[str, Field]:
     return {role: Field.of(grids[role], geometry.bandwidths[role], window) for role in ROLES}
 
 
-def _coordinates(run: Run, role: str) -> Iterator[tuple[dict[str, str], pa.Table]]:
+def _coordinates(
+    run: Run, role: str, columns: list[str] | None = None
+) -> Iterator[tuple[dict[str, str], pa.Table]]:
     """Facts and coordinates of each projected shard of a role."""
     for group in run.plan.groups:
         if group.role == role:
             for shard in density.shard_manifests(run, group):
                 facts = {name: str(shard.figures[name]) for name in ("source", "shard", "etag")}
-                yield facts, tables.read(run.storage, shard.output("coordinates"))
+                yield facts, tables.read(run.storage, shard.output("coordinates"), columns)
 
 
 def _scored(
@@ -137,18 +139,16 @@ def _scored(
         yield facts, table, selection.score(run.config.difference.criterion, found["corpus"], found["sft"])
 
 
-def _measured_errors(run: Run, fields: dict[str, Field]) -> dict[str, float]:
-    """Largest relative error of both densities at the corpus documents whose ids come first."""
-    first = pa.concat_tables(
-        table.select(["doc_id", *(axis for axis in density.AXES if axis in table.column_names)]).slice(
-            0, PROBES
-        )
-        for _, table in _coordinates(run, "corpus")
-    )
-    probes = density.points(first.sort_by("doc_id").slice(0, PROBES))
+def _measured_errors(run: Run, fields: dict[str, Field], probes: Points) -> dict[str, float]:
+    """Largest relative error of both densities at some corpus documents."""
     return {
         role: largest_error(
-            fields[role], probes, (density.points(table) for _, table in _coordinates(run, role))
+            fields[role],
+            probes,
+            (
+                density.points(table)
+                for _, table in _coordinates(run, role, list(density.AXES[: probes.shape[1]]))
+            ),
         )
         for role in ROLES
     }

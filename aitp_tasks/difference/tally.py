@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from aitp_tasks import density
 from aitp_tasks.kde import loops
 from aitp_tasks.kde.field import Field
 from aitp_tasks.kde.grid import Points
@@ -60,22 +61,32 @@ class Tally:
         self._sweep = np.zeros(len(SWEEP), np.int64)
         self._p_corpus, self._p_sft = Spread(), Spread()
         self._sources: dict[str, Counter[str]] = {"documents": Counter(), "below_tau": Counter()}
+        self._first: pa.Table | None = None
         self.shards: list[dict[str, Any]] = []
         self.documents = self.below = self.uncovered = 0
 
     def add(self, facts: dict[str, str], table: pa.Table, scores: Values) -> NDArray[np.bool_]:
-        """Count one shard's documents; which of them are below tau."""
+        """Count one shard's documents, which lie in the order of their ids; which are below tau."""
         below: NDArray[np.bool_] = scores < self._tau
         self.documents += len(table)
         self.below += int(below.sum())
         self._sweep += [(scores < tau).sum() for tau in SWEEP]
         self._p_corpus.add(table["p_corpus"].to_numpy())
         self._p_sft.add(table["p_sft"].to_numpy())
+        firsts = [first for first in (self._first,) if first is not None]
+        columns = ["doc_id", *(axis for axis in density.AXES if axis in table.column_names)]
+        firsts.append(table.select(columns).slice(0, PROBES))
+        self._first = pa.concat_tables(firsts).sort_by("doc_id").slice(0, PROBES)
         self.shards.append({**facts, "documents": len(table), "below_tau": int(below.sum())})
         for name, rows in (("documents", table), ("below_tau", table.filter(pa.array(below)))):
             counted = rows["source"].value_counts()
             self._sources[name].update({item["values"].as_py(): item["counts"].as_py() for item in counted})
         return below
+
+    def probes(self) -> Points:
+        """Coordinates float64 (m, k) of the documents whose ids come first: a fair sample."""
+        assert self._first is not None
+        return density.points(self._first)
 
     def figures(self) -> dict[str, Any]:
         """The counts, what each threshold would select, and how the densities are spread."""
