@@ -6,6 +6,8 @@ Checks that every embedded document is in the index exactly once.
 """
 
 import logging
+import operator
+from functools import reduce
 from typing import Any
 
 from aitp_tasks import digest, embed, index, vectors
@@ -76,13 +78,17 @@ def _shards(run: Run, role: str) -> list[Manifest]:
     """Manifests of a role's shards that have vectors, in the order of the plan."""
     groups = [group for group in run.plan.groups if group.role == role]
     shards = [shard for group in groups for shard in embed.shard_manifests(run, group)]
-    with_vectors = [shard for shard in shards if "moments" in shard.outputs]
+    with_vectors = [shard for shard in shards if shard.ledger and shard.ledger.rows_out]
     if not with_vectors:
-        raise InputError(
-            f"none of the {len(shards)} {role} shards has a row with a vector: see their quarantine in "
-            f"{run.storage.uri('embeddings')}, and correct text_columns or the data"
-        )
+        raise _nothing(run, role)
     return with_vectors
+
+
+def _nothing(run: Run, role: str) -> InputError:
+    return InputError(
+        f"none of the {role} rows has a vector: see their quarantine in {run.storage.uri('embeddings')}, "
+        "and correct text_columns or the data"
+    )
 
 
 def sum_moments(run: Run, role: str) -> Moments:
@@ -91,11 +97,11 @@ def sum_moments(run: Run, role: str) -> Moments:
     Raises:
         InputError: a group was not embedded, or none of its rows has a vector.
     """
-    shards = _shards(run, role)
-    total = Moments.from_bytes(run.storage.read(shards[0].output("moments")))
-    for shard in shards[1:]:
-        total += Moments.from_bytes(run.storage.read(shard.output("moments")))
-    return total
+    groups = [group for group in run.plan.groups if group.role == role]
+    found = [some for group in groups if (some := embed.group_moments(run, group)) is not None]
+    if not found:
+        raise _nothing(run, role)
+    return reduce(operator.add, found)
 
 
 def _merge_indexes(run: Run, role: str, shards: list[Manifest]) -> tuple[str, dict[str, int]]:
@@ -116,7 +122,7 @@ def _merge_indexes(run: Run, role: str, shards: list[Manifest]) -> tuple[str, di
         )
     log.info("merge role=%s documents=%d repeated=%d", role, merged.ntotal, rows - merged.ntotal)
     source = run.config.dump if role == "corpus" else run.config.sft
-    content = digest.of_value(sorted(shard.output("moments") for shard in shards))
+    content = digest.of_value(sorted(key for shard in shards for key in embed.chunk_keys(shard)))
     key = f"index/{embed.encoder_digest(run)}/{source}/{content}.faiss"
     run.storage.write_if_absent(key, index.to_bytes(merged))
     return key, {"rows": rows, "documents": merged.ntotal, "repeated": rows - merged.ntotal}

@@ -4,7 +4,8 @@ Writes, under ``embeddings/<encoder digest>/<shard digest>/``, chunks of vectors
 the rows that were quarantined, moments, and last the manifest; then, for the
 run, which version of each shard was used. The shard is the unit of caching: one
 that was embedded before, in whatever run, is not read again. Within a shard a
-unit that was killed goes on after its last chunk.
+unit that was killed goes on after its last chunk. Moments of a group are summed
+once, under ``embeddings/<encoder digest>/moments/``.
 
 Modules, in the order of the flow: ``chunks`` (rows that are written together),
 ``tokens``, ``batches``, ``encoder`` (where the vectors are computed: one of the
@@ -12,17 +13,21 @@ Modules, in the order of the flow: ``chunks`` (rows that are written together),
 """
 
 import logging
+import operator
+from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
-from aitp_tasks import digest, manifest
+from aitp_tasks import digest, manifest, vectors
 from aitp_tasks.config import LongTexts
 from aitp_tasks.embed import shard as one_shard
 from aitp_tasks.embed.encoder import Encoder, open_encoder
 from aitp_tasks.embed.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.moments import Moments
 from aitp_tasks.run import Group, Run, Shard
-from aitp_tasks.storage import ObjectChangedError, ObjectInfo
+from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +92,17 @@ def shard_manifests(run: Run, group: Group) -> list[Manifest]:
     return manifest.load_all(run.storage, unit.outputs.values(), remedy)
 
 
+def group_moments(run: Run, group: Group) -> Moments | None:
+    """The moments of all vectors of a group; None where it has no vectors.
+
+    Raises:
+        InputError: the group has not been embedded, or its moments were deleted.
+    """
+    unit = run.require_manifest("embed", group.digest, what=f"embedding of {group.label}")
+    key = unit.figures["moments"]
+    return Moments.from_bytes(run.storage.read(key)) if key else None
+
+
 def chunk_keys(done: Manifest) -> list[str]:
     """Keys of a shard's vector chunks, in the order of their rows."""
     return [key for name, key in sorted(done.outputs.items()) if name.startswith("chunk-")]
@@ -102,12 +118,13 @@ def _commit(
     # The version that was read, not the one that was planned: a shard that was
     # broken and replaced completes this very run.
     used = {info.key: _manifest_key(run, group.role, info) for info, _ in done}
+    shards = [shard_manifest for _, shard_manifest in done]
     mine = Manifest(
         stage="embed",
         label=group.label,
         ledger=ledger,
         outputs=used,
-        figures={**progress.figures(), **_inputs([shard_manifest for _, shard_manifest in done])},
+        figures={**progress.figures(), **_inputs(shards), "moments": _write_moments(run, used, shards)},
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),
     )
@@ -119,6 +136,28 @@ def _commit(
             "which reuses all that is unchanged"
         )
     return standing
+
+
+def _write_moments(run: Run, used: dict[str, str], shards: list[Manifest]) -> str | None:
+    """Sum the shards' moments, so that merge need not read those of each; the sum's key."""
+    if not any(shard.ledger and shard.ledger.rows_out for shard in shards):
+        return None
+    key = f"embeddings/{encoder_digest(run)}/moments/{digest.of_value(sorted(used.values()))}.safetensors"
+    if run.storage.find(key) is None:
+        sums = (some for shard in shards for some in _moments(run.storage, shard))
+        run.storage.write_if_absent(key, reduce(operator.add, sums).to_bytes())
+    return key
+
+
+def _moments(storage: Storage, shard: Manifest) -> Iterator[Moments]:
+    """A shard's moments as stored, or those of its chunks."""
+    if "moments" in shard.outputs:
+        yield Moments.from_bytes(storage.read(shard.output("moments")))
+        return
+    for key in chunk_keys(shard):
+        found = vectors.read(storage, key)
+        if len(found):
+            yield Moments.of(found.values)
 
 
 def _inputs(shards: list[Manifest]) -> dict[str, Any]:

@@ -193,9 +193,11 @@ class _Summary:
         if self._quarantine:
             table = pa.concat_tables(self._quarantine)
             outputs["quarantine"] = tables.write(self._storage, f"{prefix}/quarantine", table)
-        if self._moments is not None:
+        moments = self._moments.to_bytes() if self._moments is not None else b""
+        # Of few rows, the vectors are sooner read than their d × d moments.
+        if self._moments is not None and len(moments) < self._vectors * 2 * len(self._moments.total):
             outputs["moments"] = f"{prefix}/moments.safetensors"
-            self._storage.write_if_absent(outputs["moments"], self._moments.to_bytes())
+            self._storage.write_if_absent(outputs["moments"], moments)
         return outputs
 
     def figures(self) -> dict[str, Any]:

@@ -62,11 +62,12 @@ class SparseGrid:
         axes = points.shape[1]
         if not len(points):
             return cls.empty(axes, step)
-        _check(points, step)
+        farthest = _farthest(points, step)
         half = _BOX[axes] // 2
+        if farthest < (half - 2) * step:
+            return _dense(points, step)
         near = (np.abs(points) < (half - 2) * step).all(axis=1)
-        dense = _dense(points if near.all() else points[near], step, half)
-        return dense if near.all() else dense + _scattered(points[~near], step)
+        return _dense(points[near], step) + _scattered(points[~near], step)
 
     def __add__(self, other: "SparseGrid") -> "SparseGrid":
         if self.step != other.step or self.cells.shape[1] != other.cells.shape[1]:
@@ -96,17 +97,19 @@ class SparseGrid:
         return cls(float(arrays["step"][0]), arrays["cells"], arrays["weights"], int(arrays["count"][0]))
 
 
-def _check(points: Points, step: float) -> None:
-    farthest = float(np.abs(points).max())
+def _farthest(points: Points, step: float) -> float:
+    """Largest size of a coordinate, found without a copy of the points."""
+    farthest = float(max(points.max(), -points.min()))
     if not farthest < (_HALF - 2) * step:
         raise InputError(
             f"a projected document lies {farthest:.6g} from the corpus mean; a grid of cell {step} reaches "
             f"to {(_HALF - 2) * step:g}: raise density.bandwidth or look for broken vectors"
         )
+    return farthest
 
 
-def _dense(points: Points, step: float, half: int) -> SparseGrid:
-    """Points that lie within ``half`` cells of the origin, on dense grids around them."""
+def _dense(points: Points, step: float) -> SparseGrid:
+    """Points in the box around the origin, on dense grids around them."""
     axes = points.shape[1]
     if not len(points):
         return SparseGrid.of(points, step)

@@ -54,11 +54,23 @@ def test_vectors_equal_the_plain_encoder(configure: Configure) -> None:
 def test_moments_are_those_of_the_vectors(configure: Configure) -> None:
     run = opened(configure())
     embed.execute(run, 0)
-    for shard in embed.shard_manifests(run, run.plan.groups[0]):
-        found = vectors.read(run.storage, embed.chunk_keys(shard)[0])
-        moments = Moments.from_bytes(run.storage.read(shard.output("moments")))
-        assert moments.count == 6
-        assert np.allclose(moments.mean() * 6, found.values.astype(np.float64).sum(axis=0))
+    shards = embed.shard_manifests(run, run.plan.groups[0])
+    chunks = [vectors.read(run.storage, embed.chunk_keys(shard)[0]).values for shard in shards]
+    moments = embed.group_moments(run, run.plan.groups[0])
+    assert moments is not None
+    assert moments.to_bytes() == Moments.of(np.concatenate(chunks)).to_bytes()
+
+
+def test_moments_are_stored_where_they_are_smaller_than_the_vectors(configure: Configure, root: Path) -> None:
+    texts = [{"text": f"{number} ships"} for number in range(1300)]
+    write_shard(root / "corpus/news/news-00002.parquet", texts)
+    run = opened(configure())
+    embed.execute(run, 0)
+    stored = ["moments" in shard.outputs for shard in embed.shard_manifests(run, run.plan.groups[0])]
+    assert stored == [False, False, True]
+    moments = embed.group_moments(run, run.plan.groups[0])
+    assert moments is not None
+    assert moments.count == 1312
 
 
 def test_a_second_run_does_nothing_and_loads_no_model(
