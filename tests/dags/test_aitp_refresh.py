@@ -94,6 +94,7 @@ def test_the_form_is_the_configurations_own(dag: Any) -> None:
     assert dag.params.get_param("difference__criterion").schema["enum"] == [
         "density_ratio",
         "sft_density",
+        "authors_compat",
         None,
     ]
     for name, param in dag.params.items():
