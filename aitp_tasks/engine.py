@@ -7,7 +7,9 @@ the device's memory back. Nothing of it listens beyond loopback.
 import logging
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +53,15 @@ class Engine:
 
         self._max_model_len = settings.max_model_len
         try:
-            self._llm = LLM(
-                model=model,
-                revision=settings.revision if settings.on_hub else None,
-                max_model_len=settings.max_model_len,
-                # Small models fill JSON with newlines up to the limit when white space is free.
-                structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
-                **({"seed": 0} | _device_arguments() | settings.engine_args),
-            )
+            with _without_llvmlite():
+                self._llm = LLM(
+                    model=model,
+                    revision=settings.revision if settings.on_hub else None,
+                    max_model_len=settings.max_model_len,
+                    # Small models fill JSON with newlines up to the limit when white space is free.
+                    structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+                    **({"seed": 0} | _device_arguments() | settings.engine_args),
+                )
         except (OSError, TypeError, ValueError) as error:
             raise InputError(f"engine model {settings.model} cannot be loaded: {_one_line(error)}") from error
         self._tokenizer = self._llm.get_tokenizer()
@@ -155,6 +158,22 @@ def _prepare_process(settings: config.Engine) -> None:
         }
     for name, value in values.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _without_llvmlite() -> Iterator[None]:
+    """Keep llvmlite's library handle from vLLM while it loads.
+
+    vLLM reads ``__dict__`` of every object in every loaded module and expects a
+    mapping; llvmlite's handle (there once numba is) answers any name with a function.
+    """
+    name = "llvmlite.binding.ffi"
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module:
+            sys.modules[name] = module
 
 
 def _device_arguments() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numba  # noqa: F401  the loops of other stages load it, and vLLM must bear its presence
 import pytest
 
 from aitp_tasks import prompts
