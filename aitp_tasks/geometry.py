@@ -1,7 +1,6 @@
 """In which coordinates, on which grid and with which bandwidths densities are estimated.
 
-A geometry is fitted to one corpus and then kept by all later versions of a
-dataset (see ``versions``), so that their grids add and their densities compare.
+Only grids of one geometry add, and only their densities compare.
 """
 
 from dataclasses import dataclass
@@ -12,11 +11,14 @@ from safetensors.numpy import load, save
 
 from aitp_tasks import digest
 from aitp_tasks.config import BandwidthRule, Criterion, RunConfig
+from aitp_tasks.errors import InputError
 from aitp_tasks.kde.field import cells_per_bandwidth
 from aitp_tasks.moments import Moments
 from aitp_tasks.projection import Projection
 
 ROLES = ("corpus", "sft")
+#: Standard deviation, in projected units, below which points do not spread.
+_LEAST_DEVIATION = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Geometry:
         """From the moments of both sets.
 
         Raises:
-            InputError: the corpus has too few vectors, or they do not vary.
+            InputError: the corpus has too few vectors, or they do not vary; a bandwidth
+                rule is set and a set does not vary.
         """
         settings = config.density
         corpus = Projection.fit(moments["corpus"], settings.components)
@@ -102,5 +105,9 @@ def _bandwidth(rule: float | BandwidthRule, moments: Moments, projection: Projec
     k = projection.axes.shape[1]
     count = moments.count if rule is BandwidthRule.SCOTT else moments.count * (k + 2) / 4
     deviations = projection.spread(moments)
-    mean = float(np.exp(np.log(np.maximum(deviations, 1e-6)).mean()))
-    return float(count ** (-1 / (k + 4))) * mean
+    if deviations.min() < _LEAST_DEVIATION:
+        raise InputError(
+            f"density.bandwidth={rule.value} follows from how far points spread, but these {moments.count} "
+            f"spread by {deviations.min():.3g} along an axis: give a number, or more texts"
+        )
+    return float(count ** (-1 / (k + 4)) * np.exp(np.log(deviations).mean()))

@@ -78,7 +78,7 @@ class Projection:
         if values.shape[1] != len(self.mean):
             raise InputError(
                 f"vectors of dimension {values.shape[1]} do not fit a projection of {len(self.mean)}: "
-                "it belongs to another encoder; run with density.refit=always"
+                "it belongs to another encoder"
             )
         weights = np.ascontiguousarray((self.axes / self.scale[:, None]).T)
         offset = weights @ self.mean

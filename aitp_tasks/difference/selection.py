@@ -22,7 +22,7 @@ from aitp_tasks.kde.grid import Points
 Scores = NDArray[np.float64]
 
 #: The authors' floor of the SFT density.
-FLOOR = 1e-10
+_FLOOR = 1e-10
 #: Rows that are gathered before those that do not come first are forgotten.
 _PENDING = 1 << 19
 
@@ -31,7 +31,7 @@ def score(criterion: Criterion, p_corpus: Scores, p_sft: Scores) -> Scores:
     """What is compared with tau, float64 (n,)."""
     if criterion is Criterion.DENSITY_RATIO:
         return p_sft / p_corpus
-    floored: Scores = np.maximum(p_sft, FLOOR)
+    floored: Scores = np.maximum(p_sft, _FLOOR)
     return p_corpus / floored if criterion is Criterion.AUTHORS_COMPAT else floored
 
 

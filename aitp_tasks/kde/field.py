@@ -42,12 +42,12 @@ class Window:
     Attributes:
         low: int64 (k,), its first cell.
         shape: int64 (k,), its cells per axis.
-        margin: so many cells from its border, densities are exact.
+        margin: cells at its border whose densities lack what lies outside.
     """
 
     low: Cells
     shape: Cells
-    margin: int = 3
+    margin: int = 0
 
     @classmethod
     def around(cls, grids: list[SparseGrid], bandwidth: float) -> Self:
@@ -62,13 +62,12 @@ class Window:
         half = int(_MAX_CELLS ** (1 / cells.shape[1])) // 2
         low, high = np.clip(low, -half, half - 8), np.clip(high, 8 - half, half)
         # What lies outside reaches so far in.
-        return cls(low, high - low, int(np.ceil(_REACH * bandwidth / grids[0].step)) + 3)
+        return cls(low, high - low, int(np.ceil(_REACH * bandwidth / grids[0].step)))
 
-    def contains(self, cells: Cells, margin: int = 0) -> NDArray[np.bool_]:
-        """Which cells (n, k) lie at least ``margin`` cells inside; bool (n,)."""
-        inside = (cells >= self.low + margin) & (cells < self.low + self.shape - margin)
-        whole: NDArray[np.bool_] = np.all(inside, axis=1)
-        return whole
+    def contains(self, cells: Cells) -> NDArray[np.bool_]:
+        """Which cells (n, k) lie inside; bool (n,)."""
+        inside: NDArray[np.bool_] = np.all((cells >= self.low) & (cells < self.low + self.shape), axis=1)
+        return inside
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Field:
         if grid.step > bandwidth / 2:
             raise InputError(
                 f"a grid of cell {grid.step} is too coarse for a bandwidth of {bandwidth}: "
-                "raise density.bandwidth or run with density.refit=always"
+                "raise density.bandwidth"
             )
         dense = np.zeros(tuple(window.shape))
         inside = window.contains(grid.cells)
@@ -127,15 +126,11 @@ class Field:
         coefficients = self._coefficients.reshape((1,) * (3 - len(low)) + self._coefficients.shape)
 
         def work(start: int, end: int) -> None:
-            some = points[start:end]
-            inside = self.window.contains(np.floor(some / step).astype(np.int64), self.window.margin)
-            if inside.all():
-                loops.interpolate(some, step, low, coefficients, found[start:end])
-                return
-            values = np.empty(int(inside.sum()))
-            loops.interpolate(some[inside], step, low, coefficients, values)
-            found[start:end][inside] = values
-            found[start:end][~inside] = self._outside(some[~inside])
+            some, values = points[start:end], found[start:end]
+            loops.interpolate(some, step, low, self.window.margin, coefficients, values)
+            outside = np.isnan(values)
+            if outside.any():
+                values[outside] = self._outside(some[outside])
 
         loops.in_threads(work, len(points))
         return found

@@ -112,7 +112,7 @@ def _dense(points: Points, step: float) -> SparseGrid:
     """Points in the box around the origin, on dense grids around them."""
     axes = points.shape[1]
     if not len(points):
-        return SparseGrid.of(points, step)
+        return SparseGrid.empty(axes, step)
     low = np.floor(points.min(axis=0) / step).astype(np.int64) - 1
     shape = np.floor(points.max(axis=0) / step).astype(np.int64) + 3 - low
     free: SimpleQueue[NDArray[np.int64]] = SimpleQueue()

@@ -37,13 +37,20 @@ def in_threads(work: Callable[[int, int], Any], count: int) -> list[Any]:
 
 
 @njit(nogil=True)
-def _spline(fraction: float, weights: Floats) -> None:  # pragma: no cover
+def _spline(fraction: float, weights: Floats) -> None:
     """Cubic B-spline weights of the four cells around a fraction in [0, 1)."""
     rest = 1.0 - fraction
     weights[0] = rest * rest * rest / 6.0
     weights[1] = (4.0 - 6.0 * fraction * fraction + 3.0 * fraction * fraction * fraction) / 6.0
     weights[2] = (4.0 - 6.0 * rest * rest + 3.0 * rest * rest * rest) / 6.0
     weights[3] = fraction * fraction * fraction / 6.0
+
+
+@njit(nogil=True)
+def _stencil(axes: int) -> tuple[Integers, Integers, Floats]:
+    """For a point of so many axes: cells touched on each of three, the first of them, and their weights."""
+    taps = np.array([4 if axis + axes >= 3 else 1 for axis in range(3)])
+    return taps, np.zeros(3, np.int64), np.ones((3, 4))
 
 
 @njit(nogil=True)
@@ -58,6 +65,15 @@ def _place(point: Floats, step: float, low: Integers, first: Integers, weights: 
 
 
 @njit(nogil=True)
+def _is_inside(first: Integers, taps: Integers, margin: int, shape: tuple[int, int, int]) -> bool:
+    """Whether all touched cells of used axes are at least ``margin`` cells from the border."""
+    for axis in range(3):
+        if taps[axis] == 4 and (first[axis] < margin or first[axis] + 4 + margin > shape[axis]):
+            return False
+    return True
+
+
+@njit(nogil=True)
 def spread(points: Floats, step: float, low: Integers, one: float, grid: NDArray[np.int64]) -> None:
     """Add each point's B-spline weights, in units of 1 / ``one``, to a grid.
 
@@ -65,10 +81,7 @@ def spread(points: Floats, step: float, low: Integers, one: float, grid: NDArray
     int64 (n0, n1, n2), its last k axes the points', the others of length 1. Every
     point lies two cells inside.
     """
-    axes = points.shape[1]
-    taps = np.array([4 if axis + axes >= 3 else 1 for axis in range(3)])
-    first = np.zeros(3, np.int64)
-    weights = np.ones((3, 4))
+    taps, first, weights = _stencil(points.shape[1])
     for n in range(points.shape[0]):
         _place(points[n], step, low, first, weights)
         for i in range(taps[0]):
@@ -79,18 +92,21 @@ def spread(points: Floats, step: float, low: Integers, one: float, grid: NDArray
 
 
 @njit(nogil=True)
-def interpolate(points: Floats, step: float, low: Integers, coefficients: Floats, found: Floats) -> None:
+def interpolate(
+    points: Floats, step: float, low: Integers, margin: int, coefficients: Floats, found: Floats
+) -> None:
     """Exponential of a cubic spline at each point, into ``found`` (n,).
 
     ``coefficients``: float64 (n0, n1, n2), the B-spline coefficients of logarithms
-    on a grid as ``spread`` has it.
+    on a grid as ``spread`` has it. Not a number where a point's first cell is not
+    at least ``margin`` cells inside.
     """
-    axes = points.shape[1]
-    taps = np.array([4 if axis + axes >= 3 else 1 for axis in range(3)])
-    first = np.zeros(3, np.int64)
-    weights = np.ones((3, 4))
+    taps, first, weights = _stencil(points.shape[1])
     for n in range(points.shape[0]):
         _place(points[n], step, low, first, weights)
+        if not _is_inside(first, taps, margin, coefficients.shape):
+            found[n] = np.nan
+            continue
         total = 0.0
         for i in range(taps[0]):
             for j in range(taps[1]):
