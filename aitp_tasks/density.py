@@ -77,9 +77,8 @@ def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
     total = SparseGrid.empty(geometry.components, geometry.step)
     outputs: dict[str, str] = {}
     for number, embedded in enumerate(embed.shard_manifests(run, group)):
-        key, done = _shard(run, group.role, geometry, embedded)
-        outputs[f"shard-{number:06d}"] = key
-        total = total + SparseGrid.from_bytes(run.storage.read(done.output("grid")))
+        outputs[f"shard-{number:06d}"], grid = _shard(run, group.role, geometry, embedded)
+        total = total + grid
     outputs["grid"] = run.key("density", f"{group.digest}-grid.safetensors")
     log.info("density label=%s points=%d cells=%d", group.label, total.count, len(total.cells))
     run.storage.write(outputs["grid"], total.to_bytes())
@@ -87,7 +86,7 @@ def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
         Manifest(
             stage="density",
             label=group.label,
-            ledger=Ledger(rows_in=total.count, rows_out=total.count),
+            ledger=Ledger(rows_in=embed.vector_count(run, group), rows_out=total.count),
             outputs=outputs,
             figures={"cells": len(total.cells)},
             seconds=watch.seconds(),
@@ -97,36 +96,39 @@ def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
     )
 
 
-def _shard(run: Run, role: str, geometry: Geometry, embedded: Manifest) -> tuple[str, Manifest]:
-    """Project one shard, or find that it was done before; key and manifest."""
+def _shard(run: Run, role: str, geometry: Geometry, embedded: Manifest) -> tuple[str, SparseGrid]:
+    """Project one shard, or find that it was done before; its manifest's key and its grid."""
     watch = Stopwatch()
     source_column = run.config.difference.source_column if role == "corpus" else None
     chunks = embed.chunk_keys(embedded)
     facts = {name: str(embedded.figures[name]) for name in ("source", "shard", "etag")}
     identity = digest.of_value([role, facts, chunks, source_column])
     prefix = f"density/{geometry.digest}/{identity}"
-    done = manifest.load(run.storage, f"{prefix}.json")
-    if done is None:
-        table = _coordinates(run, role, geometry, chunks)
-        if source_column is not None:
-            table = _with_sources(run, table, facts, source_column)
-        grid = SparseGrid.of(points(table), geometry.step)
-        outputs = {
-            "coordinates": tables.write(run.storage, f"{prefix}/coordinates", table),
-            "grid": f"{prefix}/grid.safetensors",
-        }
-        run.storage.write_if_absent(outputs["grid"], grid.to_bytes())
-        made = Manifest(
-            stage="density",
-            label=facts["shard"],
-            ledger=Ledger(rows_in=grid.count, rows_out=grid.count),
-            outputs=outputs,
-            figures={**facts, "cells": len(grid.cells)},
-            seconds=watch.seconds(),
-            peak_memory_mb=watch.peak_memory_mb(),
-        )
-        done = manifest.commit(run.storage, f"{prefix}.json", made)
-    return f"{prefix}.json", done
+    key = f"{prefix}.json"
+    done = manifest.load(run.storage, key)
+    if done is not None:
+        return key, SparseGrid.from_bytes(run.storage.read(done.output("grid")))
+    assert embedded.ledger is not None
+    table = _coordinates(run, role, geometry, chunks)
+    if source_column is not None:
+        table = _with_sources(run, table, facts, source_column)
+    grid = SparseGrid.of(points(table), geometry.step)
+    outputs = {
+        "coordinates": tables.write(run.storage, f"{prefix}/coordinates", table),
+        "grid": f"{prefix}/grid.safetensors",
+    }
+    run.storage.write_if_absent(outputs["grid"], grid.to_bytes())
+    made = Manifest(
+        stage="density",
+        label=facts["shard"],
+        ledger=Ledger(rows_in=embedded.ledger.rows_out, rows_out=grid.count),
+        outputs=outputs,
+        figures={**facts, "cells": len(grid.cells)},
+        seconds=watch.seconds(),
+        peak_memory_mb=watch.peak_memory_mb(),
+    )
+    manifest.commit(run.storage, key, made)
+    return key, grid
 
 
 def _coordinates(run: Run, role: str, geometry: Geometry, chunks: list[str]) -> pa.Table:

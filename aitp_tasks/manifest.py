@@ -10,6 +10,7 @@ import os
 import resource
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -108,13 +109,15 @@ def load_all(storage: Storage, keys: Iterable[str], remedy: str) -> list[Manifes
     Raises:
         InputError: one was deleted; the message ends with ``remedy``.
     """
-    found = []
-    for key in keys:
+
+    def required(key: str) -> Manifest:
         done = load(storage, key)
         if done is None:
             raise InputError(f"{storage.uri(key)} was deleted: {remedy}")
-        found.append(done)
-    return found
+        return done
+
+    with ThreadPoolExecutor(storage.concurrency) as pool:
+        return list(pool.map(required, keys))
 
 
 def commit(storage: Storage, key: str, manifest: Manifest) -> Manifest:

@@ -104,6 +104,8 @@ def _schema_check(config: RunConfig, role: str) -> _SchemaCheck:
     if role == "sft":
         return rows.sft_columns
     paths = [rows.TextPath(column) for column in config.text_columns]
+    if config.difference.source_column is not None:
+        paths.append(rows.TextPath(config.difference.source_column, "difference.source_column"))
 
     def check(schema: pa.Schema, where: str) -> None:
         for path in paths:

@@ -88,7 +88,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
         Manifest(
             stage="difference",
             label=run.config.dump,
-            ledger=_ledger(tally, drawn),
+            ledger=_ledger(fields["corpus"].grid.count, tally, drawn),
             outputs=outputs,
             figures=figures,
             seconds=watch.seconds(),
@@ -154,11 +154,11 @@ def _measured_errors(run: Run, fields: dict[str, Field], probes: Points) -> dict
     }
 
 
-def _ledger(tally: Tally, drawn: pa.Table) -> Ledger:
-    """Where every document went."""
+def _ledger(documents: int, tally: Tally, drawn: pa.Table) -> Ledger:
+    """Where every document that was projected went."""
     repeated = int(np.sum(drawn["copies"].to_numpy())) - len(drawn)
     return Ledger(
-        rows_in=tally.documents,
+        rows_in=documents,
         rows_out=len(drawn),
         rejected={
             "covered": tally.documents - tally.below,

@@ -26,7 +26,7 @@ from aitp_tasks.embed.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.moments import Moments
-from aitp_tasks.run import Group, Run, Shard
+from aitp_tasks.run import UNKNOWN_ROWS, Group, Run, Shard
 from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
     watch = Stopwatch()
     group = run.group(unit)
     log.info("embed label=%s shards=%d", group.label, len(group.shards))
-    progress = Progress(group.label, sum(max(shard.rows, 0) for shard in group.shards))
+    progress = Progress(group.label, _planned_rows(group))
     worker = _ShardEmbedder(run, progress)
     done: list[tuple[ObjectInfo, Manifest]] = []
     failures: list[InputError | BudgetExceededError] = []
@@ -87,9 +87,8 @@ def shard_manifests(run: Run, group: Group) -> list[Manifest]:
     Raises:
         InputError: the group has not been embedded.
     """
-    unit = run.require_manifest("embed", group.digest, what=f"embedding of {group.label}")
     remedy = f"clear the embed task of {group.label}"
-    return manifest.load_all(run.storage, unit.outputs.values(), remedy)
+    return manifest.load_all(run.storage, _unit(run, group).outputs.values(), remedy)
 
 
 def group_moments(run: Run, group: Group) -> Moments | None:
@@ -98,14 +97,35 @@ def group_moments(run: Run, group: Group) -> Moments | None:
     Raises:
         InputError: the group has not been embedded, or its moments were deleted.
     """
-    unit = run.require_manifest("embed", group.digest, what=f"embedding of {group.label}")
-    key = unit.figures["moments"]
-    return Moments.from_bytes(run.storage.read(key)) if key else None
+    if not vector_count(run, group):
+        return None
+    return Moments.from_bytes(run.storage.read(_moments_key(run, _unit(run, group).outputs)))
+
+
+def vector_count(run: Run, group: Group) -> int:
+    """How many rows of a group have a vector.
+
+    Raises:
+        InputError: the group has not been embedded.
+    """
+    ledger = _unit(run, group).ledger
+    assert ledger is not None
+    return ledger.rows_out
+
+
+def _unit(run: Run, group: Group) -> Manifest:
+    return run.require_manifest("embed", group.digest, what=f"embedding of {group.label}")
 
 
 def chunk_keys(done: Manifest) -> list[str]:
     """Keys of a shard's vector chunks, in the order of their rows."""
     return [key for name, key in sorted(done.outputs.items()) if name.startswith("chunk-")]
+
+
+def _planned_rows(group: Group) -> int | None:
+    """Rows of all shards; None where those of one are not known."""
+    rows = [shard.rows for shard in group.shards]
+    return None if UNKNOWN_ROWS in rows else sum(rows)
 
 
 def _commit(
@@ -119,12 +139,14 @@ def _commit(
     # broken and replaced completes this very run.
     used = {info.key: _manifest_key(run, group.role, info) for info, _ in done}
     shards = [shard_manifest for _, shard_manifest in done]
+    if ledger.rows_out:
+        _write_moments(run, used, shards)
     mine = Manifest(
         stage="embed",
         label=group.label,
         ledger=ledger,
         outputs=used,
-        figures={**progress.figures(), **_inputs(shards), "moments": _write_moments(run, used, shards)},
+        figures={**progress.figures(), **_inputs(shards)},
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),
     )
@@ -138,15 +160,17 @@ def _commit(
     return standing
 
 
-def _write_moments(run: Run, used: dict[str, str], shards: list[Manifest]) -> str | None:
-    """Sum the shards' moments, so that merge need not read those of each; the sum's key."""
-    if not any(shard.ledger and shard.ledger.rows_out for shard in shards):
-        return None
-    key = f"embeddings/{encoder_digest(run)}/moments/{digest.of_value(sorted(used.values()))}.safetensors"
+def _moments_key(run: Run, used: dict[str, str]) -> str:
+    """Where the moments of the shards with these manifests lie."""
+    return f"embeddings/{encoder_digest(run)}/moments/{digest.of_value(sorted(used.values()))}.safetensors"
+
+
+def _write_moments(run: Run, used: dict[str, str], shards: list[Manifest]) -> None:
+    """Sum the shards' moments, so that merge need not read those of each."""
+    key = _moments_key(run, used)
     if run.storage.find(key) is None:
         sums = (some for shard in shards for some in _moments(run.storage, shard))
         run.storage.write_if_absent(key, reduce(operator.add, sums).to_bytes())
-    return key
 
 
 def _moments(storage: Storage, shard: Manifest) -> Iterator[Moments]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from aitp_tasks import digest, manifest, tables, vectors
 from aitp_tasks.embed.batches import Answer, Batch, Tokens, form
 from aitp_tasks.embed.tokens import Tokenised, Tokeniser
+from aitp_tasks.moments import LARGEST
 from aitp_tasks.rows import Refusal
 from aitp_tasks.storage import Storage
 from aitp_tasks.vectors import Vectors
@@ -137,13 +138,11 @@ class Chunk:
     def finish(self) -> tuple[Vectors, Counts, list[tuple[int, Refusal]]]:
         """Vectors, counts and quarantined rows of a complete chunk."""
         values = self._means()
-        finite = np.isfinite(values).all(axis=1).reshape(len(values))
-        for text in np.flatnonzero(~finite):
-            self._refused.setdefault(
-                self._row_numbers[text],
-                Refusal("non_finite_vector", "the encoder gave a vector that is not finite"),
-            )
-        ids = [doc_id for doc_id, good in zip(self._doc_ids, finite.tolist(), strict=True) if good]
+        largest = np.abs(values).max(axis=1, initial=0.0)  # NaN where any component is
+        good = largest <= LARGEST
+        for text in np.flatnonzero(~good):
+            self._refused.setdefault(self._row_numbers[text], _refusal(float(largest[text])))
+        ids = [doc_id for doc_id, kept in zip(self._doc_ids, good.tolist(), strict=True) if kept]
         tally: dict[str, int] = {}
         for refusal in self._refused.values():
             tally[refusal.error_class] = tally.get(refusal.error_class, 0) + 1
@@ -154,7 +153,7 @@ class Chunk:
             quarantined=tally,
         )
         numbers = np.array(self._row_numbers, dtype=np.int64)
-        return Vectors(ids, numbers[finite], values[finite]), counts, sorted(self._refused.items(), key=_row)
+        return Vectors(ids, numbers[good], values[good]), counts, sorted(self._refused.items(), key=_row)
 
     def _means(self) -> NDArray[np.float16]:
         sums = self._sums
@@ -166,6 +165,14 @@ class Chunk:
         with np.errstate(over="ignore", invalid="ignore"):
             halves: NDArray[np.float16] = sums.astype(np.float16)
         return halves
+
+
+def _refusal(largest: float) -> Refusal:
+    """Why a text has no vector, from its vector's largest component."""
+    if np.isfinite(largest):
+        message = f"the encoder gave a vector with a component of {largest:g}, beyond {LARGEST:g}"
+        return Refusal("vector_too_large", message)
+    return Refusal("non_finite_vector", "the encoder gave a vector that is not finite")
 
 
 def take(answer: Answer) -> None:

@@ -228,8 +228,15 @@ def _largest_part(settings: Difference) -> int:
 
 
 def _selecting(settings: Difference, documents: int) -> Difference:
-    """The settings that select so many documents, in one part."""
-    return settings.model_copy(update={"max_documents": documents, "documents_per_part": documents})
+    """The settings that select so many documents, in one part; the sample has texts, and no sources."""
+    return settings.model_copy(
+        update={
+            "max_documents": documents,
+            "documents_per_part": documents,
+            "source_column": None,
+            "max_per_source": None,
+        }
+    )
 
 
 def _open_gates() -> Gates:

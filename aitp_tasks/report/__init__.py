@@ -1,8 +1,8 @@
 """report: one self-contained HTML page about the run.
 
 Reads the manifests of all stages, the density grids, the scores and a few pairs.
-Writes ``runs/<dump>/<digest>/report/report.html``, and its pictures beside it. facts.py gathers, pictures.py
-draws, page.py writes.
+Writes ``runs/<dump>/<digest>/report/report.html``, and its pictures beside it.
+facts.py gathers, pictures.py draws, page.py writes.
 """
 
 import logging

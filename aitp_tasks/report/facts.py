@@ -254,8 +254,9 @@ def _densities(run: Run, difference: Manifest) -> Densities:
 
     grids = load(run.storage.read(difference.output("grids")))
     points: list[NDArray[np.float64]] = [np.empty((0, 2))]
+    axes = list(density.AXES[: min(run.config.density.components, 2)])
     for part in run.parts:
-        found = density.points(tables.read(run.storage, difference.output(part)))[:, :2]
+        found = density.points(tables.read(run.storage, difference.output(part), axes))
         points.append(np.pad(found, ((0, 0), (0, 2 - found.shape[1]))))
         if sum(map(len, points)) >= _POINTS:
             break

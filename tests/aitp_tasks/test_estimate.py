@@ -10,7 +10,7 @@ import pytest
 from aitp_tasks import estimate, plan
 from aitp_tasks.errors import InputError
 from aitp_tasks.estimate import sample, table
-from aitp_tasks.estimate.rehearsal import Cost, Measured, seconds_per_step
+from aitp_tasks.estimate.rehearsal import Cost, Measured, Rehearsal, seconds_per_step
 from aitp_tasks.estimate.sample import Sizes
 from aitp_tasks.run import Run
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
@@ -157,6 +157,16 @@ def test_examples_without_a_footer_are_counted_by_their_bytes(
     assert sizes.rows("sft") == 1000
     held = [len(pq.read_table(tmp_path / f"sample/sft/sample/{number}.parquet")) for number in (0, 1)]
     assert held == [8, 22]
+
+
+def test_a_rehearsal_needs_no_sources(root: Path, configure: Configure, tmp_path: Path) -> None:
+    for shard in sorted((root / "corpus/news").iterdir()):
+        table = pq.read_table(shard)
+        pq.write_table(table.append_column("site", table["text"]), shard)
+    settings = {"source_column": "site", "max_per_source": 1, "tau": 1e9}
+    config = configure(difference=settings)
+    sample.write(Run.open(plan.execute(config)["run"]), tmp_path, 12, 8)
+    assert Rehearsal(config, tmp_path).below_tau() == 1.0
 
 
 def test_a_corpus_without_texts_is_refused(root: Path, configure: Configure, tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def test_one_unreadable_shard_is_planned_and_left_to_its_unit(configure: Configu
         ({"dump": "olds"}, r"corpus/olds/ holds no .parquet shards: name one of \['news'\]"),
         ({"sft": "none"}, r"sft/none/ holds no .parquet, .json.* shards: name one of \['sums'\]"),
         ({"text_columns": "body"}, r"news-0000.\.parquet has no column 'body' \(it has text\)"),
+        (
+            {"difference": {"source_column": "site"}},
+            r"news-0000.\.parquet has no column 'site' \(it has text\): correct difference.source_column",
+        ),
         ({"encoder": {"model": "/no/model"}}, "model folder /no/model does not exist"),
         (
             {"prompts": {"folder": "/no/prompts"}},

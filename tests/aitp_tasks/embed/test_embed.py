@@ -282,14 +282,17 @@ def test_an_sft_set_in_json_lines_reports_its_form(configure: Configure, root: P
     assert done.figures["forms"] == ["jsonl.gz sharegpt"]
 
 
-def test_a_vector_that_is_not_finite_is_quarantined(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("value", "error_class"), [(np.nan, "non_finite_vector"), (-2000.0, "vector_too_large")]
+)
+def test_a_vector_that_cannot_be_summed_is_quarantined(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, value: float, error_class: str
 ) -> None:
     plain = openvino_backend.OpenVinoBackend.run
 
     def broken(self: Any, batches: Any) -> Any:
         for answer in plain(self, batches):
-            answer.vectors[0] = np.nan
+            answer.vectors[0] = value
             yield answer
 
     monkeypatch.setattr(openvino_backend.OpenVinoBackend, "run", broken)
@@ -297,7 +300,7 @@ def test_a_vector_that_is_not_finite_is_quarantined(
     embed.execute(run, 0)
     (shard,) = embed.shard_manifests(run, run.plan.groups[0])
     assert shard.ledger is not None
-    assert set(shard.ledger.quarantined) == {"non_finite_vector"}
+    assert set(shard.ledger.quarantined) == {error_class}
 
 
 HOSTILE = {
