@@ -20,10 +20,12 @@ class Progress:
         rows: rows embedded or quarantined now, not those found done.
     """
 
-    def __init__(self, label: str, planned_rows: int) -> None:
+    def __init__(self, label: str, planned_rows: int | None) -> None:
+        """``planned_rows``: of all shards; None where a shard's are not known."""
         self.rows = 0
         self._label = label
-        self._rows_left = planned_rows
+        self._planned_rows = planned_rows
+        self._skipped = 0
         self._tokens = self._padded = 0
         self._device_mb = 0.0
         self._seconds = 0.0
@@ -42,7 +44,7 @@ class Progress:
 
     def skip(self, rows: int) -> None:
         """Rows that are done without any work."""
-        self._rows_left -= rows
+        self._skipped += rows
 
     def answered(self, answer: Answer, backend: Backend) -> None:
         """A batch has its vectors."""
@@ -53,12 +55,11 @@ class Progress:
         if now - self._logged >= _LOG_SECONDS:
             self._logged = now
             told = " ".join(f"{name}={value}" for name, value in self.figures().items())
-            log.info("embed label=%s %s seconds_left=%d", self._label, told, self._seconds_left())
+            log.info("embed label=%s %s seconds_left=%s", self._label, told, self._seconds_left())
 
     def finished(self, rows: int) -> None:
         """A chunk is in storage."""
         self.rows += rows
-        self._rows_left -= rows
 
     def figures(self) -> dict[str, Any]:
         """For the log and the manifest."""
@@ -74,5 +75,9 @@ class Progress:
     def _elapsed(self) -> float:
         return self._seconds + (time.monotonic() - self._since if self._since is not None else 0.0)
 
-    def _seconds_left(self) -> float:
-        return max(self._rows_left, 0) * self._elapsed() / max(self.rows, 1)
+    def _seconds_left(self) -> str:
+        """Whole seconds; ``?`` until a chunk is in storage, and where the planned rows are not known."""
+        if self._planned_rows is None or not self.rows:
+            return "?"
+        left = max(self._planned_rows - self._skipped - self.rows, 0)
+        return f"{left * self._elapsed() / self.rows:.0f}"
