@@ -17,7 +17,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from embedders import EMBEDDERS, REPOSITORY
-from measure import processor, timed
+from measure import run_parts, timed
 
 from aitp_tasks import rows
 
@@ -35,17 +34,6 @@ ROUNDS = 3
 KILLS = 10
 _DATA = REPOSITORY / ".aitp" / "data"
 _FEW_TOKENS = 16
-
-
-def main(parts: list[str]) -> None:
-    """Run the parts and print the figures."""
-    figures: dict[str, Any] = {}
-    for name in parts or list(PARTS):
-        with tempfile.TemporaryDirectory(prefix="aitp-bench-") as folder:
-            found = PARTS[name](Path(folder))
-        print(name, json.dumps(found), flush=True)
-        figures |= found
-    print(json.dumps(figures | {"processor": processor()}))
 
 
 def mix() -> list[str]:
@@ -300,4 +288,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["counted"]:
         counted(sys.argv[2], Path(sys.argv[3]))
     else:
-        main(sys.argv[1:])
+        run_parts(PARTS, sys.argv[1:])

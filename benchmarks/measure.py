@@ -1,18 +1,47 @@
-"""Seconds and memory of one stage as its own process, for the benchmarks beside this module."""
+"""What the benchmarks beside this module share: running their parts, and measuring seconds and memory."""
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 _SAMPLE_SECONDS = 0.1
+_PASSES = 3
+_LONG_SECONDS = 60.0
+
+Found = TypeVar("Found")
+
+
+def run_parts(parts: Mapping[str, Callable[[Path], dict[str, Any]]], names: list[str]) -> None:
+    """Run the named parts, or all, each in a temporary folder; print their figures.
+
+    One line ``name json`` after each; the last line is the figures of all, and the processor.
+    """
+    figures: dict[str, Any] = {}
+    for name in names or list(parts):
+        with tempfile.TemporaryDirectory(prefix="aitp-bench-") as folder:
+            found = parts[name](Path(folder))
+        print(name, json.dumps(found), flush=True)
+        figures |= found
+    print(json.dumps(figures | {"processor": processor()}))
+
+
+def median_of_passes(work: Callable[..., Found], *arguments: Any) -> tuple[float, Found]:
+    """Median seconds of three passes, of one where the first takes over a minute; what the last gave."""
+    taken: list[float] = []
+    while len(taken) < _PASSES and not (taken and taken[0] > _LONG_SECONDS):
+        start = time.perf_counter()
+        found = work(*arguments)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken), found
 
 
 def timed(
