@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aitp_tasks import density
@@ -63,7 +64,7 @@ class Tally:
         self._sources: dict[str, Counter[str]] = {"documents": Counter(), "below_tau": Counter()}
         self._first: pa.Table | None = None
         self.shards: list[dict[str, Any]] = []
-        self.documents = self.below = self.uncovered = 0
+        self.documents = self.below = 0
 
     def add(self, facts: dict[str, str], table: pa.Table, scores: Values) -> NDArray[np.bool_]:
         """Count one shard's documents, which lie in the order of their ids; which are below tau."""
@@ -73,10 +74,11 @@ class Tally:
         self._sweep += [(scores < tau).sum() for tau in SWEEP]
         self._p_corpus.add(table["p_corpus"].to_numpy())
         self._p_sft.add(table["p_sft"].to_numpy())
-        firsts = [first for first in (self._first,) if first is not None]
         columns = ["doc_id", *(axis for axis in density.AXES if axis in table.column_names)]
-        firsts.append(table.select(columns).slice(0, PROBES))
-        self._first = pa.concat_tables(firsts).sort_by("doc_id").slice(0, PROBES)
+        first = _first_documents(table.select(columns))
+        if self._first is not None:
+            first = _first_documents(pa.concat_tables([self._first, first]).sort_by("doc_id"))
+        self._first = first
         self.shards.append({**facts, "documents": len(table), "below_tau": int(below.sum())})
         for name, rows in (("documents", table), ("below_tau", table.filter(pa.array(below)))):
             counted = rows["source"].value_counts()
@@ -117,6 +119,14 @@ class Tally:
         """The same of every shard."""
         drawn = Counter(sample["shard"].to_pylist())
         return pa.Table.from_pylist([{**shard, "selected": drawn[shard["shard"]]} for shard in self.shards])
+
+
+def _first_documents(table: pa.Table) -> pa.Table:
+    """Of a table in the order of its ids, the documents whose ids come first, each once."""
+    ids = table["doc_id"].combine_chunks()
+    first = np.ones(len(ids), bool)
+    first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    return table.take(np.flatnonzero(first)[:PROBES])
 
 
 def largest_error(field: Field, probes: Points, points: Iterable[Points]) -> float:

@@ -21,7 +21,7 @@ def field_of(points: Points, bandwidth: float, error: float, at: Points) -> Fiel
     return Field.of(grid, bandwidth, window)
 
 
-@pytest.mark.parametrize("error", [1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("error", [1e-2, 1e-3, 1e-4, 1e-5, 1e-6])
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize("count", [1, 2, 30, 3000])
 def test_the_error_asked_for_is_kept_down_to_1e_10(axes: int, count: int, error: float) -> None:
@@ -85,3 +85,13 @@ def test_a_grid_too_coarse_for_the_bandwidth_is_refused() -> None:
     grid = SparseGrid.of(np.zeros((1, 2)), 0.5)
     with pytest.raises(InputError, match="too coarse for a bandwidth of 0.5"):
         Field.of(grid, 0.5, Window.around([grid], 0.5))
+
+
+@pytest.mark.parametrize("max_error", [1e-2, 1e-3, 1e-4])
+def test_between_lone_groups_the_error_stays_of_the_order_asked_for(max_error: float) -> None:
+    points = np.array([[0.0], [13.0]])
+    grid = SparseGrid.of(points, 1.0 / cells_per_bandwidth(max_error))
+    field = Field.of(grid, 1.0, Window.around([grid], 1.0))
+    between = np.linspace(0.0, 13.0, 501)[:, None]
+    exact = np.exp(-((between - points.T) ** 2) / 2).mean(axis=1) / np.sqrt(2 * np.pi)
+    assert np.abs(field.at(between) / exact - 1).max() < 12 * max_error
