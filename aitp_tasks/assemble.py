@@ -1,9 +1,10 @@
 """assemble: the new pairs and the SFT set become one dataset version.
 
-Reads pairs, scores and documents of all parts, and the SFT shards. Writes
-``datasets/<name>/<version>/``: Parquet with a ``messages`` column and where each
-pair comes from, the same as ShareGPT JSON with the ``dataset_info.json`` that
-LLaMA-Factory loads; then points ``datasets/<name>/latest.json`` at the version.
+Reads pairs, scores and documents of all parts, the SFT shards, and the pairs of
+the version that the run builds on. Writes ``datasets/<name>/<version>/``: Parquet
+with a ``messages`` column and where each pair comes from, the same as ShareGPT
+JSON with the ``dataset_info.json`` that LLaMA-Factory loads, the version's own
+pairs; and adds the version to its line (see ``versions``).
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks import embed, generation, rows, shards
+from aitp_tasks import embed, generation, rows, shards, tables, versions
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.run import Run
 from aitp_tasks.storage import ObjectInfo
@@ -59,34 +60,46 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "label": done.figures["version"],
         "dataset": run.storage.uri(version_key(run)),
         "pairs": done.figures["pairs"],
+        "earlier_pairs": done.figures["earlier_pairs"],
         "sft_examples": done.figures["sft_examples"],
+        # Not frozen with the manifest: it changes when other versions come.
+        "is_latest": versions.add(run.storage, run.config.assemble.dataset, _version(run, done)),
         "seconds": watch.seconds(),
     }
 
 
 def version(run: Run) -> str:
     """Name of the dataset version that a run makes."""
-    return f"{run.config.dump}-{run.digest[:12]}"
+    return run.plan.version(run.digest)
 
 
 def version_key(run: Run) -> str:
     """Prefix of the dataset version's objects."""
-    return f"datasets/{run.config.assemble.dataset}/{version(run)}"
+    return versions.prefix(run.config.assemble.dataset, version(run))
 
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
     pairs = _pairs(run)
     with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, _Export(Path(folder)) as export:
         sft = _export_sft(run, export)
-        kept = _within_share(pairs, sft.rows_out, run.config.assemble.max_rewritten_share)
+        earlier = _export_earlier(run, export)
+        new = [pair for pair in pairs if pair["pair_id"] not in earlier]
+        share = run.config.assemble.max_rewritten_share
+        kept = new[: max(_room(sft.rows_out, share, len(new) + len(earlier)) - len(earlier), 0)]
         export.write(kept)
         export.close()
         outputs = _upload(run, Path(folder))
+    if kept:
+        outputs["pairs"] = f"{version_key(run)}/pairs.parquet"
+        run.storage.write(outputs["pairs"], tables.to_bytes(pa.Table.from_pylist(kept, SCHEMA)))
     ledger = Ledger(
-        rows_in=len(pairs) + sft.rows_in,
-        rows_out=len(kept) + sft.rows_out,
+        rows_in=len(pairs) + len(earlier) + sft.rows_in,
+        rows_out=len(kept) + len(earlier) + sft.rows_out,
         quarantined=sft.quarantined,
-        rejected={"over_rewritten_share": len(pairs) - len(kept)},
+        rejected={
+            "in_an_earlier_version": len(pairs) - len(new),
+            "over_rewritten_share": len(new) - len(kept),
+        },
     )
     done = run.commit(
         Manifest(
@@ -96,18 +109,43 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
             outputs=outputs,
             figures={
                 "version": version(run),
+                "base": run.plan.base and run.plan.base.name,
                 "pairs": len(kept),
+                "earlier_pairs": len(earlier),
                 "sft_examples": sft.rows_out,
-                "rewritten_share": round(len(kept) / max(ledger.rows_out, 1), 6),
+                "rewritten_share": round((len(kept) + len(earlier)) / max(ledger.rows_out, 1), 6),
             },
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
-    pointer = {"version": version(run), "run": run.prefix}
-    run.storage.write(f"datasets/{run.config.assemble.dataset}/latest.json", json.dumps(pointer).encode())
-    log.info("assemble version=%s pairs=%d sft_examples=%d", version(run), len(kept), sft.rows_out)
+    log.info(
+        "assemble version=%s pairs=%d earlier_pairs=%d sft_examples=%d",
+        version(run),
+        len(kept),
+        len(earlier),
+        sft.rows_out,
+    )
     return done
+
+
+def _version(run: Run, done: Manifest) -> versions.Version:
+    """The version as the next run finds it."""
+    base = run.plan.base
+    difference = run.require_manifest("difference")
+    geometry = run.plan.geometry or versions.Geometry(
+        key=run.require_manifest("merge").output("geometry"),
+        identity=run.plan.geometry_identity,
+        corpus_grid=difference.output("corpus_grid"),
+    )
+    return versions.Version(
+        name=version(run),
+        run=run.prefix,
+        ancestors=(*base.ancestors, base.name) if base else (),
+        pairs=(*(base.pairs if base else ()), *([done.output("pairs")] if "pairs" in done.outputs else [])),
+        geometry=geometry,
+        refit_due=difference.figures["refit_due"],
+    )
 
 
 def _pairs(run: Run) -> list[dict[str, Any]]:
@@ -145,11 +183,12 @@ def _messages(question: str, answer: str) -> list[rows.Turn]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _within_share(pairs: list[dict[str, Any]], sft_examples: int, share: float) -> list[dict[str, Any]]:
-    """As many pairs as the share allows; ids are hashes, so the first are a fair sample."""
+def _room(sft_examples: int, share: float, pairs: int) -> int:
+    """How many of the pairs the share allows; ids are hashes, so the first are a fair sample."""
     if share == 1.0 or sft_examples == 0:
         return pairs
-    return pairs[: int(share / (1 - share) * sft_examples)]
+    # Rounded, because 0.6 / 0.4 * 8 is a little less than 12.
+    return int(round(share / (1 - share) * sft_examples, 6))
 
 
 def _export_sft(run: Run, export: "_Export") -> Ledger:
@@ -157,7 +196,7 @@ def _export_sft(run: Run, export: "_Export") -> Ledger:
     read = written = 0
     quarantined = 0
     for group in run.plan.groups:
-        if group.role != "sft":
+        if group.source != run.config.sft or group.role != "sft":
             continue
         for shard in embed.shard_manifests(run, group):
             for turns in _examples(run, shard.figures["shard"], shard.figures["etag"]):
@@ -170,6 +209,16 @@ def _export_sft(run: Run, export: "_Export") -> Ledger:
     return Ledger(
         rows_in=read, rows_out=written, quarantined={"not_an_example": quarantined} if quarantined else {}
     )
+
+
+def _export_earlier(run: Run, export: "_Export") -> set[str]:
+    """Write the pairs of the versions that the run builds on; their ids."""
+    written: set[str] = set()
+    for key in run.plan.base.pairs if run.plan.base else ():
+        found = tables.read(run.storage, key).to_pylist()
+        export.write(found)
+        written |= {pair["pair_id"] for pair in found}
+    return written
 
 
 def _examples(run: Run, key: str, etag: str) -> Iterator[list[rows.Turn] | rows.Refusal]:

@@ -31,6 +31,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 DumpNames = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
 ]
+VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=220)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 #: One path may be written without a list.
 TextColumns = Annotated[
@@ -198,11 +199,27 @@ class BandwidthRule(StrEnum):
     SILVERMAN = "silverman"
 
 
+_MOST_COMPONENTS = 3
+_LEAST_ERROR_IN_SPACE = 1e-4
+
+
+class Refit(StrEnum):
+    """When a line of versions gets a new projection and grid."""
+
+    AUTO = "auto"
+    NEVER = "never"
+    ALWAYS = "always"
+
+
 class Density(Section):
     """Kernel densities of the projected vectors."""
 
     components: int = Field(
-        2, ge=1, le=3, title="Components", description="Principal axes in which densities are estimated."
+        2,
+        ge=1,
+        le=_MOST_COMPONENTS,
+        title="Components",
+        description="Principal axes in which densities are estimated.",
     )
     bandwidth: Annotated[float, Field(gt=0, le=100)] | BandwidthRule = Field(
         1.0,
@@ -216,6 +233,29 @@ class Density(Section):
         title="Largest error",
         description="Relative, where a density is above 1e-10; decides how fine the grid is.",
     )
+    refit: Refit = Field(
+        Refit.AUTO,
+        title="Refit",
+        description="auto keeps the projection of the version that a run builds on until that says that a "
+        "refit is due; never keeps it; always fits anew.",
+    )
+    max_drift: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        title="Largest drift",
+        description="Beyond it a refit is due: share of documents outside the old corpus, share of explained "
+        "variance lost, or distance of the densities.",
+    )
+
+    @model_validator(mode="after")
+    def _affordable(self) -> Self:
+        if self.components == _MOST_COMPONENTS and self.max_error < _LEAST_ERROR_IN_SPACE:
+            raise ValueError(
+                f"max_error below {_LEAST_ERROR_IN_SPACE:g} needs a grid too fine for {_MOST_COMPONENTS} "
+                "components: raise it, or lower components"
+            )
+        return self
 
 
 class Criterion(StrEnum):
@@ -345,6 +385,11 @@ class Assemble(Section):
     """The dataset version that a run makes."""
 
     dataset: Name = Field("aitp", title="Dataset", description="Name of the line of versions.")
+    base: VersionName = Field(
+        "latest",
+        title="Base",
+        description="The version to build on: latest, none (begin anew), or a version's name.",
+    )
     max_rewritten_share: Share = Field(
         0.1,
         title="Largest share of rewritten pairs",

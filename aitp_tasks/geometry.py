@@ -59,6 +59,19 @@ class Geometry:
         """How many coordinates a document has."""
         return int(self.projections["corpus"].axes.shape[1])
 
+    def explained_loss(self, corpus: Moments) -> float:
+        """Share by which these axes explain less of a corpus than axes fitted to it would.
+
+        Both in this standardisation, so that they compare; 0 where the axes are the corpus's own.
+        """
+        mine = self.projections["corpus"]
+        weights = np.outer(mine.scale, mine.scale)
+        best = np.linalg.eigvalsh(corpus.covariance() / weights)[::-1][: self.components].sum()
+        if best <= 0:
+            return 0.0
+        found = (mine.spread(corpus) ** 2).sum()
+        return round(max(0.0, 1 - float(found / best)), 6)
+
     @property
     def digest(self) -> str:
         """Identity."""

@@ -52,9 +52,9 @@ def _merge(run: Run, watch: Stopwatch) -> Manifest:
         outputs[f"{role}_index"], figures[f"{role}_index"] = _merge_indexes(run, role, shards[role])
         figures[f"{role}_vectors"] = figures[f"{role}_index"]["rows"]
     moments = {role: sum_moments(run, role) for role in ROLES}
-    geometry = Geometry.fit(run.config, moments)
-    outputs["geometry"] = f"density/{geometry.digest}/geometry.safetensors"
-    run.storage.write_if_absent(outputs["geometry"], geometry.to_bytes())
+    geometry, outputs["geometry"] = _geometry(run, moments)
+    figures["geometry_kept"] = run.plan.geometry is not None
+    figures["explained_loss"] = geometry.explained_loss(moments["corpus"])
     for role in ROLES:
         explained = geometry.projections[role].explained(moments[role])
         figures[f"{role}_explained_variance"] = [round(float(share), 6) for share in explained]
@@ -72,6 +72,17 @@ def _merge(run: Run, watch: Stopwatch) -> Manifest:
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
+
+
+def _geometry(run: Run, moments: dict[str, Moments]) -> tuple[Geometry, str]:
+    """The geometry of the version that the run builds on, or one fitted to its own corpus; and its key."""
+    kept = run.plan.geometry
+    if kept is not None:
+        return Geometry.from_bytes(run.storage.read(kept.key)), kept.key
+    geometry = Geometry.fit(run.config, moments)
+    key = f"density/{geometry.digest}/geometry.safetensors"
+    run.storage.write_if_absent(key, geometry.to_bytes())
+    return geometry, key
 
 
 def _shards(run: Run, role: str) -> list[Manifest]:

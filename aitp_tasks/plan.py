@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitp_tasks import footers, prompts, rows
-from aitp_tasks.config import RunConfig
+from aitp_tasks import footers, prompts, rows, versions
+from aitp_tasks.config import Refit, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.footers import Footer
 from aitp_tasks.manifest import Stopwatch
@@ -37,46 +37,98 @@ def execute(config: RunConfig) -> dict[str, Any]:
         The result: the run's URI, how many embed units it has, how many documents.
 
     Raises:
-        InputError: no bucket, no such dump or SFT set, columns missing from
+        InputError: no bucket, no such dump, SFT set or base version, columns missing from
             shards (all such shards are counted), a model folder or a prompt that is not there.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
-    sources: list[list[Shard]] = []
-    problems: list[str] = []
-    for role, source in [*(("corpus", dump) for dump in config.dumps), ("sft", config.sft)]:
-        objects = _list(storage, role, source)
-        found = _footers(storage, role, source, objects)
-        sources.append(
-            [
-                Shard(role, source, info.key, info.etag, info.size, footer.rows if footer else UNKNOWN_ROWS)
-                for info, footer in zip(objects, found, strict=True)
-            ]
-        )
-        problems += _schema_problems(storage, objects, found, _schema_check(config, role))
-    if problems:
-        raise InputError("; ".join(_shortened(problems)))
-    run = Run.create(
-        storage,
-        Plan(
-            config=config,
-            encoder_identity=config.encoder.identity(),
-            engine_identity=config.engine.identity(),
-            finetune_identity=config.finetune.identity(),
-            prompts=prompts.load_folder(config.prompts),
-            groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
-        ),
+    sources = _sources(storage, config)
+    inputs = Plan(
+        config=config,
+        encoder_identity=config.encoder.identity(),
+        engine_identity=config.engine.identity(),
+        finetune_identity=config.finetune.identity(),
+        prompts=prompts.load_folder(config.prompts),
+        groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
     )
-    documents = sum(max(shard.rows, 0) for shard in chain(*sources) if shard.role == "corpus")
-    log.info("plan shards=%d units=%d documents=%d", sum(map(len, sources)), len(run.plan.groups), documents)
+
+    def made_on(base: versions.Version | None) -> str:
+        plan = _on(storage, inputs, sources, base)
+        return plan.version(plan.digest)
+
+    base = versions.base(storage, config.assemble.dataset, config.assemble.base, inputs.digest, made_on)
+    run = Run.create(storage, _on(storage, inputs, sources, base))
+    shards = [shard for group in run.plan.groups for shard in group.shards]
+    documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
+    log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
     return {
         "stage": "plan",
         "run": run.uri,
         "label": config.dump,
         "embed_units": len(run.plan.groups),
         "documents": documents,
+        "base": base and base.name,
         "seconds": watch.seconds(),
     }
+
+
+def _sources(storage: Storage, config: RunConfig) -> list[list[Shard]]:
+    """The shards of each dump and of the SFT set."""
+    sources, problems = [], []
+    for role, source in [*(("corpus", dump) for dump in config.dumps), ("sft", config.sft)]:
+        objects = _list(storage, role, source)
+        found = _footers(storage, role, source, objects)
+        sources.append(_shards(role, source, objects, found))
+        problems += _schema_problems(storage, objects, found, _schema_check(config, role))
+    if problems:
+        raise InputError("; ".join(_shortened(problems)))
+    return sources
+
+
+def _shards(
+    role: str, source: str, objects: Iterable[ObjectInfo], found: Iterable[Footer | None]
+) -> list[Shard]:
+    return [
+        Shard(role, source, info.key, info.etag, info.size, footer.rows if footer else UNKNOWN_ROWS)
+        for info, footer in zip(objects, found, strict=True)
+    ]
+
+
+def _on(storage: Storage, inputs: Plan, sources: list[list[Shard]], base: versions.Version | None) -> Plan:
+    """The plan of these inputs on a version: with its pairs as one more source, and its geometry."""
+    if base is None:
+        return inputs
+    config = inputs.config
+    if base.pairs:
+        source = versions.source(config.assemble.dataset)
+        objects = [storage.stat(key) for key in base.pairs]
+        pairs = _shards("sft", source, objects, _footers(storage, "sft", source, objects))
+        sources = [*sources, pairs]
+    groups = units(sources, config.plan.group_bytes, config.plan.max_fanout)
+    return inputs.model_copy(
+        update={"groups": groups, "base": base, "geometry": _kept_geometry(inputs, base)}
+    )
+
+
+def _kept_geometry(inputs: Plan, base: versions.Version) -> versions.Geometry | None:
+    """The base's geometry, unless the run is to fit its own."""
+    refit = inputs.config.density.refit
+    if refit is Refit.ALWAYS:
+        return None
+    if base.geometry.identity != inputs.geometry_identity:
+        if refit is Refit.NEVER:
+            raise InputError(
+                f"density.refit=never, but {base.name} was projected with another encoder or with other "
+                "density settings: set density.refit=auto, or begin a line with another assemble.dataset"
+            )
+        log.info(
+            "plan: %s has another encoder or other density settings: the projection is fitted anew", base.name
+        )
+        return None
+    if refit is Refit.AUTO and base.refit_due:
+        log.info("plan: a refit was due after %s: the projection is fitted anew", base.name)
+        return None
+    return base.geometry
 
 
 def _list(storage: Storage, role: str, source: str) -> list[ObjectInfo]:

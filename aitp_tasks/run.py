@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from aitp_tasks import digest, manifest
-from aitp_tasks.config import RunConfig
+from aitp_tasks import digest, manifest, versions
+from aitp_tasks.config import Criterion, LongTexts, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.manifest import Manifest
 from aitp_tasks.storage import Storage, open_storage
@@ -58,6 +58,11 @@ class Group(Frozen):
         return self.shards[0].role
 
     @property
+    def source(self) -> str:
+        """The dump, the SFT set, or the line of versions that the shards are of."""
+        return self.shards[0].source
+
+    @property
     def label(self) -> str:
         """What the unit holds, for people: source and shard range."""
         first, last = self.shards[0], self.shards[-1]
@@ -93,6 +98,10 @@ class Plan(Frozen):
     finetune_identity: str
     prompts: dict[str, FrozenPrompt]
     groups: tuple[Group, ...]
+    #: The version that the run builds on; its pairs are among the groups.
+    base: versions.Version | None = None
+    #: Kept from that version; None where the run fits one of its own.
+    geometry: versions.Geometry | None = None
 
     @property
     def digest(self) -> str:
@@ -103,8 +112,32 @@ class Plan(Frozen):
                 "models": [self.encoder_identity, self.engine_identity, self.finetune_identity],
                 "prompts": {name: prompt.digest for name, prompt in self.prompts.items()},
                 "groups": [group.digest for group in self.groups],
+                "base": self.base and self.base.name,
+                "geometry": self.geometry and self.geometry.key,
             }
         )
+
+    @property
+    def encoder_digest(self) -> str:
+        """Identity of the encoder and of how it reads texts."""
+        encoder = self.config.encoder
+        rule: list[Any] = [self.encoder_identity, encoder.max_tokens, encoder.long_texts.value]
+        if encoder.long_texts is LongTexts.WINDOWS:
+            rule.append(encoder.max_windows)
+        return digest.of_value(rule)
+
+    @property
+    def geometry_identity(self) -> str:
+        """Identity of all that a projection and grid depend on, but for the corpus."""
+        density = self.config.density
+        by_itself = self.config.difference.criterion is Criterion.AUTHORS_COMPAT
+        return digest.of_value(
+            [self.encoder_digest, density.components, density.bandwidth, density.max_error, by_itself]
+        )
+
+    def version(self, run_digest: str) -> str:
+        """Name of the dataset version that a run of this plan makes."""
+        return f"{self.config.dump}-{run_digest[:12]}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ does not grow with the corpus, but for a threshold that is given as a share.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from aitp_tasks import density, merge, tables
+from aitp_tasks import density, merge, tables, versions
 from aitp_tasks.config import Criterion
-from aitp_tasks.difference import selection
+from aitp_tasks.difference import regions, selection
 from aitp_tasks.difference.tally import Tally, largest_error
 from aitp_tasks.difference.texts import Texts
 from aitp_tasks.geometry import ROLES, Geometry
@@ -55,7 +56,8 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 def _select(run: Run, watch: Stopwatch) -> Manifest:
     settings = run.config.difference
     geometry = merge.load_geometry(run)
-    fields = _fields(run, geometry)
+    densities = _densities(run, geometry)
+    fields = densities.now
     tau = selection.threshold(settings, lambda: (scores for _, _, scores in _scored(run, fields)))
     tally, sample = Tally(tau), selection.Sample(settings, geometry.bandwidths["corpus"])
     for facts, table, scores in _scored(run, fields):
@@ -69,9 +71,11 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     parts = -(-len(drawn) // settings.documents_per_part)
     outputs = {
         "grids": run.key("difference", "grids.safetensors"),
+        "corpus_grid": run.key("difference", "corpus-grid.safetensors"),
         "shards": tables.write(run.storage, run.key("difference", "shards"), tally.shard_table(drawn)),
     }
-    run.storage.write(outputs["grids"], _picture(fields))
+    run.storage.write(outputs["grids"], _picture(densities))
+    run.storage.write(outputs["corpus_grid"], fields["corpus"].grid.to_bytes())
     outputs |= _write_parts(run, drawn, parts)
     figures = tally.figures() | {
         "selected": len(drawn),
@@ -82,6 +86,8 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
         "cells_per_bandwidth": round(min(geometry.bandwidths.values()) / geometry.step, 3),
         "density_error": _measured_errors(run, fields, tally.probes()),
         "sources": tally.sources(drawn),
+        **_coverage(densities, tau if settings.criterion is Criterion.DENSITY_RATIO else 1.0),
+        **_drift(run, densities),
     }
     log.info("difference documents=%d below_tau=%d selected=%d", tally.documents, tally.below, len(drawn))
     return run.commit(
@@ -97,13 +103,68 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     )
 
 
-def _fields(run: Run, geometry: Geometry) -> dict[str, Field]:
-    """The densities of both sets over one window."""
-    grids = {role: SparseGrid.empty(geometry.components, geometry.step) for role in ROLES}
+@dataclass(frozen=True)
+class _Densities:
+    """All over one window.
+
+    Attributes:
+        now: of corpus and SFT side.
+        sft_alone: of the SFT set without the pairs of earlier versions; None where there are none.
+        corpus_before: of the corpus that the geometry was fitted to; None where that is this one.
+    """
+
+    now: dict[str, Field]
+    sft_alone: Field | None
+    corpus_before: Field | None
+
+
+def _densities(run: Run, geometry: Geometry) -> _Densities:
+    grids = {role: SparseGrid.empty(geometry.components, geometry.step) for role in (*ROLES, "pairs")}
+    pairs = versions.source(run.config.assemble.dataset)
     for group in run.plan.groups:
-        grids[group.role] = grids[group.role] + density.load_grid(run, group)
-    window = Window.around(list(grids.values()), max(geometry.bandwidths.values()))
-    return {role: Field.of(grids[role], geometry.bandwidths[role], window) for role in ROLES}
+        name = "pairs" if group.source == pairs else group.role
+        grids[name] = grids[name] + density.load_grid(run, group)
+    both = grids["sft"] + grids["pairs"]
+    kept = run.plan.geometry
+    before = SparseGrid.from_bytes(run.storage.read(kept.corpus_grid)) if kept else None
+    everything = [grids["corpus"], both, *([before] if before else [])]
+    window = Window.around(everything, max(geometry.bandwidths.values()))
+
+    def field(role: str, grid: SparseGrid) -> Field:
+        return Field.of(grid, geometry.bandwidths[role], window)
+
+    return _Densities(
+        {"corpus": field("corpus", grids["corpus"]), "sft": field("sft", both)},
+        field("sft", grids["sft"]) if grids["pairs"].count else None,
+        field("corpus", before) if before else None,
+    )
+
+
+def _coverage(densities: _Densities, tau: float) -> dict[str, Any]:
+    """Share of the corpus that is not covered, with and without the pairs of earlier versions."""
+    corpus, sft = densities.now["corpus"], densities.now["sft"]
+    now = regions.uncovered(corpus, sft, tau)
+    alone = densities.sft_alone
+    return {
+        "uncovered": now,
+        "uncovered_by_sft_alone": now if alone is None else regions.uncovered(corpus, alone, tau),
+    }
+
+
+def _drift(run: Run, densities: _Densities) -> dict[str, Any]:
+    """How far the corpus has moved from that which the geometry was fitted to."""
+    before, now = densities.corpus_before, densities.now["corpus"]
+    if before is None:
+        return {"drift": None, "refit_due": False}
+    drift = {
+        "outside": regions.outside(now, before),
+        "explained_loss": run.require_manifest("merge").figures["explained_loss"],
+        "distance": regions.distance(now, before),
+    }
+    due = max(drift.values()) > run.config.density.max_drift
+    if due:
+        log.warning("a refit is due: the corpus has drifted from the line's projection: %s", drift)
+    return {"drift": drift, "refit_due": due}
 
 
 def _coordinates(
@@ -181,9 +242,12 @@ def _write_parts(run: Run, drawn: pa.Table, parts: int) -> dict[str, str]:
     return outputs
 
 
-def _picture(fields: dict[str, Field]) -> bytes:
-    """Both densities as safetensors, over the first two axes: rows are y, columns are x."""
-    values = {role: _in_plane(field) for role, field in fields.items()}
+def _picture(densities: _Densities) -> bytes:
+    """The densities as safetensors, over the first two axes: rows are y, columns are x."""
+    fields = dict(densities.now)
+    if densities.sft_alone is not None:
+        fields["sft_alone"] = densities.sft_alone
+    values = {name: _in_plane(field) for name, field in fields.items()}
     axes = fields["corpus"].axes
     x = axes[0]
     y = axes[1] if len(axes) > 1 else np.zeros(1)
@@ -191,8 +255,8 @@ def _picture(fields: dict[str, Field]) -> bytes:
     data: bytes = save(
         {
             **{
-                f"p_{role}": np.ascontiguousarray(found.T[::thin_y, ::thin_x].astype(np.float32))
-                for role, found in values.items()
+                f"p_{name}": np.ascontiguousarray(found.T[::thin_y, ::thin_x].astype(np.float32))
+                for name, found in values.items()
             },
             "x": np.ascontiguousarray(x[::thin_x]),
             "y": np.ascontiguousarray(y[::thin_y]),

@@ -19,7 +19,6 @@ from functools import reduce
 from typing import Any
 
 from aitp_tasks import digest, manifest, vectors
-from aitp_tasks.config import LongTexts
 from aitp_tasks.embed import shard as one_shard
 from aitp_tasks.embed.encoder import Encoder, open_encoder
 from aitp_tasks.embed.progress import Progress
@@ -195,11 +194,7 @@ def _inputs(shards: list[Manifest]) -> dict[str, Any]:
 
 def encoder_digest(run: Run) -> str:
     """Identity of the encoder and of how it reads texts."""
-    encoder = run.config.encoder
-    rule: list[Any] = [run.plan.encoder_identity, encoder.max_tokens, encoder.long_texts.value]
-    if encoder.long_texts is LongTexts.WINDOWS:
-        rule.append(encoder.max_windows)
-    return digest.of_value(rule)
+    return run.plan.encoder_digest
 
 
 def _prefix(run: Run, role: str, info: ObjectInfo) -> str:

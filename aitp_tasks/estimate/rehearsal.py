@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from aitp_tasks import cli, embed, generation
+from aitp_tasks import cli, embed, generation, versions
 from aitp_tasks.config import Difference, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
 from aitp_tasks.estimate import sample
@@ -95,6 +95,8 @@ class Rehearsal:
                 "plan": Plan(),
                 "difference": _selecting(config.difference, at_once),
                 "prompts": config.prompts.model_copy(update={"failure_budget": 1.0}),
+                # Here are no versions; the base's pairs are among the sample's examples.
+                "assemble": config.assemble.model_copy(update={"base": versions.NONE}),
                 "finetune": config.finetune.model_copy(update={"max_steps": _steps(config.finetune)}),
             }
         )

@@ -47,6 +47,11 @@ class SparseGrid:
     weights: NDArray[np.int64]
     count: int
 
+    @property
+    def centres(self) -> Points:
+        """Coordinates float64 (m, k) of the occupied cells."""
+        return np.asarray(self.cells * self.step, np.float64)
+
     @classmethod
     def empty(cls, axes: int, step: float) -> Self:
         """The grid of no points."""

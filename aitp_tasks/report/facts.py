@@ -192,7 +192,7 @@ def _inputs(run: Run, units: list[Manifest]) -> list[Input]:
     """Embedded texts of each source; repeats are counted within a shard."""
     by_source: dict[tuple[str, str], list[Manifest]] = {}
     for group, unit in zip(run.plan.groups, units, strict=True):
-        by_source.setdefault((group.role, group.shards[0].source), []).append(unit)
+        by_source.setdefault((group.role, group.source), []).append(unit)
     return [
         Input(
             role=role,

@@ -74,7 +74,7 @@ def test_rewritten_pairs_keep_to_their_share(
     done = run.require_manifest("assemble")
     assert done.ledger is not None
     assert result["pairs"] == kept
-    assert done.ledger.rejected == {"over_rewritten_share": 24 - kept}
+    assert done.ledger.rejected == {"in_an_earlier_version": 0, "over_rewritten_share": 24 - kept}
 
 
 def test_nothing_selected_gives_the_sft_set_alone(configure: Configure, engine: type[StandIn]) -> None:

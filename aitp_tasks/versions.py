@@ -1,0 +1,153 @@
+"""The line of versions of a dataset: on which version a run builds, and which it adds.
+
+``datasets/<line>/latest.json`` names the version that the next run builds on: its
+pairs belong to that run's SFT side, and its projection and grid are kept. Which
+version inputs were planned on is written down under ``datasets/<line>/plans/``,
+so that the same inputs lead to the same run although ``latest`` has moved.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.storage import Storage
+
+log = logging.getLogger(__name__)
+
+LATEST, NONE = "latest", "none"
+
+
+class Geometry(BaseModel):
+    """The projection and grid that a line keeps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    #: Digest of the encoder and of the settings that it was fitted with.
+    identity: str
+    #: Key of the grid of the corpus that it was fitted to.
+    corpus_grid: str
+
+
+class Version(BaseModel):
+    """One version of a dataset, as ``version.json`` says it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    #: Prefix of the run that has made it.
+    run: str
+    #: The versions that it builds on, the oldest first.
+    ancestors: tuple[str, ...] = ()
+    #: Keys of all its rewritten pairs, its own last.
+    pairs: tuple[str, ...] = ()
+    geometry: Geometry
+    #: Whether the corpus has moved so far that the next run should fit anew.
+    refit_due: bool = False
+
+
+def source(line: str) -> str:
+    """How the pairs of a line are called where the names of dumps and SFT sets are."""
+    return f"datasets/{line}"
+
+
+def prefix(line: str, name: str) -> str:
+    """Prefix of a version's objects."""
+    return f"datasets/{line}/{name}"
+
+
+def load(storage: Storage, line: str, name: str) -> Version:
+    """Read a version.
+
+    Raises:
+        InputError: there is no such version.
+    """
+    key = f"{prefix(line, name)}/version.json"
+    if storage.find(key) is None:
+        raise InputError(
+            f"{storage.uri(key)} does not exist: name a version of {line} in assemble.base, "
+            f"or in {storage.uri(_latest_key(line))}"
+        )
+    return Version.model_validate_json(storage.read(key))
+
+
+def latest(storage: Storage, line: str) -> Version | None:
+    """The version that ``latest`` names; None before the first.
+
+    Raises:
+        InputError: that version does not exist.
+    """
+    if storage.find(_latest_key(line)) is None:
+        return None
+    return load(storage, line, json.loads(storage.read(_latest_key(line)))["version"])
+
+
+def base(
+    storage: Storage, line: str, setting: str, inputs: str, made_on: Callable[[Version | None], str]
+) -> Version | None:
+    """The version that a run builds on.
+
+    Args:
+        setting: ``latest``, ``none`` or a version's name.
+        inputs: digest of the run's inputs, without the base.
+        made_on: name of the version that these inputs make on a base.
+
+    Raises:
+        InputError: a version that is named does not exist.
+    """
+    if setting == NONE:
+        return None
+    if setting != LATEST:
+        return load(storage, line, setting)
+    newest = latest(storage, line)
+    name = newest.name if newest else None
+    key = f"datasets/{line}/plans/{inputs}.json"
+    if storage.write_if_absent(key, _base_json(name)):
+        return newest
+    planned_on = json.loads(storage.read(key))["base"]
+    if planned_on == name:
+        return newest
+    if newest is not None and planned_on in (None, *newest.ancestors):
+        before = load(storage, line, planned_on) if planned_on else None
+        if made_on(before) in (*newest.ancestors, newest.name):
+            return before
+    log.info("line=%s has moved on from %s: the run now builds on %s", line, planned_on, name)
+    storage.write(key, _base_json(name))
+    return newest
+
+
+def add(storage: Storage, line: str, version: Version) -> bool:
+    """Write a version, and let ``latest`` name it if it builds on what ``latest`` names.
+
+    Returns:
+        Whether ``latest`` names it now, or has named it before.
+    """
+    key = f"{prefix(line, version.name)}/version.json"
+    storage.write_if_absent(key, version.model_dump_json(indent=1).encode())
+    newest = latest(storage, line)
+    if newest is not None and version.name in (*newest.ancestors, newest.name):
+        return True
+    if newest is not None and newest.name != (version.ancestors or (None,))[-1]:
+        log.warning(
+            "%s builds on %s, but %s is the latest version now and stays it: plan the run again "
+            "(clear its plan task) to build on that",
+            version.name,
+            (version.ancestors or ("no version",))[-1],
+            newest.name,
+        )
+        return False
+    pointer: dict[str, Any] = {"version": version.name, "run": version.run}
+    storage.write(_latest_key(line), json.dumps(pointer).encode())
+    return True
+
+
+def _latest_key(line: str) -> str:
+    return f"datasets/{line}/latest.json"
+
+
+def _base_json(name: str | None) -> bytes:
+    return json.dumps({"base": name}).encode()
