@@ -61,12 +61,14 @@ class Densities:
     """Both densities on one grid, and the difference set in it.
 
     ``corpus`` and ``sft``: float32 (ny, nx); ny is 1 where there is one axis only.
+    ``sft_alone``: the same without the pairs of earlier versions; None where there are none.
     ``x``: float64 (nx,). ``y``: float64 (ny,).
     ``points``: float64 (n, 2), at most a few thousand documents.
     """
 
     corpus: NDArray[np.float32]
     sft: NDArray[np.float32]
+    sft_alone: NDArray[np.float32] | None
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     points: NDArray[np.float64]
@@ -149,6 +151,7 @@ def gather(run: Run) -> Facts:
         "questions": questions,
         "kept": kept,
         "pairs": int(assemble.figures["pairs"]),
+        "earlier_pairs": int(assemble.figures["earlier_pairs"]),
         "sft_examples": int(assemble.figures["sft_examples"]),
         "rewritten_share": assemble.figures["rewritten_share"],
         "train_loss_first": finetune.figures["train_loss_first"],
@@ -263,6 +266,7 @@ def _densities(run: Run, difference: Manifest) -> Densities:
     return Densities(
         corpus=grids["p_corpus"],
         sft=grids["p_sft"],
+        sft_alone=grids.get("p_sft_alone"),
         x=grids["x"],
         y=grids["y"],
         points=np.concatenate(points)[:_POINTS],

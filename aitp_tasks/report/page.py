@@ -17,6 +17,7 @@ from aitp_tasks.report.pictures import Picture
 from aitp_tasks.run import Run
 
 _FOLDER = Path(__file__).parent
+_NAME_CHARACTERS = 80
 _QUESTION_CHARACTERS = 600
 _ANSWER_CHARACTERS = 900
 _EXCERPT_CHARACTERS = 400
@@ -36,7 +37,13 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": _count, "seconds": _seconds, "memory": _memory, "share": _share}
+    environment.filters |= {
+        "count": _count,
+        "seconds": _seconds,
+        "memory": _memory,
+        "share": _share,
+        "shown": _shown,
+    }
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         style=Markup(style),
@@ -57,6 +64,11 @@ def cut(text: str, characters: int) -> str:
     shown = text[:characters].translate(_VISIBLE)
     left = len(text) - characters
     return f"{shown} … (+{left:,} characters)" if left > 0 else shown
+
+
+def _shown(name: str) -> str:
+    """A name that comes from the data."""
+    return cut(name, _NAME_CHARACTERS)
 
 
 def _cut_sample(sample: dict[str, Any]) -> dict[str, Any]:
@@ -83,13 +95,16 @@ def draw(run: Run, facts: Facts) -> dict[str, Picture]:
     figures, densities = facts.difference.figures, facts.densities
     levels = pictures.density_levels(densities)
     gates = run.config.gates
+    tau = figures["tau"] if facts.is_ratio else None
     drawn = {
         "corpus": pictures.density(densities.corpus, densities, levels, bandwidths["corpus"]),
         "sft": pictures.density(densities.sft, densities, levels, bandwidths["sft"]),
-        "ratio": pictures.ratio(densities, levels, figures["tau"] if facts.is_ratio else None),
+        "ratio": pictures.ratio(densities, levels, tau),
         "sweep": pictures.sweep(figures["sweep"], figures["tau"], facts.score_name, figures["below_tau"]),
         "losses": pictures.losses(facts.log_history),
     }
+    if densities.sft_alone is not None:
+        drawn["change"] = pictures.change(densities, levels, tau)
     if facts.quality.kept.sum() + facts.quality.dropped.sum():
         drawn["quality"] = pictures.scores(facts.quality, "quality", gates.min_quality)
         drawn["difficulty"] = pictures.scores(facts.difficulty, "difficulty", gates.min_difficulty)

@@ -27,6 +27,8 @@ _CELLS = 400
 _DECADES = 4
 _RATIO_DECADES = 3
 _RATIO_LABEL = "log₁₀(p_sft / p_corpus)"
+_CHANGE_DECADES = 1
+_CHANGE_LABEL = "log₁₀(p_sft with pairs / p_sft without)"
 _STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -63,7 +65,7 @@ def density(
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
-    step = max(-(-max(values.shape) // _CELLS), 1)
+    step = _step(densities)
     x, y = densities.x[::step], densities.y[::step]
     with _figure(5.2, 4.4) as (figure, axes):
         axes.set_facecolor("white")
@@ -116,36 +118,80 @@ def _curve(
 
 def ratio(densities: Densities, levels: NDArray[np.float64], tau: float | None) -> Picture:
     """p_sft / p_corpus where there is a corpus; a line at ``tau`` where that is compared with the ratio."""
+    shown = _decades(densities.sft, densities.corpus, densities, levels)
+    lines = [] if tau is None else [(shown, tau, "solid")]
+    return _map(shown, _RATIO_DECADES, _RATIO_LABEL, densities, levels, lines)
+
+
+def change(densities: Densities, levels: NDArray[np.float64], tau: float | None) -> Picture:
+    """What the pairs of earlier versions have added; lines at ``tau`` without them (dashed) and with them.
+
+    ``densities.sft_alone`` must not be None.
+    """
+    assert densities.sft_alone is not None
+    shown = _decades(densities.sft, densities.sft_alone, densities, levels)
+    with_pairs = _decades(densities.sft, densities.corpus, densities, levels)
+    alone = _decades(densities.sft_alone, densities.corpus, densities, levels)
+    lines = [] if tau is None else [(alone, tau, "dashed"), (with_pairs, tau, "solid")]
+    return _map(shown, _CHANGE_DECADES, _CHANGE_LABEL, densities, levels, lines)
+
+
+def _decades(
+    above: NDArray[np.float32],
+    below: NDArray[np.float32],
+    densities: Densities,
+    levels: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """log10(above / below) of the cells that are drawn; NaN, which stays white, where there is no corpus."""
+    step = _step(densities)
+    decades = np.log10(np.maximum(above, 1e-30) / np.maximum(below, 1e-30))[::step, ::step]
+    return np.where(densities.corpus[::step, ::step] > levels[0], decades, np.nan)
+
+
+def _map(
+    values: NDArray[np.float64],
+    limit: float,
+    label: str,
+    densities: Densities,
+    levels: NDArray[np.float64],
+    lines: list[tuple[NDArray[np.float64], float, str]],
+) -> Picture:
+    """Decades between ``-limit`` and ``limit``, in colours around 0; lines where other decades reach tau."""
     from matplotlib.colors import TwoSlopeNorm
 
-    step = max(-(-max(densities.corpus.shape) // _CELLS), 1)
+    step = _step(densities)
     x, y = densities.x[::step], densities.y[::step]
-    corpus, sft = densities.corpus[::step, ::step], densities.sft[::step, ::step]
-    decades = np.log10(np.maximum(sft, 1e-30) / np.maximum(corpus, 1e-30)).clip(
-        -_RATIO_DECADES, _RATIO_DECADES
-    )
+    shown = values.clip(-limit, limit)
     with _figure(5.2, 4.4) as (figure, axes):
         axes.set_facecolor("white")
         axes.grid(visible=False)
         if densities.in_one_dimension:
-            axes.plot(x, np.where(corpus[0] > levels[0], decades[0], np.nan), color=BLUE)
-            if tau is not None:
-                axes.axhline(np.log10(tau), color=VERMILION, linestyle="--", linewidth=1.2)
-            axes.set_ylabel(_RATIO_LABEL)
+            axes.plot(x, shown[0], color=BLUE)
+            axes.axhline(0.0, color=GREY, linewidth=0.8)
+            for decades, tau, style in lines:
+                for place in np.flatnonzero(np.diff(np.sign(decades[0] - np.log10(tau)))):
+                    axes.axvline(x[place], color="black", linewidth=1.2, linestyle=style)
+            axes.set_ylabel(label)
         else:
-            # What is not a number stays white.
-            shown = np.where(corpus > levels[0], decades, np.nan)
-            edges = np.linspace(-_RATIO_DECADES, _RATIO_DECADES, 4 * _RATIO_DECADES + 1)
-            norm = TwoSlopeNorm(0.0, -_RATIO_DECADES, _RATIO_DECADES)
-            contours = axes.contourf(x, y, shown, levels=edges, cmap="PuOr", norm=norm)
-            figure.colorbar(contours, ax=axes, label=_RATIO_LABEL)
-            if tau is not None and np.nanmin(shown) < np.log10(tau) < np.nanmax(shown):
-                axes.contour(x, y, shown, levels=[np.log10(tau)], colors="black", linewidths=1.2)
+            edges = np.linspace(-limit, limit, 25)
+            contours = axes.contourf(
+                x, y, shown, levels=edges, cmap="PuOr", norm=TwoSlopeNorm(0.0, -limit, limit)
+            )
+            figure.colorbar(contours, ax=axes, label=label)
+            for decades, tau, style in lines:
+                if np.nanmin(decades) < np.log10(tau) < np.nanmax(decades):
+                    line = [np.log10(tau)]
+                    axes.contour(x, y, decades, line, colors="black", linewidths=1.2, linestyles=style)
             axes.set_ylim(*_extent(densities, levels[0], axis=1))
             axes.set_ylabel("principal axis 2 (projected units)")
         axes.set_xlim(*_extent(densities, levels[0], axis=0))
         axes.set_xlabel("principal axis 1 (projected units)")
         return _png(figure)
+
+
+def _step(densities: Densities) -> int:
+    """Every how manieth cell is drawn."""
+    return max(-(-int(max(densities.corpus.shape)) // _CELLS), 1)
 
 
 def density_levels(densities: Densities) -> NDArray[np.float64]:

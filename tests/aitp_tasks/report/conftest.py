@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save
 
-from aitp_tasks import tables
+from aitp_tasks import tables, versions
 from aitp_tasks.answer import STAGE as ANSWER
 from aitp_tasks.config import RunConfig
 from aitp_tasks.manifest import Ledger, Manifest
@@ -26,15 +26,20 @@ FinishRun = Callable[..., Run]
 
 @pytest.fixture
 def finish_run(tmp_path: Path) -> FinishRun:
-    """Makes finished runs with some selected documents; their text, question and answer can be given."""
+    """Makes finished runs with some selected documents; their text, question and answer can be given.
 
-    def make(selected: int = 12, text: str = "", question: str = "", answer: str = "") -> Run:
-        run = _planned(tmp_path)
+    With ``earlier``, on a version that has pairs.
+    """
+
+    def make(
+        selected: int = 12, text: str = "", question: str = "", answer: str = "", earlier: bool = False
+    ) -> Run:
+        run = _planned(tmp_path, earlier)
         _embedded(run)
         documents = [_document(i, text or f"Document {i} tells of rivers.") for i in range(selected)]
         parts = 2 if selected else 0
         halves = [documents[: selected // 2], documents[selected // 2 :]][:parts]
-        _selected(run, halves)
+        _selected(run, halves, earlier)
         pairs = sum(
             _prompted(run, part, half, question or "Where does it flow?", answer or "To the sea.")
             for part, half in zip(run.parts, halves, strict=True)
@@ -45,7 +50,7 @@ def finish_run(tmp_path: Path) -> FinishRun:
     return make
 
 
-def _planned(folder: Path) -> Run:
+def _planned(folder: Path, earlier: bool) -> Run:
     config = RunConfig.model_validate(
         {
             "root": f"file://{folder}/storage",
@@ -67,6 +72,7 @@ def _planned(folder: Path) -> Run:
         )
         for role, source, count in sources
     ]
+    geometry = versions.Geometry(key="density/g", identity="i", corpus_grid="c")
     plan = Plan(
         config=config,
         encoder_identity="e",
@@ -74,6 +80,8 @@ def _planned(folder: Path) -> Run:
         finetune_identity="f",
         prompts={},
         groups=tuple(groups),
+        base=versions.Version(name="web-before", run="runs/web/0", geometry=geometry) if earlier else None,
+        geometry=geometry if earlier else None,
     )
     return Run.create(open_storage(config.root), plan)
 
@@ -115,9 +123,9 @@ def _document(number: int, text: str) -> dict[str, Any]:
     }
 
 
-def _selected(run: Run, halves: list[list[dict[str, Any]]]) -> None:
+def _selected(run: Run, halves: list[list[dict[str, Any]]], earlier: bool) -> None:
     outputs = {"grids": run.key("difference", "grids.safetensors")}
-    run.storage.write(outputs["grids"], save(_grids()))
+    run.storage.write(outputs["grids"], save(_grids(earlier)))
     for number, half in enumerate(halves):
         name = f"part-{number:04d}-of-{len(halves):04d}"
         outputs[name] = tables.write(run.storage, run.key("difference", name), pa.Table.from_pylist(half))
@@ -134,21 +142,34 @@ def _selected(run: Run, halves: list[list[dict[str, Any]]]) -> None:
         "bandwidth": {"corpus": 1.0, "sft": 1.0},
         "density_error": {"corpus": 2e-4, "sft": 3e-4},
         "sweep": [[0.2, below // 2], [0.5, below], [1.0, below * 3], [2.0, DOCUMENTS]],
+        "p_corpus": {"mean": 0.02, "q05": 0.001, "q25": 0.01, "q50": 0.02, "q75": 0.03, "q95": 0.04},
+        "p_sft": {"mean": 0.01, "q05": 1.25e-7, "q25": 0.001, "q50": 0.01, "q75": 0.02, "q95": 0.03},
+        "sources": [
+            {"source": "web", "documents": 160, "below_tau": below, "selected": chosen},
+            {"source": "wiki\x1b[2J", "documents": 80, "below_tau": 0, "selected": 0},
+        ],
+        "uncovered": 0.171,
+        "uncovered_by_sft_alone": 0.234 if earlier else 0.171,
+        "drift": {"outside": 0.012, "explained_loss": 0.034, "distance": 0.56} if earlier else None,
+        "refit_due": earlier,
     }
     ledger = Ledger(rows_in=DOCUMENTS, rows_out=chosen, rejected=rejected)
     _commit(run, "difference", ledger=ledger, outputs=outputs, figures=figures)
 
 
-def _grids() -> dict[str, Any]:
+def _grids(earlier: bool) -> dict[str, Any]:
     x, y = np.linspace(-10, 12, 177), np.linspace(-9, 9, 145)
     across, up = np.meshgrid(x, y)
 
     def blob(cx: float, cy: float, width: float) -> Any:
         return np.exp(-((across - cx) ** 2 + (up - cy) ** 2) / (2 * width**2)) / (2 * np.pi * width**2)
 
+    alone = blob(-1.5, -0.5, 1.6).astype(np.float32)
+    pairs = {"p_sft_alone": alone} if earlier else {}
     return {
+        **pairs,
         "p_corpus": (0.6 * blob(0, 0, 2) + 0.4 * blob(4, 1.5, 1.3)).astype(np.float32),
-        "p_sft": blob(-1.5, -0.5, 1.6).astype(np.float32),
+        "p_sft": (0.9 * alone + 0.1 * blob(4, 1.5, 1.0)).astype(np.float32) if earlier else alone,
         "x": x,
         "y": y,
     }
@@ -205,6 +226,7 @@ def _product(run: Run, pairs: int) -> None:
         figures={
             "version": version,
             "pairs": pairs,
+            "earlier_pairs": 0,
             "sft_examples": 80,
             "rewritten_share": round(pairs / (80 + pairs), 6),
         },

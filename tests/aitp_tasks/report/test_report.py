@@ -73,12 +73,41 @@ def test_pictures_are_files_too(finish_run: FinishRun) -> None:
     assert set(outputs) == {"page", "corpus", "sft", "ratio", "sweep", "losses", "quality", "difficulty"}
 
 
+def test_sources_quantiles_and_coverage_are_told(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = " ".join(_read(run).text.split())
+    assert "web1604025.0%12" in text
+    assert "wiki\u241b[2J" in text
+    assert "1.25e-07" in text
+    assert "17.1% of the corpus lies where the SFT side is thinner than \u03c4." in text
+    assert "builds onno earlier version" in text
+
+
+def test_a_run_on_an_earlier_version_shows_before_and_after(finish_run: FinishRun) -> None:
+    run = finish_run(12, earlier=True)
+    report.execute(run)
+    page = _read(run)
+    text = " ".join(page.text.split())
+    assert page.tags.count("img") == 8
+    assert "without the pairs of earlier versions it would be 23.4%" in text
+    assert "those of web-before; a refit is due" in text
+    assert "1.2% of the documents lie outside" in text
+    assert "the distance of the densities is 0.56" in text
+    assert run.storage.read(run.require_manifest("report").output("change")).startswith(b"\x89PNG")
+
+
 def test_densities_along_one_axis_are_curves() -> None:
     x = np.linspace(-8, 8, 200)
     bell = (np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))[None].astype(np.float32)
-    densities = Densities(bell, bell[:, ::-1] ** 2, x, np.zeros(1), np.array([[0.5, 0.0], [2.0, 0.0]]))
+    points = np.array([[0.5, 0.0], [2.0, 0.0]])
+    densities = Densities(bell, bell[:, ::-1] ** 2, bell[:, ::-1], x, np.zeros(1), points)
     levels = pictures.density_levels(densities)
-    drawn = [pictures.density(bell, densities, levels, 1.0), pictures.ratio(densities, levels, 0.5)]
+    drawn = [
+        pictures.density(bell, densities, levels, 1.0),
+        pictures.ratio(densities, levels, 0.5),
+        pictures.change(densities, levels, 0.5),
+    ]
     assert all(picture.data.startswith(b"\x89PNG") for picture in drawn)
 
 
