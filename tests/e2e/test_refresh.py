@@ -308,5 +308,7 @@ def test_a_broken_shard_fails_alone_and_completes_when_replaced(
     assert sorted(again.values()) == sorted([1] * (len(embeds) - 1) + [2])
     report = pipeline.client.result(run, "report")
     assert report["documents"] == report["selected"] == 9
+    # It builds on the first run's version, which stays in the line.
+    assert first["dataset"].endswith("/" + pipeline.client.result(run, "plan")["base"])
     # The same documents were rewritten before, in another dump: nothing is generated again.
     assert pipeline.etags("generations/") == before

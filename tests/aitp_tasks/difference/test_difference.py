@@ -256,3 +256,17 @@ def test_a_second_run_of_the_same_geometry_projects_nothing(
     first = blobs(difference={"tau": 0.5})
     monkeypatch.setattr(Projection, "apply", None)
     assert blobs(difference={"tau": 0.4}).digest != first.digest
+
+
+@pytest.mark.parametrize("criterion", ["density_ratio", "sft_density"])
+def test_one_sft_example_is_a_density(blobs: Callable[..., Run], root: Path, criterion: str) -> None:
+    write_shard(root / "sft/sums/sums-00000.parquet", [{"instruction": "left", "input": "", "output": "a"}])
+    run = blobs(difference={"criterion": criterion, "target_share": 0.5})
+    sides = [row["text"].split()[0] for row in selected(run)]
+    assert (sides.count("right"), sides.count("left")) == (300, 0)
+
+
+def test_a_set_without_any_vector_is_named(blobs: Callable[..., Run], root: Path) -> None:
+    write_shard(root / "sft/sums/sums-00000.parquet", [{"instruction": "", "input": "", "output": "a"}])
+    with pytest.raises(InputError, match=r"none of the sft rows has a vector: see their quarantine in "):
+        blobs(failure_budget=1.0)
