@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks import digest, generation
-from aitp_tasks.generation import PromptStage, Reading, Request
+from aitp_tasks.generation import Parsed, PromptStage, Reading, Request
 from aitp_tasks.rows import Refusal
 from aitp_tasks.run import Run
 
@@ -27,8 +27,8 @@ def _requests(run: Run, part: str) -> list[Request]:
     ]
 
 
-def _read(run: Run, request: Request, response: dict[str, Any]) -> Reading:
-    answer = response["answer"].strip()
+def _read(run: Run, request: Request, response: Parsed) -> Reading:
+    answer = response.value["answer"].strip()
     if not answer:
         return Refusal("empty_answer", "the answer is white space")
     return [

@@ -121,16 +121,17 @@ class SftText(StrEnum):
 
 
 class Endpoint(Section):
-    """A server of the encoder that speaks OpenAI's ``/v1/embeddings``.
+    """A server of the user's own that speaks OpenAI's protocol.
 
-    Its key, if it wants one, is read from the variable ``AITP_EMBEDDINGS_API_KEY``.
+    Its key, if it wants one, is read from the variable ``AITP_EMBEDDINGS_API_KEY`` for
+    an encoder, ``AITP_ENGINE_API_KEY`` for an engine.
     """
 
     url: str = Field(
         title="URL", description="Up to and including /v1.", pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$"
     )
     served_model: str = Field(
-        title="Served model", description="The encoder's name on the server.", min_length=1
+        title="Served model", description="The model's name on the server.", min_length=1
     )
     concurrency: int = Field(
         8, ge=1, le=1024, title="Concurrency", description="Requests under way at the same time."
@@ -325,6 +326,10 @@ class Difference(Section):
         return self
 
 
+#: Arguments of ``vllm.LLM`` that follow from other settings.
+_RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs_config", "chat_template"}
+
+
 class Engine(Model):
     """The vLLM engine of the three prompt stages."""
 
@@ -338,13 +343,33 @@ class Engine(Model):
         256,
         ge=1,
         title="Requests per flush",
-        description="Finished responses are made durable in groups of this size.",
+        description="Finished responses are made durable each second, in groups of at most this size.",
     )
+    chat_template: str | None = Field(
+        None, title="Chat template", description="Jinja file; by default the model's own."
+    )
+    endpoint: Endpoint | None = Field(
+        None,
+        title="Endpoint",
+        description="Generate on this server, which has to serve the same model, instead of in the task.",
+    )
+
+    def identity(self) -> str:
+        """Digest of the model and of the chat template's content.
+
+        Raises:
+            InputError: either is missing.
+        """
+        return _with_template(super().identity(), self.chat_template, "engine.chat_template")
+
+    def generation_identity(self) -> list[Any]:
+        """What decides a response beside model, prompt and request."""
+        return [self.max_model_len, *(self.engine_args.get(name) for name in ("dtype", "quantization"))]
 
     @field_validator("engine_args")
     @classmethod
     def _nothing_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
-        reserved = {"model", "revision", "max_model_len", "structured_outputs_config"} & value.keys()
+        reserved = _RESERVED_ARGUMENTS & value.keys()
         if reserved:
             raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be engine arguments")
         return value
@@ -361,6 +386,13 @@ class Prompts(Section):
         default_factory=dict,
         title="Sampling",
         description="Replaces values of the prompt files' own sampling, e.g. max_tokens or temperature.",
+    )
+    failed_round: int = Field(
+        0,
+        ge=0,
+        le=100,
+        title="Failed rows again",
+        description="Raise it by one to generate once more what was quarantined, and nothing else.",
     )
     failure_budget: Share = Field(
         0.05,
@@ -428,16 +460,7 @@ class Finetune(Model):
         Raises:
             InputError: either is missing.
         """
-        if self.chat_template is None:
-            return super().identity()
-        try:
-            template = Path(self.chat_template).read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"finetune.chat_template={self.chat_template} cannot be read ({error.strerror}): "
-                "correct the path, or leave it out"
-            )
-        return digest.of_value([super().identity(), digest.of_bytes(template)])
+        return _with_template(super().identity(), self.chat_template, "finetune.chat_template")
 
 
 class RunConfig(Section):
@@ -525,9 +548,25 @@ class RunConfig(Section):
         values = self.model_dump(mode="json", exclude={"root"})
         for section in ("encoder", "engine", "finetune"):
             del values[section]["model"]
-        del values["prompts"]["folder"], values["finetune"]["chat_template"]
-        del values["encoder"]["batch_tokens"], values["encoder"]["endpoint"]
+        for section in ("engine", "finetune"):
+            del values[section]["chat_template"]
+        for section in ("encoder", "engine"):
+            del values[section]["endpoint"]
+        del values["prompts"]["folder"], values["encoder"]["batch_tokens"]
         return values
+
+
+def _with_template(identity: str, path: str | None, setting: str) -> str:
+    """A model's identity together with that of a chat template's content."""
+    if path is None:
+        return identity
+    try:
+        template = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{setting}={path} cannot be read ({error.strerror}): correct the path, or leave it out"
+        )
+    return digest.of_value([identity, digest.of_bytes(template)])
 
 
 def _resolve_paths(values: dict[str, Any], base: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks import digest, generation
-from aitp_tasks.generation import PromptStage, Reading, Request
+from aitp_tasks.generation import Parsed, PromptStage, Reading, Request
 from aitp_tasks.rows import Refusal
 from aitp_tasks.run import Run
 
@@ -27,9 +27,9 @@ def _requests(run: Run, part: str) -> list[Request]:
     return [Request(row["doc_id"], {"text": row["text"]}) for row in generation.documents(run, part)]
 
 
-def _read(run: Run, request: Request, response: dict[str, Any]) -> Reading:
+def _read(run: Run, request: Request, response: Parsed) -> Reading:
     # Two questions that are the same text are one question.
-    questions = list(dict.fromkeys(question.strip() for question in response["questions"]))
+    questions = list(dict.fromkeys(question.strip() for question in response.value["questions"]))
     questions = [question for question in questions if question]
     if not questions:
         return Refusal("no_question", "every question is white space")

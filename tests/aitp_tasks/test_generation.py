@@ -9,8 +9,10 @@ import pytest
 
 from aitp_tasks import answer, difference, embed, generation, merge, plan, rewrite, score
 from aitp_tasks import density as density_stage
-from aitp_tasks.engine import Completion
+from aitp_tasks.engine import Completion, Job
+from aitp_tasks.engine.prompting import Rendered
 from aitp_tasks.errors import BudgetExceededError, TransientError
+from aitp_tasks.rows import Refusal
 from aitp_tasks.run import FrozenPrompt, Run
 from tests.aitp_tasks.conftest import Configure
 
@@ -18,21 +20,52 @@ Respond = Callable[[str, dict[str, str]], str | Exception]
 
 
 class StandIn:
-    """Answers by a rule; counts what it was asked."""
+    """Answers by a rule, one at a time, the last first; counts what it was asked."""
 
     asked: list[dict[str, str]]
+    sampling: list[dict[str, Any]]
     respond: Respond
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, *_: Any) -> None:
+        self.load_seconds, self.restarts = 0.0, 0
+        self._jobs: list[Job] = []
+
+    @property
+    def room(self) -> int:
+        return 3 - len(self._jobs)
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def finished(self) -> list[tuple[str, Completion | Refusal]]:
+        job = self._jobs.pop()
+        stage, values = json.loads(job.content)
+        reply = type(self).respond(stage, values)
+        if isinstance(reply, ValueError):
+            return [(job.id, Refusal("not_servable", str(reply)))]
+        if isinstance(reply, Exception):
+            raise reply
+        type(self).asked.append(values)
+        type(self).sampling.append(job.sampling)
+        return [(job.id, Completion(reply, "length" if reply == "cut" else "stop", 10, 5))]
+
+    def __enter__(self) -> "StandIn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def complete(self, prompt: FrozenPrompt, arguments: list[dict[str, str]]) -> list[Completion]:
-        answers = [type(self).respond(prompt.name, values) for values in arguments]
-        for reply in answers:
-            if isinstance(reply, Exception):
-                raise reply
-        type(self).asked += arguments
-        return [Completion(str(reply), "length" if reply == "cut" else "stop", 10, 5) for reply in answers]
+
+class StandInPrompter:
+    """Keeps stage and values as they are."""
+
+    context = 1024
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def render(self, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
+        return Rendered(json.dumps([prompt.name, values]), [1])
 
 
 def good(stage: str, values: dict[str, str]) -> str:
@@ -46,9 +79,10 @@ def good(stage: str, values: dict[str, str]) -> str:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    StandIn.asked = []
+    StandIn.asked, StandIn.sampling = [], []
     StandIn.respond = staticmethod(good)
-    monkeypatch.setattr(generation, "Engine", StandIn)
+    monkeypatch.setattr(generation, "open_engine", StandIn)
+    monkeypatch.setattr(generation, "Prompter", StandInPrompter)
     return StandIn
 
 
@@ -164,7 +198,7 @@ def test_one_bad_request_costs_itself_only(run: Run, engine: type[StandIn]) -> N
         ('{"questions": ["only one of them"]}', "not_parsed"),
         ("not json", "not_parsed"),
         ('{"questions": ["          ", "           "]}', "no_question"),
-        ('{"questions": ["a lone \\ud800 surrogate", "another question"]}', "not_unicode"),
+        ('{"questions": ["a lone \\ud800 surrogate", "another question"]}', "not_parsed"),
     ],
 )
 def test_a_response_that_cannot_be_used_is_quarantined_with_its_class(
