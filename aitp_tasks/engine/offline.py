@@ -5,6 +5,7 @@ next engine by halves, until the one that kills it is alone. A job that kills an
 engine alone, twice, is refused; all others are answered.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -25,6 +26,7 @@ from aitp_tasks.rows import Refusal
 
 log = logging.getLogger(__name__)
 
+COMMAND = [sys.executable, "-m", "aitp_tasks.engine.worker"]
 #: Key of the message by which the process says that it can generate.
 READY = "ready"
 #: Deaths in a row, without any completion, of which the jobs are not the cause.
@@ -143,7 +145,7 @@ class OfflineEngine:
         self._started = time.monotonic()
         self._running_at_once = None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aitp_tasks.engine.worker"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(self._settings),
@@ -164,12 +166,9 @@ class OfflineEngine:
             log.debug("the engine takes no message any more")
 
     def _end(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            try:
-                if stream is not None and stream is self._process.stdin:
-                    stream.close()
-            except OSError:
-                continue
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
