@@ -378,7 +378,9 @@ class Engine(Model):
 class Prompts(Section):
     """The three prompt stages."""
 
-    folder: str = Field(title="Prompt folder", description="Holds the three YAML prompts.")
+    folder: str = Field(
+        title="Prompt folder", description="A folder, or a storage prefix, with the three YAML prompts."
+    )
     questions_per_document: int = Field(
         2, ge=1, le=8, title="Questions per document", description="Asked of each document; the paper's is 2."
     )
@@ -410,6 +412,11 @@ class Gates(Section):
         False,
         title="Allow questions that need more information",
         description="Keep questions said to need information that they do not contain.",
+    )
+    keep_best: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        title="Share of the best",
+        description="Of a part's scored questions, keep at most this share: those of the highest quality.",
     )
 
 

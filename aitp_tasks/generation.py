@@ -104,6 +104,7 @@ class PromptStage:
         requests: the requests of a part.
         read: output rows of a request and its parsed response.
         alternatives: of each number in a response, so many alternatives are asked for.
+        select: what becomes of the readings of a part when all are there.
     """
 
     name: str
@@ -111,6 +112,7 @@ class PromptStage:
     requests: Callable[[Run, str], list[Request]]
     read: Callable[[Run, Request, Parsed], Reading]
     alternatives: int = 0
+    select: Callable[[Run, Mapping[str, Reading]], Mapping[str, Reading]] = lambda _, readings: readings
 
 
 def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def documents(run: Run, part: str) -> list[dict[str, Any]]:
 
 def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Manifest:
     generator = _Generator(stage, run)
-    readings = generator.readings(stage.requests(run, part))
+    readings = stage.select(run, generator.readings(stage.requests(run, part)))
     refused = {key: reading for key, reading in readings.items() if isinstance(reading, Refusal)}
     outputs = tables.write_quarantine(
         run.storage,

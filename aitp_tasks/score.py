@@ -5,6 +5,7 @@ whether it is kept.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from aitp_tasks import generation
 from aitp_tasks.config import Gates
 from aitp_tasks.engine import Completion
 from aitp_tasks.generation import Parsed, PromptStage, Reading, Rejected, Request
+from aitp_tasks.rows import Refusal
 from aitp_tasks.run import Run
 
 _HIGHEST = 10
@@ -49,6 +51,26 @@ def _read(run: Run, request: Request, response: Parsed) -> Reading:
         "reason": reason,
     }
     return [row] if reason is None else Rejected(reason, [row])
+
+
+def _select(run: Run, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+    """Of the questions that pass the gates, the best; what is equal is ordered by hash."""
+    scored = sum(not isinstance(reading, Refusal) for reading in readings.values())
+    passed = {key: reading[0] for key, reading in readings.items() if isinstance(reading, list)}
+    room = math.ceil(run.config.gates.keep_best * scored)
+    dropped = sorted(passed, key=lambda key: _rank(passed[key]))[room:]
+    return {**readings, **{key: _dropped(passed[key]) for key in dropped}}
+
+
+def _rank(row: dict[str, Any]) -> tuple[float, float, str]:
+    """The best first."""
+    # No expectation is below 1.
+    quality, difficulty = (row[f"expected_{name}"] or row[name] for name in ("quality", "difficulty"))
+    return -quality, -difficulty, row["question_id"]
+
+
+def _dropped(row: dict[str, Any]) -> Rejected:
+    return Rejected("keep_best", [row | {"kept": False, "reason": "keep_best"}])
 
 
 def expected_scores(response: Parsed) -> tuple[float | None, float | None]:
@@ -131,4 +153,5 @@ STAGE = PromptStage(
     requests=_requests,
     read=_read,
     alternatives=_ALTERNATIVES,
+    select=_select,
 )

@@ -106,7 +106,7 @@ class _Server:
 
 
 def _numbers(completion: Any) -> list[tuple[str, list[tuple[str, float]]]]:
-    """The tokens that are numbers, each with those that could have stood there and their log-probabilities."""
+    """The tokens that are numbers, each with the numbers that could have stood there."""
     found = []
     for token, alternatives in zip(completion.token_ids, completion.logprobs or (), strict=False):
         text = str(alternatives[token].decoded_token)
