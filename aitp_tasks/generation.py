@@ -203,7 +203,8 @@ def _ledger(readings: Iterable[Reading]) -> Ledger:
     return Ledger(rows_in=total, rows_out=out, rejected=rejected, quarantined=quarantined)
 
 
-def _parse(response: Completion, prompt: FrozenPrompt) -> Parsed | Refusal:
+def parse(response: Completion, prompt: FrozenPrompt) -> Parsed | Refusal:
+    """A response as an object of the prompt's schema, or why it is none."""
     if response.finish_reason != "stop":
         return Refusal(
             CUT_OFF,
@@ -262,7 +263,7 @@ class _Generator:
         return 2 * rounds if refusal.error_class in _RETRIED else 2 * rounds - 1
 
     def _read(self, request: Request, response: Completion) -> Reading:
-        parsed = _parse(response, self.prompt)
+        parsed = parse(response, self.prompt)
         if isinstance(parsed, Refusal):
             return parsed
         return self._stage.read(self._run, request, parsed)
