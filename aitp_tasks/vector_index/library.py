@@ -182,7 +182,9 @@ class Quantiser:
         """
         # A bare name: whoever reads the index has both files in one folder.
         lists: Any = faiss.OnDiskInvertedLists(self.lists, self.code_size, LISTS_FILE)
-        lists.set_all_lists_sizes(faiss.swig_ptr(np.ascontiguousarray(sizes, dtype=np.uint64)))
+        # FAISS gets a bare pointer, so the array must have a name.
+        counts = sizes.astype(np.uint64)
+        lists.set_all_lists_sizes(faiss.swig_ptr(counts))
         lists.totsize = int(sizes.sum()) * (self.code_size + 8)
         index: Index = faiss.clone_index(self._index)
         index.replace_invlists(lists, True)

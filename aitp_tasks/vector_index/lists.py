@@ -25,7 +25,9 @@ from aitp_tasks.vectors import Vectors
 
 #: Bytes that are sorted in memory before they go to a temporary file, and that are joined at a time.
 _RUN_BYTES = 64 * 2**20
-_JOINED_BYTES = 32 * 2**20
+_JOINED_BYTES = 16 * 2**20
+#: Records that are gathered at a time to be written.
+_WRITTEN = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -132,60 +134,58 @@ class Merge:
 
     def __init__(self, quantiser: Quantiser, folder: Path) -> None:
         """``folder`` takes the temporary files; of the corpus's size in all."""
-        self._lists = quantiser.lists
         self._record = np.dtype(
             [("list", np.int32), ("id", np.int64), ("code", np.uint8, (quantiser.code_size,))]
         )
         self._folder = folder
-        self._pending: list[Encoded] = []
+        self._buffer = np.empty(max(_RUN_BYTES // self._record.itemsize, 1), self._record)
+        self._held = 0
         self._runs: list[_Run] = []
+        self._sizes = np.zeros(quantiser.lists, np.int64)
 
     def add(self, found: Encoded) -> None:
         """Take in one shard's vectors; no id may come twice."""
-        self._pending.append(found)
-        if sum(map(len, self._pending)) * self._record.itemsize > _RUN_BYTES:
-            self._spill()
+        start = 0
+        while start < len(found):
+            taken = min(len(self._buffer) - self._held, len(found) - start)
+            room, some = self._buffer[self._held : self._held + taken], slice(start, start + taken)
+            room["list"], room["id"], room["code"] = found.lists[some], found.ids[some], found.codes[some]
+            self._held += taken
+            start += taken
+            if self._held == len(self._buffer):
+                self._spill()
 
     def write(self, path: Path) -> NDArray[np.int64]:
         """Write all lists, each its codes and then its ids; sizes int64 (lists,)."""
         self._spill()
-        sizes = np.zeros(self._lists, np.int64)
-        for run in self._runs:
-            sizes += np.diff(run.ends, prepend=0)
         with path.open("wb") as file:
-            for start, end in self._blocks(sizes):
+            for start, end in self._blocks():
                 self._write_block(file, start, end)
-        return sizes
+        return self._sizes
 
     def _spill(self) -> None:
-        """Write what is pending, in order, as one run."""
-        records = np.empty(sum(map(len, self._pending)), self._record)
-        for name, values in (("list", "lists"), ("id", "ids"), ("code", "codes")):
-            arrays = [getattr(found, values) for found in self._pending]
-            if arrays:
-                np.concatenate(arrays, out=records[name])
-        self._pending = []
+        """Write what is held, in order, as one run."""
+        records = self._buffer[: self._held]
         order = np.lexsort((records["id"], records["list"]))
-        path = self._folder / f"run-{len(self._runs):06d}"
-        with path.open("wb") as file:
-            for start in range(0, len(order), 1 << 16):
-                records[order[start : start + (1 << 16)]].tofile(file)
-        ends = np.searchsorted(records["list"][order], np.arange(self._lists), side="right")
-        self._runs.append(_Run(path, ends.astype(np.int64)))
+        run = _Run(self._folder / f"run-{len(self._runs):06d}", self._record)
+        run.write(records, order, len(self._sizes))
+        self._runs.append(run)
+        self._sizes += np.bincount(records["list"], minlength=len(self._sizes))
+        self._held = 0
 
-    def _blocks(self, sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    def _blocks(self) -> Iterator[tuple[int, int]]:
         """Neighbouring lists that are joined at a time: as many as fit, and one at least."""
         room = _JOINED_BYTES // self._record.itemsize
         start = held = 0
-        for number, size in enumerate(sizes.tolist()):
+        for number, size in enumerate(self._sizes.tolist()):
             if number > start and held + size > room:
                 yield start, number
                 start, held = number, 0
             held += size
-        yield start, len(sizes)
+        yield start, len(self._sizes)
 
     def _write_block(self, file: BinaryIO, start: int, end: int) -> None:
-        records = np.concatenate([run.read(start, end, self._record) for run in self._runs])
+        records = np.concatenate([run.read(start, end) for run in self._runs])
         records = records[np.lexsort((records["id"], records["list"]))]
         bounds = np.searchsorted(records["list"], np.arange(start, end + 1))
         for first, last in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
@@ -193,18 +193,27 @@ class Merge:
             file.write(records["id"][first:last].tobytes())
 
 
-@dataclass(frozen=True)
 class _Run:
-    """Sorted records in a file; ``ends`` int64 (lists,) counts those up to the end of each list."""
+    """Sorted records in a file, and in another one how many lie before each list."""
 
-    path: Path
-    ends: NDArray[np.int64]
+    def __init__(self, path: Path, record: np.dtype[np.void]) -> None:
+        self._path = path
+        self._bounds = path.with_suffix(".bounds")
+        self._record = record
 
-    def read(self, start: int, end: int, record: np.dtype[np.void]) -> NDArray[np.void]:
+    def write(self, records: NDArray[np.void], order: NDArray[np.intp], lists: int) -> None:
+        """Write records in a given order, a few at a time."""
+        with self._path.open("wb") as file:
+            for start in range(0, len(order), _WRITTEN):
+                records[order[start : start + _WRITTEN]].tofile(file)
+        np.searchsorted(records["list"][order], np.arange(lists + 1)).astype(np.int64).tofile(self._bounds)
+
+    def read(self, start: int, end: int) -> NDArray[np.void]:
         """The records of lists ``start`` to ``end``, without ``end``."""
-        first = int(self.ends[start - 1]) if start else 0
+        bounds = np.fromfile(self._bounds, np.int64, end - start + 1, offset=start * 8)
+        first, last = int(bounds[0]), int(bounds[-1])
         found: NDArray[np.void] = np.fromfile(
-            self.path, record, int(self.ends[end - 1]) - first, offset=first * record.itemsize
+            self._path, self._record, last - first, offset=first * self._record.itemsize
         )
         return found
 
