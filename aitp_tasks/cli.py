@@ -33,8 +33,9 @@ class Stage:
 STAGES = (
     Stage("plan", "list the shards, pack them into units, freeze the configuration"),
     Stage("embed", "turn the texts of one group of shards into vectors", "embed_units"),
-    Stage("merge", "merge the shards' indexes, fit the projection"),
+    Stage("merge", "fit the projection, index the SFT set"),
     Stage("density", "project one group, spread it over the density grid", "embed_units"),
+    Stage("index", "merge the corpus index, say where each document lies"),
     Stage("difference", "select the documents that the SFT set hardly covers"),
     Stage("rewrite", "rewrite one part's documents into questions", "parts"),
     Stage("score", "score one part's questions and gate them", "parts"),

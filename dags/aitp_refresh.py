@@ -46,6 +46,7 @@ RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "embed": (GPU_POOL, timedelta(hours=12)),
     "merge": (None, timedelta(hours=4)),
     "density": (None, timedelta(hours=2)),
+    "index": (None, timedelta(hours=4)),
     "difference": (None, timedelta(hours=4)),
     "rewrite": (GPU_POOL, timedelta(hours=12)),
     "score": (GPU_POOL, timedelta(hours=12)),
@@ -160,6 +161,7 @@ def aitp_refresh() -> Any:
     embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=units)
     merge = StageOperator(run=run, **tasks["merge"])
     density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=units)
+    index = StageOperator(run=run, **tasks["index"])
     difference = StageOperator(run=run, **tasks["difference"])
     parts = numbers.override(task_id="parts")(difference.output, "parts")
 
@@ -178,6 +180,7 @@ def aitp_refresh() -> Any:
 
     plan >> units >> embed >> merge >> density >> difference >> parts
     prompts.expand(unit=parts) >> assemble >> finetune >> report
+    density >> index >> report
     return report.output
 
 

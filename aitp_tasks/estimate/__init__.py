@@ -219,7 +219,7 @@ def _assumptions(config: RunConfig, expected: Forecast, gpus: int) -> list[str]:
     said = [
         f"{expected.below_tau} documents below the threshold is the sample's share: "
         "of few documents, densities are rough",
-        "merge, density, difference, assemble and report count with their start-up only",
+        "merge, density, index, difference, assemble and report count with their start-up only",
         "nothing is done yet; what earlier runs have left is reused and costs nothing",
         "each unit succeeds at once; Airflow adds a few seconds a task",
     ]

@@ -101,6 +101,7 @@ class Facts:
     inputs: list[Input]
     ledgers: list[tuple[str, Ledger]]
     costs: list[StageCost]
+    index: Manifest
     difference: Manifest
     assemble: Manifest
     finetune: Manifest
@@ -163,6 +164,7 @@ def gather(run: Run) -> Facts:
         inputs=_inputs(run, units["embed"]),
         ledgers=_ledgers(run, units),
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
+        index=units["index"][0],
         difference=difference,
         assemble=assemble,
         finetune=finetune,
@@ -176,7 +178,7 @@ def gather(run: Run) -> Facts:
 
 
 def _stages(run: Run) -> tuple[str, ...]:
-    return ("embed", "merge", "density", "difference", *PROMPT_STAGES, "assemble", "finetune")
+    return ("embed", "merge", "density", "index", "difference", *PROMPT_STAGES, "assemble", "finetune")
 
 
 def _manifests(run: Run, stage: str) -> Iterator[Manifest]:

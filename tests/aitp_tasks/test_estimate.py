@@ -22,7 +22,7 @@ MEASURED = Measured(
         "plan": FIXED,
         "embed corpus": Cost(5.0, 0.01),
         "embed sft": Cost(5.0, 0.002),
-        **dict.fromkeys(("merge", "density", "difference", "assemble", "report"), FIXED),
+        **dict.fromkeys(("merge", "density", "index", "difference", "assemble", "report"), FIXED),
         "rewrite": Cost(30.0, 1.0),
         "score": Cost(30.0, 0.5),
         "answer": Cost(30.0, 2.0),

@@ -104,6 +104,16 @@ def _embedded(run: Run) -> None:
         }
         _commit(run, "embed", group.digest, label=group.label, ledger=ledger, figures=figures, seconds=61.0)
         _commit(run, "density", group.digest, label=group.label, ledger=Ledger(rows_in=rows, rows_out=rows))
+    figures = {
+        "kind": "flat",
+        "nlist": 0,
+        "documents": 236,
+        "repeated": 4,
+        "collisions": 0,
+        "bytes": 2_100_000,
+    }
+    ledger = Ledger(rows_in=240, rows_out=236, rejected={"repeated_text": 4, "id_collision": 0})
+    _commit(run, "index", ledger=ledger, figures=figures)
     _commit(run, "merge", figures={"corpus_explained_variance": [0.21, 0.13]})
 
 

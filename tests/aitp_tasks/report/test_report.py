@@ -62,6 +62,7 @@ def test_page_and_result(finish_run: FinishRun) -> None:
     assert "embed (corpus)" in page.text
     assert "empty\u00a02" in page.text
     assert "2 h 02 min" in page.text
+    assert "236 documents in one exact index; 4 repeats left out, 2 MB" in page.text
 
 
 def test_pictures_are_files_too(finish_run: FinishRun) -> None:
