@@ -14,7 +14,7 @@ import math
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -266,6 +266,7 @@ class _Generator:
         parsed = parse(response, self.prompt)
         if isinstance(parsed, Refusal):
             return parsed
+        self._figures.repairs.update(parsed.repairs)
         return self._stage.read(self._run, request, parsed)
 
     def _generate(self, waiting: "deque[_Case]") -> None:
@@ -368,6 +369,7 @@ class _Figures:
 
     def __init__(self) -> None:
         self.reused = self.cut = 0
+        self.repairs: Counter[str] = Counter()
         self._generated = self._retried = 0
         self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
         self._start = self._logged = time.monotonic()
@@ -408,6 +410,7 @@ class _Figures:
             "generated": self._generated,
             "retried": self._retried,
             "documents_cut": self.cut,
+            "repairs": dict(sorted(self.repairs.items())),
             "prompt_tokens": self._prompt_tokens,
             "generated_tokens": self._generated_tokens,
             "tokens_per_second": round(self._generated_tokens / self._busy, 1) if self._busy else 0.0,

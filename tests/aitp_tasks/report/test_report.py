@@ -120,6 +120,13 @@ def test_inputs_are_told_by_source(finish_run: FinishRun) -> None:
     assert "alpacasftparquet messages8012,00025.0%0" in text
 
 
+def test_what_the_engine_did_is_told(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = " ".join(_read(run).text.split())
+    assert "rewrite1224 code fence 8 640,00062.5%18,00052.0 s0" in text
+
+
 def test_nothing_is_loaded_or_run(finish_run: FinishRun) -> None:
     run = finish_run(4)
     report.execute(run)
