@@ -46,6 +46,7 @@ STAGES = (
 )
 
 ESTIMATE = Stage("estimate", "say what a run will take, from a rehearsal on a sample of its input")
+PROMPT = Stage("prompt", "check the prompts, show one filled, or try them on a document and a live engine")
 
 
 def main() -> None:
@@ -73,15 +74,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="aitp [-h] STAGE ...",
         description=f"Run one stage of the AITP pipeline. In order:\n\n{stages}\n\n"
-        f"Beside them:\n\n  {ESTIMATE.name:<11}{ESTIMATE.does}",
+        f"Beside them:\n\n  {ESTIMATE.name:<11}{ESTIMATE.does}\n  {PROMPT.name:<11}{PROMPT.does}",
         epilog=f"exit codes: {codes}; after anything else, too, a retry may help",
     )
     commands = parser.add_subparsers(
         dest="stage", required=True, metavar="STAGE", prog="aitp", help=argparse.SUPPRESS
     )
-    for stage in (*STAGES, ESTIMATE):
+    for stage in (*STAGES, ESTIMATE, PROMPT):
         command = commands.add_parser(stage.name, description=stage.does)
-        if stage in (STAGES[0], ESTIMATE):
+        if stage in (STAGES[0], ESTIMATE, PROMPT):
             command.add_argument("--config", type=Path, required=True, help="configuration, YAML")
             command.add_argument(
                 "--set",
@@ -105,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="N",
                 help="documents to measure on; by default 256, or 4,096 with a GPU",
             )
+        if stage == PROMPT:
+            command.add_argument("action", choices=("check", "show", "try"))
+            command.add_argument(
+                "--stage", dest="prompt", choices=("rewrite", "score", "answer"), default="rewrite"
+            )
+            command.add_argument("--document", metavar="FILE", help="a text file, or - for standard input")
     return parser
 
 
@@ -121,6 +128,11 @@ def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
         given = (arguments.price, arguments.parallel, arguments.sample)
         module.check(*given)
         result = module.execute(RunConfig.load(arguments.config, arguments.set), *given)
+    elif arguments.stage == PROMPT.name:
+        from aitp_tasks.config import RunConfig
+
+        config = RunConfig.load(arguments.config, arguments.set)
+        result = module.execute(config, arguments.action, arguments.prompt, arguments.document)
     else:
         from aitp_tasks.run import Run
 
