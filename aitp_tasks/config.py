@@ -265,6 +265,7 @@ class Criterion(StrEnum):
     DENSITY_RATIO = "density_ratio"
     SFT_DENSITY = "sft_density"
     AUTHORS_COMPAT = "authors_compat"
+    KNN = "knn"
 
 
 class Sampling(StrEnum):
@@ -281,13 +282,22 @@ class Difference(Section):
         Criterion.DENSITY_RATIO,
         title="Criterion",
         description="density_ratio keeps p_sft / p_corpus < tau; sft_density keeps p_sft < tau (the paper); "
-        "authors_compat is the published script.",
+        "authors_compat is the published script; knn keeps documents whose mean cosine to their nearest "
+        "SFT examples, in full dimension, is below tau.",
+    )
+    neighbours: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        title="Neighbours",
+        description="With knn: how many of the nearest SFT examples the mean is over.",
     )
     tau: float = Field(
         1.0,
         gt=0,
         title="Tau",
-        description="Documents below this threshold are selected; unused where a target is set.",
+        description="Documents below this threshold are selected; unused where a target is set. With knn it "
+        "is a cosine, 1.0 or less: take it from the quantiles that a first run tells, or set a target.",
     )
     target_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, title="Share to select", description="Sets tau so that this share of the documents lies below."

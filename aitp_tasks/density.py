@@ -7,26 +7,32 @@ the grid (see ``kde.grid``) under ``density/<geometry digest>/``, where any run 
 the same geometry finds them; and for the run the sum of the group's grids.
 
 Where merge has trained a quantiser, a corpus shard is also encoded for the index,
-so that the ``index`` stage passes over codes and not over vectors. Whatever of a
-shard is missing is made in one pass over its vectors.
+so that the ``index`` stage passes over codes and not over vectors; with the
+criterion knn, its documents' nearness to the SFT set is computed. Whatever of a shard
+is missing is made in one pass over its vectors.
 """
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from aitp_tasks import digest, embed, manifest, merge, shards, tables, vectors
+from aitp_tasks.config import Criterion
 from aitp_tasks.geometry import Geometry
 from aitp_tasks.kde.grid import Points, SparseGrid
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.neighbours import Nearness
 from aitp_tasks.projection import Projection
 from aitp_tasks.run import Group, Run
 from aitp_tasks.storage import ObjectInfo
 from aitp_tasks.vector_index.library import Quantiser
 from aitp_tasks.vector_index.lists import Encoder
+from aitp_tasks.vector_index.opened import OpenIndex, open_index
 from aitp_tasks.vectors import Vectors
 
 log = logging.getLogger(__name__)
@@ -88,25 +94,31 @@ def points(table: pa.Table) -> Points:
     return found
 
 
-def encoded_keys(run: Run, group: Group) -> list[str | None]:
-    """Keys of the encoded vectors of a group's shards, None where the index is exact.
+def keys(run: Run, group: Group, name: str) -> list[str | None]:
+    """Keys of what was made of a group's shards: ``encoded`` or ``nearness``; None where it was not wanted.
 
     Raises:
         InputError: the group has not been projected.
     """
     unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
-    return [unit.outputs.get(f"encoded-{number:06d}") for number in range(len(group.shards))]
+    return [unit.outputs.get(f"{name}-{number:06d}") for number in range(len(group.shards))]
 
 
 def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
     geometry = merge.load_geometry(run)
-    quantiser = merge.load_quantiser(run) if group.role == "corpus" else None
     total = SparseGrid.empty(geometry.components, geometry.step)
     outputs: dict[str, str] = {}
-    for number, embedded in enumerate(embed.shard_manifests(run, group)):
-        shard = _Shard(run, group.role, geometry, quantiser, embedded)
-        total = total + shard.make()
-        outputs |= {f"{name}-{number:06d}": key for name, key in shard.outputs.items()}
+    with ExitStack() as stack:
+        tools = _Tools(geometry)
+        if group.role == "corpus":
+            sft = None
+            if run.config.difference.criterion is Criterion.KNN:
+                sft = stack.enter_context(open_index(run, "sft"))
+            tools = _Tools(geometry, merge.load_quantiser(run), sft)
+        for number, embedded in enumerate(embed.shard_manifests(run, group)):
+            shard = _Shard(run, group.role, tools, embedded)
+            total = total + shard.make()
+            outputs |= {f"{name}-{number:06d}": key for name, key in shard.outputs.items()}
     outputs["grid"] = run.key("density", f"{group.digest}-grid.safetensors")
     log.info("density label=%s points=%d cells=%d", group.label, total.count, len(total.cells))
     run.storage.write(outputs["grid"], total.to_bytes())
@@ -124,6 +136,15 @@ def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
     )
 
 
+@dataclass(frozen=True)
+class _Tools:
+    """What a group's shards are projected, encoded and compared with; None where that is not wanted."""
+
+    geometry: Geometry
+    quantiser: Quantiser | None = None
+    sft: OpenIndex | None = None
+
+
 class _Shard:
     """Makes what is missing of one shard.
 
@@ -131,40 +152,50 @@ class _Shard:
         outputs: keys of what is there then: ``shard`` is the manifest.
     """
 
-    def __init__(
-        self, run: Run, role: str, geometry: Geometry, quantiser: Quantiser | None, embedded: Manifest
-    ) -> None:
+    def __init__(self, run: Run, role: str, tools: _Tools, embedded: Manifest) -> None:
         self._watch = Stopwatch()
         self._run = run
-        self._geometry = geometry
-        self._quantiser = quantiser
+        self._tools = tools
         self._embedded = embedded
-        self._projection = geometry.projections[role]
+        self._projection = tools.geometry.projections[role]
         self._source_column = run.config.difference.source_column if role == "corpus" else None
         self._chunks = embed.chunk_keys(embedded)
         self._facts = {name: str(embedded.figures[name]) for name in ("source", "shard", "etag")}
         identity = digest.of_value([role, self._facts, self._chunks, self._source_column])
-        self._prefix = f"density/{geometry.digest}/{identity}"
-        self.outputs = {"shard": f"{self._prefix}.json"}
-        if quantiser is not None:
-            content = digest.of_value([quantiser.digest, self._chunks])
-            self.outputs["encoded"] = f"index/{embed.encoder_digest(run)}/encoded/{content}.safetensors"
+        self._prefix = f"density/{tools.geometry.digest}/{identity}"
+        self.outputs = {"shard": f"{self._prefix}.json"} | self._index_outputs()
 
     def make(self) -> SparseGrid:
         """Make it; the shard's grid."""
         storage = self._run.storage
         done = manifest.load(storage, self.outputs["shard"])
         projector = _Projector(self._projection) if done is None else None
-        encoder = None
-        if self._quantiser is not None and storage.find(self.outputs["encoded"]) is None:
-            encoder = Encoder(self._quantiser)
-        self._pass_over([maker for maker in (projector, encoder) if maker is not None])
+        encoder = nearness = None
+        if self._tools.quantiser is not None and storage.find(self.outputs["encoded"]) is None:
+            encoder = Encoder(self._tools.quantiser)
+        if self._tools.sft is not None and storage.find(self.outputs["nearness"]) is None:
+            nearness = Nearness(self._tools.sft, self._run.config.difference.neighbours)
+        self._pass_over([maker for maker in (projector, encoder, nearness) if maker is not None])
         if encoder is not None:
             storage.write_if_absent(self.outputs["encoded"], encoder.finish().to_bytes())
+        if nearness is not None:
+            storage.write_if_absent(self.outputs["nearness"], tables.to_bytes(nearness.finish()))
         if projector is not None:
             return self._commit(projector.finish())
         assert done is not None
         return SparseGrid.from_bytes(storage.read(done.output("grid")))
+
+    def _index_outputs(self) -> dict[str, str]:
+        """Keys of what does not depend on the geometry."""
+        prefix, found = f"index/{embed.encoder_digest(self._run)}", {}
+        if self._tools.quantiser is not None:
+            content = digest.of_value([self._tools.quantiser.digest, self._chunks])
+            found["encoded"] = f"{prefix}/encoded/{content}.safetensors"
+        if self._tools.sft is not None:
+            sft = self._run.require_manifest("merge").output("sft_index")
+            content = digest.of_value([sft, self._run.config.difference.neighbours, self._chunks])
+            found["nearness"] = f"{prefix}/nearness/{content}.parquet"
+        return found
 
     def _pass_over(self, makers: Sequence[_Maker]) -> None:
         for key in self._chunks if makers else []:
@@ -177,7 +208,7 @@ class _Shard:
         storage = self._run.storage
         if self._source_column is not None:
             table = self._with_sources(table, self._source_column)
-        grid = SparseGrid.of(points(table), self._geometry.step)
+        grid = SparseGrid.of(points(table), self._tools.geometry.step)
         outputs = {
             "coordinates": tables.write(storage, f"{self._prefix}/coordinates", table),
             "grid": f"{self._prefix}/grid.safetensors",

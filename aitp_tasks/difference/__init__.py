@@ -18,11 +18,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from aitp_tasks import density, merge, tables, versions
+from aitp_tasks import density, merge, neighbours, tables, versions
 from aitp_tasks.config import Criterion
 from aitp_tasks.difference import regions, selection
 from aitp_tasks.difference.tally import Tally, largest_error
 from aitp_tasks.difference.texts import Texts
+from aitp_tasks.errors import InputError
 from aitp_tasks.geometry import ROLES, Geometry
 from aitp_tasks.kde.field import Field, Window
 from aitp_tasks.kde.grid import Points, SparseGrid
@@ -59,7 +60,8 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     densities = _densities(run, geometry)
     fields = densities.now
     tau = selection.threshold(settings, lambda: (scores for _, _, scores in _scored(run, fields)))
-    tally, sample = Tally(tau), selection.Sample(settings, geometry.bandwidths["corpus"])
+    by_similarity = settings.criterion is Criterion.KNN
+    tally, sample = Tally(tau, by_similarity), selection.Sample(settings, geometry.bandwidths["corpus"])
     for facts, table, scores in _scored(run, fields):
         below = tally.add(facts, table, scores)
         sample.add(table.filter(pa.array(below)))
@@ -182,7 +184,9 @@ def _scored(
     run: Run, fields: dict[str, Field]
 ) -> Iterator[tuple[dict[str, str], pa.Table, selection.Scores]]:
     """Facts, documents with their densities, and scores of each corpus shard."""
-    for facts, table in _coordinates(run, "corpus"):
+    criterion = run.config.difference.criterion
+    documents = _with_similarities(run) if criterion is Criterion.KNN else _coordinates(run, "corpus")
+    for facts, table in documents:
         points = density.points(table)
         found = {role: fields[role].at(points) for role in ROLES}
         columns = {
@@ -197,7 +201,29 @@ def _scored(
             table = table.append_column(name, pa.array([value] * len(table), pa.string()).dictionary_encode())
         if "source" not in table.column_names:
             table = table.append_column("source", table["dump"])
-        yield facts, table, selection.score(run.config.difference.criterion, found["corpus"], found["sft"])
+        if criterion is Criterion.KNN:
+            yield facts, table, table[neighbours.COLUMN].to_numpy()
+        else:
+            yield facts, table, selection.score(criterion, found["corpus"], found["sft"])
+
+
+def _with_similarities(run: Run) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """Facts and coordinates of each corpus shard, with the nearness to the SFT set.
+
+    Raises:
+        InputError: a shard's nearness was deleted, or is of other documents.
+    """
+    groups = [group for group in run.plan.groups if group.role == "corpus"]
+    keys = (key for group in groups for key in density.keys(run, group, "nearness"))
+    for (facts, table), key in zip(_coordinates(run, "corpus"), keys, strict=True):
+        assert key is not None
+        near = tables.read(run.storage, key)
+        if not all(near[name].equals(table[name]) for name in ("doc_id", "row")):
+            raise InputError(
+                f"{run.storage.uri(key)} is of other documents than those of {facts['shard']}: "
+                "delete it and the run's density manifests, then run `aitp density` again"
+            )
+        yield facts, table.append_column(neighbours.COLUMN, near[neighbours.COLUMN])
 
 
 def _measured_errors(run: Run, fields: dict[str, Field], probes: Points) -> dict[str, float]:

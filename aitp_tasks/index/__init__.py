@@ -66,7 +66,7 @@ def _shards(run: Run) -> list[build.Shard]:
         for embedded, projected, encoded in zip(
             embed.shard_manifests(run, group),
             density.shard_manifests(run, group),
-            density.encoded_keys(run, group),
+            density.keys(run, group, "encoded"),
             strict=True,
         )
     ]

@@ -24,6 +24,7 @@ _SCORE_NAMES = {
     Criterion.DENSITY_RATIO: "p_sft / p_corpus",
     Criterion.SFT_DENSITY: "p_sft",
     Criterion.AUTHORS_COMPAT: "p_corpus / p_sft",
+    Criterion.KNN: "mean cosine to the nearest SFT examples",
 }
 _GENERATION_SUMS = (
     "requests",

@@ -1,5 +1,6 @@
 """An encoder whose vectors are made, not learnt: fast, and of a known shape."""
 
+import importlib
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, cast
 from zlib import crc32
@@ -11,6 +12,7 @@ from aitp_tasks.embed.batches import Answer, Batch
 from aitp_tasks.embed.encoder import Encoder
 from aitp_tasks.embed.prepared import Facts
 from aitp_tasks.embed.tokens import Tokenised
+from aitp_tasks.run import Run
 
 DIMENSION = 16
 
@@ -46,6 +48,17 @@ def _place(centre: int, own: int) -> NDArray[np.float32]:
     centred = np.random.default_rng(centre).normal(size=DIMENSION)
     spread = 0.3 * np.random.default_rng(own).normal(size=DIMENSION)
     return (centred + spread).astype(np.float32)
+
+
+def through(run: Run, last: str) -> Run:
+    """Run the stages after plan, up to ``last``."""
+    for name in ("embed", "merge", "density", "index", "difference"):
+        module = importlib.import_module(f"aitp_tasks.{name}")
+        for unit in range(len(run.plan.groups)) if name in ("embed", "density") else [None]:
+            module.execute(run, unit)
+        if name == last:
+            break
+    return run
 
 
 class _Backend:

@@ -89,6 +89,7 @@ def test_the_form_is_the_configurations_own(dag: Any) -> None:
         "density_ratio",
         "sft_density",
         "authors_compat",
+        "knn",
         None,
     ]
     for name, param in dag.params.items():

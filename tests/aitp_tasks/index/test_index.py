@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aitp_tasks import density, embed, index, merge, plan, vectors
+from aitp_tasks import density, embed, index, plan, vectors
 from aitp_tasks.errors import InputError
 from aitp_tasks.run import Run
 from aitp_tasks.vector_index import quantiser
@@ -40,14 +40,8 @@ def make_run(root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) 
         if lists:
             monkeypatch.setattr(quantiser, "FLAT_VECTORS", 50)
             monkeypatch.setattr(quantiser, "_MOST_LISTS", 8)
-        run = Run.open(plan.execute(configure(plan={"group_bytes": 1}, **changes))["run"])
-        units = range(len(run.plan.groups))
-        for unit in units:
-            embed.execute(run, unit)
-        merge.execute(run)
-        for unit in units:
-            density.execute(run, unit)
-        return run
+        config = configure(plan={"group_bytes": 1}, **changes)
+        return made.through(Run.open(plan.execute(config)["run"]), "density")
 
     return make
 
@@ -109,17 +103,17 @@ def test_the_stage_reads_no_vector_where_codes_lie(
 
 def test_codes_outlive_another_geometry(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_run(True)
-    keys = [key for group in first.plan.groups for key in density.encoded_keys(first, group)]
+    keys = [key for group in first.plan.groups for key in density.keys(first, group, "encoded")]
     assert [key is None for key in keys] == [False] * SHARDS + [True]
     times = [first.storage.stat(key).etag for key in keys if key]
     again = make_run(True, density={"components": 1})
-    assert [key for group in again.plan.groups for key in density.encoded_keys(again, group)] == keys
+    assert [key for group in again.plan.groups for key in density.keys(again, group, "encoded")] == keys
     assert [first.storage.stat(key).etag for key in keys if key] == times
 
 
 def test_codes_that_were_deleted_are_named(make_run: MakeRun) -> None:
     run = make_run(True)
-    (key,) = density.encoded_keys(run, run.plan.groups[0])
+    (key,) = density.keys(run, run.plan.groups[0], "encoded")
     assert key is not None
     run.storage._path(key).unlink()  # type: ignore[attr-defined]
     with pytest.raises(InputError, match=f"{key} does not exist: .* run `aitp density` again"):
