@@ -92,6 +92,8 @@ def test_the_form_is_the_configurations_own(dag: Any) -> None:
         "knn",
         None,
     ]
+    share = dag.params.get_param("difference__target_share").schema
+    assert (share["type"], share["exclusiveMaximum"]) == (["null", "number"], 1)
     for name, param in dag.params.items():
         value = param if not hasattr(param, "value") else param.value
         assert value is None, f"{name} must default to what the configuration file says"
