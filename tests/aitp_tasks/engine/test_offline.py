@@ -154,7 +154,7 @@ def test_scores_come_with_the_numbers_that_could_have_stood_there(
 def test_a_prefix_that_was_there_before_is_not_computed_again(
     engine: OfflineEngine, prompter: Prompter
 ) -> None:
-    text = "The harbour was built of oak in the ninth century, says the chronicle of the monks. " * 3
+    text = "The harbour was built of oak in the ninth century, says the chronicle of the monks. " * 12
     for question in ("Of what was it built?", "When was it built?"):
         (outcome,) = answered(
             engine, [prompted(prompter, "answer", question, text=text, question=question)]
