@@ -19,7 +19,7 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
 
 
 def _requests(run: Run, part: str) -> list[Request]:
-    texts = {row["doc_id"]: row["text"] for row in generation.documents(run, part)}
+    texts = {row["doc_id"]: row["text"] for row in generation.documents(run, part, ["doc_id", "text"])}
     return [
         Request(row["question_id"], {"text": texts[row["doc_id"]], "question": row["question"]})
         for row in generation.read_rows(run, "score", part)

@@ -146,10 +146,10 @@ def read_rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
     return rows
 
 
-def documents(run: Run, part: str) -> list[dict[str, Any]]:
-    """The documents of one part of the difference set."""
+def documents(run: Run, part: str, columns: list[str]) -> list[dict[str, Any]]:
+    """Some columns of the documents of one part of the difference set."""
     done = run.require_manifest("difference")
-    rows: list[dict[str, Any]] = tables.read(run.storage, done.output(part)).to_pylist()
+    rows: list[dict[str, Any]] = tables.read(run.storage, done.output(part), columns).to_pylist()
     return rows
 
 

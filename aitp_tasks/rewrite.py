@@ -24,7 +24,8 @@ def question_id(doc_id: str, question: str) -> str:
 
 
 def _requests(run: Run, part: str) -> list[Request]:
-    return [Request(row["doc_id"], {"text": row["text"]}) for row in generation.documents(run, part)]
+    documents = generation.documents(run, part, ["doc_id", "text"])
+    return [Request(row["doc_id"], {"text": row["text"]}) for row in documents]
 
 
 def _read(run: Run, request: Request, response: Parsed) -> Reading:

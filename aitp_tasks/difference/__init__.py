@@ -1,11 +1,12 @@
-"""difference: the documents that the SFT set hardly covers, and a sample of them with their text.
+"""difference: the documents that the SFT set hardly covers, and a sample of them.
 
-Reads the grids and coordinates of all density units, and of the input shards
-the sampled rows only. Writes one Parquet object per part of the sample (a part
-is a slice of the hash space, so documents that come or go leave the others
-where they are), the rates of all shards, both densities on a grid for the
-report, and the figures. Passes over the coordinates shard by shard: what is held
-does not grow with the corpus, but for a threshold that is given as a share.
+Reads the grids and coordinates of all density units; of the input shards and their
+vectors, what the sampled rows need. Writes one Parquet object per part of the sample (a
+part is a slice of the hash space, so documents that come or go leave the others
+where they are), each document with its text and the SFT examples nearest to it; the
+rates of all shards, both densities on a grid for the report, and the figures. Passes
+over the coordinates shard by shard: what is held does not grow with the corpus, but
+for a threshold that is given as a share.
 """
 
 import logging
@@ -21,6 +22,7 @@ from safetensors.numpy import save
 from aitp_tasks import density, merge, neighbours, tables, versions
 from aitp_tasks.config import Criterion
 from aitp_tasks.difference import regions, selection
+from aitp_tasks.difference.nearest import Nearest
 from aitp_tasks.difference.tally import Tally, largest_error
 from aitp_tasks.difference.texts import Texts
 from aitp_tasks.errors import InputError
@@ -78,7 +80,8 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     }
     run.storage.write(outputs["grids"], _picture(densities))
     run.storage.write(outputs["corpus_grid"], fields["corpus"].grid.to_bytes())
-    outputs |= _write_parts(run, drawn, parts)
+    nearest = Nearest(run, drawn)
+    outputs |= _write_parts(run, drawn, nearest, parts)
     figures = tally.figures() | {
         "selected": len(drawn),
         "parts": parts,
@@ -88,6 +91,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
         "cells_per_bandwidth": round(min(geometry.bandwidths.values()) / geometry.step, 3),
         "density_error": _measured_errors(run, fields, tally.probes()),
         "sources": tally.sources(drawn),
+        "nearest_sft": nearest.figures(),
         **_coverage(densities, tau if settings.criterion is Criterion.DENSITY_RATIO else 1.0),
         **_drift(run, densities),
     }
@@ -255,13 +259,15 @@ def _ledger(documents: int, tally: Tally, drawn: pa.Table) -> Ledger:
     )
 
 
-def _write_parts(run: Run, drawn: pa.Table, parts: int) -> dict[str, str]:
+def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dict[str, str]:
     places = np.array([int(doc_id[:8], 16) * parts >> 32 for doc_id in drawn["doc_id"].to_pylist()], np.int64)
     outputs = {}
     with Texts(run, drawn) as texts:
         for unit in range(parts):
             positions = np.flatnonzero(places == unit)
-            part = drawn.take(positions).append_column("text", texts.take(positions))
+            part = drawn.take(positions)
+            for name, column in (nearest.take(positions) | {"text": texts.take(positions)}).items():
+                part = part.append_column(name, column)
             outputs[part_name(unit, parts)] = tables.write(
                 run.storage, run.key("difference", part_name(unit, parts)), part.unify_dictionaries()
             )

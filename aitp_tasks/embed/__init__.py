@@ -19,6 +19,7 @@ from functools import reduce
 from typing import Any
 
 from aitp_tasks import digest, manifest, vectors
+from aitp_tasks.embed import chunks
 from aitp_tasks.embed import shard as one_shard
 from aitp_tasks.embed.encoder import Encoder, open_encoder
 from aitp_tasks.embed.progress import Progress
@@ -119,6 +120,13 @@ def _unit(run: Run, group: Group) -> Manifest:
 def chunk_keys(done: Manifest) -> list[str]:
     """Keys of a shard's vector chunks, in the order of their rows."""
     return [key for name, key in sorted(done.outputs.items()) if name.startswith("chunk-")]
+
+
+def chunk_rows(key: str) -> range:
+    """The rows of the shard that a chunk is of, with those that have no vector."""
+    rows = chunks.span(key)
+    assert rows is not None, key
+    return rows
 
 
 def _planned_rows(group: Group) -> int | None:

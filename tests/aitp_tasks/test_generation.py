@@ -179,7 +179,7 @@ def test_another_configuration_reuses_what_its_prompts_left_alone(
 
 
 def test_one_bad_request_costs_itself_only(run: Run, engine: type[StandIn]) -> None:
-    bad = generation.documents(run, run.parts[0])[0]["text"]
+    bad = generation.documents(run, run.parts[0], ["text"])[0]["text"]
 
     def refuses(stage: str, values: dict[str, str]) -> str | Exception:
         return ValueError("prompt too long") if values["text"] == bad else good(stage, values)
