@@ -55,7 +55,7 @@ def loop(uri: str) -> dict[str, Any]:
     """Usable pairs and seconds of the three prompts in a row."""
     run = Run.open(uri)
     engine = _engine(run)
-    documents = generation.documents(run, run.parts[0])
+    documents = generation.documents(run, run.parts[0], ["doc_id", "text"])
     texts = {row["doc_id"]: row["text"] for row in documents}
     start = time.monotonic()
     questions = list(

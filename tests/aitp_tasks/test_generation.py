@@ -306,7 +306,7 @@ def test_a_third_attempt_waits_for_another_round(configure: Configure, engine: t
         prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "failed_round": failed_round}
         return up_to_difference(configure(**SELECT_ALL, prompts=prompts))
 
-    bad = generation.documents(planned(0), planned(0).parts[0])[0]["text"]
+    bad = generation.documents(planned(0), planned(0).parts[0], ["text"])[0]["text"]
     engine.respond = staticmethod(lambda stage, values: "no" if values["text"] == bad else GOOD)
     first = planned(0)
     assert sum(result["rows_quarantined"] for result in run_stage(rewrite, first)) == 1
