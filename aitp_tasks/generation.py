@@ -140,10 +140,15 @@ def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
 
 
 def read_rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
-    """The output rows of one part of a stage."""
+    """The output rows of one part of a stage, those that a gate has left out among them."""
     done = run.require_manifest(stage, part, what=f"{stage} of {part}")
     rows: list[dict[str, Any]] = tables.read(run.storage, done.output("rows")).to_pylist()
     return rows
+
+
+def kept_rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
+    """Those of the output rows that no gate has left out."""
+    return [row for row in read_rows(run, stage, part) if row["kept"]]
 
 
 def documents(run: Run, part: str, columns: list[str]) -> list[dict[str, Any]]:

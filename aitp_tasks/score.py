@@ -1,6 +1,6 @@
 """score: the questions of one part are scored and gated (paper, prompt 2).
 
-Reads the part's questions; writes one row per question, with its scores and
+Reads the part's kept questions; writes one row per question, with its scores and
 whether it is kept.
 """
 
@@ -30,7 +30,7 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
 def _requests(run: Run, part: str) -> list[Request]:
     return [
         Request(row["question_id"], {"question": row["question"]})
-        for row in generation.read_rows(run, "rewrite", part)
+        for row in generation.kept_rows(run, "rewrite", part)
     ]
 
 

@@ -90,7 +90,7 @@ def loop(folder: Path) -> dict[str, Any]:
     """Usable pairs per second against the published runner's loop."""
     run = planned(folder, _DOCUMENTS // 3)
     figures = run_stages(run)
-    pairs = len(generation.read_rows(run, "answer", run.parts[0]))
+    pairs = len(generation.kept_rows(run, "answer", run.parts[0]))
     seconds = sum(figures[stage]["busy_seconds"] for stage in STAGES)
     theirs = _helped("loop", run.uri)
     ours_rate, their_rate = pairs / seconds, theirs["pairs"] / theirs["seconds"]
@@ -154,9 +154,9 @@ def _counting(run: Run, stage: str, counted: Path) -> "subprocess.Popen[bytes]":
 
 def _identities(run: Run) -> Iterator[str]:
     """A part's questions and pairs; greedy decoding gives the same ones again."""
-    for row in generation.read_rows(run, "rewrite", run.parts[0]):
+    for row in generation.kept_rows(run, "rewrite", run.parts[0]):
         yield row["question_id"]
-    for row in generation.read_rows(run, "answer", run.parts[0]):
+    for row in generation.kept_rows(run, "answer", run.parts[0]):
         yield row["question_id"] + " answered"
 
 

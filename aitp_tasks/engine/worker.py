@@ -22,9 +22,11 @@ def main() -> None:
     """Load the model that the first line names, then serve."""
     replies = _replies()
     first = json.loads(sys.stdin.readline())
+    from vllm.exceptions import VLLMError
+
     try:
         server = _Server(first["arguments"], replies)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, VLLMError) as error:
         _send(replies, {"error": " ".join(str(error).split())})
         sys.exit(1)
     server.run()
@@ -78,6 +80,7 @@ class _Server:
 
     def _add(self, job: dict[str, Any]) -> None:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMError
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         try:
@@ -89,7 +92,7 @@ class _Server:
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._engine.add_request(job["id"], {"prompt_token_ids": job["token_ids"]}, sampling)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, VLLMError) as error:
             _send(self._replies, {"id": job["id"], "refused": " ".join(str(error).split())[:500]})
 
     def _reply(self, output: Any) -> dict[str, Any]:

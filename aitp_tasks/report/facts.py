@@ -344,7 +344,8 @@ def _samples(run: Run, pairs_in_dataset: int) -> list[dict[str, Any]]:
             for stage in ("score", "answer")
         }
         documents = tables.read(run.storage, run.require_manifest("difference").output(part)).to_pylist()
-        samples += _join(rows["answer"], rows["score"], documents)
+        pairs = [row for row in rows["answer"] if row["kept"]]
+        samples += _join(pairs, rows["score"], documents)
     return samples[: min(_SAMPLES, pairs_in_dataset)]
 
 

@@ -201,7 +201,7 @@ def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: st
         "engine_restarts": 0,
     }
     asked = [
-        {"doc_id": d["doc_id"], "question_id": f"{d['doc_id']}-{i}", "question": question}
+        {"doc_id": d["doc_id"], "question_id": f"{d['doc_id']}-{i}", "question": question, "kept": True}
         for d in documents
         for i in range(2)
     ]
@@ -221,6 +221,8 @@ def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: st
             **{name: row[name] for name in ("doc_id", "question_id", "question")},
             "pair_id": f"{row['question_id']}-a",
             "answer": answer,
+            "kept": True,
+            "reason": None,
         }
         for row in scored
         if row["kept"]
