@@ -30,7 +30,7 @@ from aitp_tasks.geometry import ROLES, Geometry
 from aitp_tasks.kde.field import Field, Window
 from aitp_tasks.kde.grid import Points, SparseGrid
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
-from aitp_tasks.run import Run, part_name
+from aitp_tasks.run import Run, part_name, part_of
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,16 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         **{name: done.figures[name] for name in ("documents", "below_tau", "selected", "parts")},
         "seconds": watch.seconds(),
     }
+
+
+def densities_at(run: Run, points: Points) -> dict[str, selection.Scores]:
+    """Both densities of a run, by role, float64 (n,) each at points (n, k).
+
+    Raises:
+        InputError: an earlier stage has not been run.
+    """
+    fields = _densities(run, merge.load_geometry(run)).now
+    return {role: field.at(points) for role, field in fields.items()}
 
 
 def _select(run: Run, watch: Stopwatch) -> Manifest:
@@ -260,7 +270,7 @@ def _ledger(documents: int, tally: Tally, drawn: pa.Table) -> Ledger:
 
 
 def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dict[str, str]:
-    places = np.array([int(doc_id[:8], 16) * parts >> 32 for doc_id in drawn["doc_id"].to_pylist()], np.int64)
+    places = np.array([part_of(doc_id, parts) for doc_id in drawn["doc_id"].to_pylist()], np.int64)
     outputs = {}
     with Texts(run, drawn) as texts:
         for unit in range(parts):

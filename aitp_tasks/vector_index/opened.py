@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -40,8 +41,8 @@ class OpenIndex:
         Raises:
             InputError: one is missing or cut short, or they do not belong together.
         """
-        key, self._stage = keys[f"{role}_places"], STAGES[role]
-        self._built = storage.uri(key.rpartition("/")[0])
+        key = keys[f"{role}_places"]
+        self._with_remedy = partial(_with_remedy, storage, key, STAGES[role])
         with ExitStack() as stack, self._with_remedy():
             self._places = stack.enter_context(Places(storage, key))
             lists = keys.get(f"{role}_lists")
@@ -61,11 +62,6 @@ class OpenIndex:
         with self._with_remedy():
             return self._places.find(ids)
 
-    def starting_with(self, prefix: str) -> pa.Table:
-        """The same of the documents whose id starts with a prefix in hexadecimal."""
-        with self._with_remedy():
-            return self._places.starting_with(prefix)
-
     def __enter__(self) -> "OpenIndex":
         return self
 
@@ -74,15 +70,17 @@ class OpenIndex:
     ) -> None:
         self._stack.close()
 
-    @contextmanager
-    def _with_remedy(self) -> Iterator[None]:
-        try:
-            yield
-        except InputError as error:
-            raise InputError(
-                f"{error}: delete {self._built}.json and the run's {self._stage} manifest, "
-                f"then run `aitp {self._stage}` again"
-            )
+
+@contextmanager
+def _with_remedy(storage: Storage, places: str, stage: str) -> Iterator[None]:
+    """Adds to an error how what belongs to some places is built anew."""
+    try:
+        yield
+    except InputError as error:
+        built = storage.uri(places.rpartition("/")[0])
+        raise InputError(
+            f"{error}: delete {built}.json and the run's {stage} manifest, then run `aitp {stage}` again"
+        )
 
 
 def _read(storage: Storage, key: str, lists: str | None, stack: ExitStack) -> Index:
@@ -92,6 +90,18 @@ def _read(storage: Storage, key: str, lists: str | None, stack: ExitStack) -> In
     storage.download(key, folder / INDEX_FILE)
     storage.download(lists, folder / LISTS_FILE)
     return library.read_folder(folder, storage.uri(key))
+
+
+@contextmanager
+def open_places(run: Run, role: str) -> Iterator[Places]:
+    """The places alone of a run's ``corpus`` or ``sft`` set.
+
+    Raises:
+        InputError: its stage has not been run, or the places are missing or cut short.
+    """
+    key = run.require_manifest(STAGES[role]).output(f"{role}_places")
+    with _with_remedy(run.storage, key, STAGES[role]), Places(run.storage, key) as places:
+        yield places
 
 
 def open_index(run: Run, role: str) -> OpenIndex:

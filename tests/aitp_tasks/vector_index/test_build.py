@@ -15,6 +15,7 @@ from aitp_tasks.vector_index.build import Shard
 from aitp_tasks.vector_index.library import Quantiser
 from aitp_tasks.vector_index.lists import Encoded, Encoder
 from aitp_tasks.vector_index.opened import OpenIndex
+from aitp_tasks.vector_index.places import Places
 from tests.aitp_tasks.vector_index.conftest import MakeShard, texts_of, vector
 
 SHARDS = 4
@@ -288,20 +289,20 @@ def test_many_buckets_and_row_groups_give_the_same_places(
     monkeypatch.setattr(places, "_SORTED_ROWS", 100)
     monkeypatch.setattr(places, "_GROUP_ROWS", 16)
     again = built(storage, shards)
-    with opened_index(storage, again) as index:
-        assert index.places(everything).equals(first)
-        assert index.starting_with(first["doc_id"][5].as_py()[:9])["row"].to_pylist() == [
+    with Places(storage, again.output("places")) as found:
+        assert found.find(everything).equals(first)
+        assert found.starting_with(first["doc_id"][5].as_py()[:9])["row"].to_pylist() == [
             first["row"][5].as_py()
         ]
-        assert len(index.starting_with("0" * 16)) == 0
-        assert len(index.starting_with("")) == len(DISTINCT)
+        assert len(found.starting_with("0" * 16)) == 0
+        assert len(found.starting_with("")) == len(DISTINCT)
 
 
 def test_a_prefix_may_be_longer_than_an_id(storage: Storage, shards: list[Shard]) -> None:
-    with opened_index(storage, built(storage, shards)) as index:
+    with Places(storage, built(storage, shards).output("places")) as found:
         whole = digest.of_text(DISTINCT[0])
-        assert index.starting_with(whole)["doc_id"].to_pylist() == [whole]
-        assert len(index.starting_with(whole[:20] + "0" * 12)) == 0
+        assert found.starting_with(whole)["doc_id"].to_pylist() == [whole]
+        assert len(found.starting_with(whole[:20] + "0" * 12)) == 0
 
 
 def test_manifests_say_what_was_built(storage: Storage, shards: list[Shard]) -> None:
