@@ -100,9 +100,10 @@ def _tried(config: RunConfig, loaded: dict[str, FrozenPrompt], text: str) -> dic
         doc_id = digest.of_text(text)
         questions, refused = ask(rewrite.STAGE, [Request(doc_id, {"text": text})])
         scores, dropped = ask(
-            score.STAGE, [Request(row["question_id"], {"question": row["question"]}) for row in questions]
+            score.STAGE,
+            [Request(row["question_id"], {"question": row["question"]}) for row in questions if row["kept"]],
         )
-        pairs, unanswered = ask(
+        answers, unanswered = ask(
             answer.STAGE,
             [
                 Request(row["question_id"], {"text": text, "question": row["question"]})
@@ -111,9 +112,9 @@ def _tried(config: RunConfig, loaded: dict[str, FrozenPrompt], text: str) -> dic
             ],
         )
     return {
-        "questions": [row["question"] for row in questions],
+        "questions": questions,
         "scores": scores,
-        "pairs": pairs,
+        "answers": answers,
         "refused": [*refused, *dropped, *unanswered],
     }
 

@@ -365,13 +365,13 @@ def test_a_full_disk_ends_the_task_and_loses_nothing(
 
 
 def test_the_same_responses_in_any_order_give_the_same_bytes(
-    run: Run, engine: type[StandIn], configure: Configure, root: Path
+    run: Run, engine: type[StandIn], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_stage(rewrite, run)
     first = {key: run.storage.read(key) for key in outputs_of(run)}
     for info in list(run.storage.list("generations/")) + list(run.storage.list(f"{run.prefix}/rewrite/")):
         (root / info.key).unlink()
-    engine.finished = in_order  # type: ignore[method-assign]
+    monkeypatch.setattr(engine, "finished", in_order)
     run_stage(rewrite, run)
     assert {key: run.storage.read(key) for key in outputs_of(run)} == first
 
@@ -413,3 +413,28 @@ def test_without_probabilities_there_is_no_mean(numbers: list[Any]) -> None:
     assert score.expected_scores(scored(text, numbers)) == (None, None)
     whole = [("8", odds(n8=1.0)), ("3", odds(n3=1.0))]
     assert score.expected_scores(scored(text, whole, ("code fence",))) == (None, None)
+
+
+def test_a_question_that_a_gate_leaves_out_is_kept_with_its_reason(run: Run, engine: type[StandIn]) -> None:
+    questions = ["What does the author of this text say?", "Which rivers carry grain to the ports?"]
+    engine.respond = staticmethod(lambda stage, values: json.dumps({"questions": questions}))
+    run_stage(rewrite, run)
+    rows = rows_of(run, "rewrite")
+    assert {row["reason"] for row in rows if not row["kept"]} == {"mentions_document"}
+    assert len([row for row in rows if row["kept"]]) == 12
+    engine.respond = staticmethod(good)
+    engine.asked = []
+    run_stage(score, run)
+    assert {values["question"] for values in engine.asked} == {questions[1]}
+
+
+def test_an_answer_that_a_gate_leaves_out_is_kept_with_its_reason(run: Run, engine: type[StandIn]) -> None:
+    run_stage(rewrite, run)
+    run_stage(score, run)
+    engine.respond = staticmethod(
+        lambda *_: json.dumps({"answer": "I'm sorry, but I cannot help with that."})
+    )
+    results = run_stage(answer, run)
+    assert {row["reason"] for row in rows_of(run, "answer")} == {"refusal"}
+    assert sum(result["rows_out"] for result in results) == 0
+    assert all(generation.kept_rows(run, "answer", part) == [] for part in run.parts)

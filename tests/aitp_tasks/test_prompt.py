@@ -79,8 +79,8 @@ def test_try_takes_a_document_through_all_stages(
     configure: Configure, document: str, stand_in: type[StandIn]
 ) -> None:
     told = prompt.execute(configure(**SELECT_ALL), "try", document=document)
-    assert len(told["questions"]) == len(told["scores"]) == len(told["pairs"]) == 2
-    assert told["pairs"][0]["answer"].startswith("Because of ")
+    assert len(told["questions"]) == len(told["scores"]) == len(told["answers"]) == 2
+    assert told["answers"][0]["answer"].startswith("Because of ")
     assert told["refused"] == []
     assert not list(Path(configure().root.removeprefix("file://")).glob("generations/**/*.parquet"))
 
@@ -92,5 +92,5 @@ def test_try_says_why_there_is_nothing(configure: Configure, document: str, stan
 
     stand_in.respond = staticmethod(low)
     told: dict[str, Any] = prompt.execute(configure(**SELECT_ALL), "try", document=document)
-    assert told["pairs"] == []
+    assert told["answers"] == []
     assert [row["reason"] for row in told["refused"]] == ["quality", "quality"]
