@@ -59,7 +59,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     result_stream = _result_stream()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    for chatty in ("httpx", "httpx2", "botocore", "boto3", "sentence_transformers", "urllib3"):
+    for chatty in ("httpx", "httpx2", "botocore", "boto3", "faiss", "sentence_transformers", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     code, result = _guarded(lambda: _run_stage(arguments))
     if result is not None:

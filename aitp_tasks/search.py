@@ -20,8 +20,8 @@ from aitp_tasks.storage import ObjectChangedError, ObjectInfo
 from aitp_tasks.terminal import printable
 from aitp_tasks.vector_index.opened import OpenIndex, open_index
 
-#: Characters of a text that are told.
-CHARACTERS = 300
+#: Characters of a text in the result, and in print.
+_TOLD, _PRINTED = 300, 160
 
 
 def execute(run: Run, text: str, role: str = "corpus", k: int = 10) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def text_at(run: Run, role: str, place: dict[str, Any]) -> str | None:
         text = next(shards.reader(run.storage, version, role, run.config).texts(place["row"]), None)
     except ObjectChangedError:
         return None
-    return text[:CHARACTERS] if isinstance(text, str) else None
+    return text[:_TOLD] if isinstance(text, str) else None
 
 
 def render(found: list[dict[str, Any]]) -> str:
@@ -96,7 +96,7 @@ def render(found: list[dict[str, Any]]) -> str:
 
 def described(text: str | None) -> str:
     """The start of a text in one line."""
-    return "(its shard was deleted or replaced)" if text is None else printable(text, CHARACTERS)
+    return "(its shard was deleted or replaced)" if text is None else printable(text, _PRINTED)
 
 
 def _vector(run: Run, text: str) -> NDArray[np.float16]:

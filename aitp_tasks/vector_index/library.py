@@ -146,14 +146,17 @@ class Quantiser:
         """A quantiser of so many lists in FAISS's format, from a sample float16 (n, d)."""
         dimension = sample.shape[1]
         centroids = faiss.IndexFlat(dimension, _METRIC)
-        index = faiss.IndexIVFScalarQuantizer(
+        index: Index = faiss.IndexIVFScalarQuantizer(
             centroids, dimension, lists, faiss.ScalarQuantizer.QT_8bit, _METRIC
         )
         index.by_residual = False
         # Later vectors may lie a little beyond the sample's range in a dimension.
         index.sq.rangestat_arg = _RANGE_MARGIN
-        index.clustering_index = on_device(faiss.IndexFlat(dimension, _METRIC))
+        # FAISS keeps a bare pointer to what it finds the centroids with, so that must have a name.
+        assigner = on_device(faiss.IndexFlat(dimension, _METRIC))
+        index.clustering_index = assigner
         index.train(unit(sample))
+        index.clustering_index = None
         return to_bytes(index)
 
     def encode(self, values: NDArray[np.float16]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

@@ -127,3 +127,10 @@ def test_the_ledger_counts_every_row(make_run: MakeRun) -> None:
     assert done.ledger is not None
     assert (done.ledger.rows_in, done.ledger.rows_out) == (450, 350)
     assert done.ledger.rejected == {"repeated_text": 100, "id_collision": 0}
+
+
+@pytest.mark.parametrize("lists", [False, True])
+def test_a_shard_without_texts_has_no_part_in_it(make_run: MakeRun, root: Path, lists: bool) -> None:
+    write_shard(root / "corpus/news/news-00009.parquet", [{"text": " "}, {"text": ""}])
+    run = make_run(lists, failure_budget=1.0)
+    assert index.execute(run)["documents"] == 350
