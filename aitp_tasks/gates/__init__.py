@@ -4,7 +4,8 @@
 answer is not kept. A gate that cannot tell is open: what it closes should be
 wrong for sure, and what it leaves open is for the model to judge.
 
-Below them: ``words`` (texts and their words, in any script), ``languages`` (what
-is known of ten languages, one file each), ``asking``, ``mentions``,
-``identification`` and ``similarity`` (one gate each).
+Below them, in the order of use: ``words`` (of any script), ``languages`` (what is
+known of ten languages, one file each; ``identification`` tells 140 apart), ``text``
+(a text and its forms); then gates of their own: ``asking``, ``mentions``,
+``similarity``, ``endings`` and ``overlap``.
 """

@@ -31,7 +31,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from aitp_tasks.gates import identification
-from aitp_tasks.gates.words import is_unspaced
+from aitp_tasks.gates.words import mostly_unspaced
 
 _FOLDER = Path(__file__).with_name("languages")
 _NEVER = "(?!)"
@@ -84,10 +84,9 @@ class Language:
         """Words that tell this language from others."""
         return self.stop_words | self.question_words | self.negations | self.verbs
 
-    def share(self, words: Sequence[str]) -> float:
-        """Share of a text's different words, their case folded, that are frequent ones of this language."""
-        found = set(words[:_WORDS_SEEN])
-        return len(found & self.frequent_words) / max(len(found), 1)
+    def share(self, words: frozenset[str]) -> float:
+        """Share of some words, their case folded, that are frequent ones of this language."""
+        return len(words & self.frequent_words) / max(len(words), 1)
 
     def is_imperative(self, word: str) -> bool:
         """Whether a word, its case folded, opens an instruction."""
@@ -109,9 +108,10 @@ def of(words: Sequence[str]) -> Language | None:
         words: the text's words in order, their case folded; those at the beginning are looked at.
     """
     seen = words[:_WORDS_SEEN]
-    if 2 * sum(map(is_unspaced, seen)) > len(seen):
+    if mostly_unspaced(seen):
         return _east_asian(seen)
-    shares = {code: known()[code].share(seen) for code in _SPACED}
+    different = frozenset(seen)
+    shares = {code: known()[code].share(different) for code in _SPACED}
     most = max(shares.values())
     if most < _LEAST_SHARE:
         return None

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from aitp_tasks.gates.text import Text
-from aitp_tasks.gates.words import is_unspaced, runs, stem
+from aitp_tasks.gates.words import is_unspaced, mostly_unspaced, runs, stem
 
 #: Words in a row that are compared; of scripts without spaces, pieces of words.
 _RUN, _UNSPACED_RUN = 8, 16
@@ -19,7 +19,7 @@ _DOCUMENTS = 4
 
 def copied_share(answer: Text, document: str) -> float:
     """Share of an answer's runs of words that are in the document; 0 for a short answer."""
-    length = _UNSPACED_RUN if 2 * sum(map(is_unspaced, answer.words)) > len(answer.words) else _RUN
+    length = _UNSPACED_RUN if mostly_unspaced(answer.words) else _RUN
     found = list(runs(answer.words, length))
     if len(found) < _LEAST_RUNS:
         return 0.0

@@ -79,7 +79,7 @@ def _is_plainly(question: Text, language: Language | None) -> bool:
     return (
         language is not None
         and question.language is language
-        and language.share(question.words) >= _PLAIN_SHARE
+        and language.share(frozenset(question.words)) >= _PLAIN_SHARE
     )
 
 

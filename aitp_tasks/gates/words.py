@@ -22,6 +22,7 @@ _WORD = re.compile(
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+")
 _HAN_KANA_CHARACTER = re.compile(f"[{_HAN_KANA}]")
 _SOUTH_EAST_ASIAN_LETTER = re.compile(f"[{_SOUTH_EAST_ASIAN}]")
+_UNSPACED_LETTER = re.compile(f"[{_HAN_KANA}{_SOUTH_EAST_ASIAN}]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
 #: More marks on one letter than any script has; putting them in order takes quadratic time (UAX 15, D4).
 _MARK_RUN = re.compile(rf"([{_MARKS}]{{30}})[{_MARKS}]+")
@@ -41,6 +42,8 @@ def split(text: str) -> list[str]:
 
 def count(words: Sequence[str]) -> int:
     """How many words a reader would count, estimated in scripts without spaces."""
+    if "".join(words).isascii():
+        return len(words)
     han_kana = south_east_asian = spaced = 0
     for word in words:
         if _HAN_KANA_CHARACTER.match(word):
@@ -58,7 +61,12 @@ def count(words: Sequence[str]) -> int:
 
 def is_unspaced(word: str) -> bool:
     """Whether a word is of a script without spaces."""
-    return bool(_HAN_KANA_CHARACTER.match(word) or _SOUTH_EAST_ASIAN_LETTER.match(word))
+    return bool(_UNSPACED_LETTER.match(word))
+
+
+def mostly_unspaced(words: Sequence[str]) -> bool:
+    """Whether most words are of scripts without spaces."""
+    return not "".join(words).isascii() and 2 * sum(map(is_unspaced, words)) > len(words)
 
 
 def stem(word: str) -> str:
