@@ -399,6 +399,12 @@ class Prompts(Section):
         title="Sampling",
         description="Replaces values of the prompt files' own sampling, e.g. max_tokens or temperature.",
     )
+    second_attempt: bool = Field(
+        True,
+        title="Second attempt",
+        description="Ask once more, with more room, for what was cut; at another temperature, for what cannot "
+        "be read.",
+    )
     failed_round: int = Field(
         0,
         ge=0,

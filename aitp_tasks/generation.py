@@ -264,8 +264,10 @@ class _Generator:
 
     def _allowed(self, refusal: Refusal) -> int:
         """Attempts of a request whose last one was refused: two a round, where a second can help."""
-        rounds = 1 + self._run.config.prompts.failed_round
-        return 2 * rounds if refusal.error_class in _RETRIED else 2 * rounds - 1
+        settings = self._run.config.prompts
+        a_round = 1 + settings.second_attempt
+        last = a_round if refusal.error_class in _RETRIED else 1
+        return a_round * settings.failed_round + last
 
     def _read(self, request: Request, response: Completion) -> Reading:
         parsed = parse(response, self.prompt)

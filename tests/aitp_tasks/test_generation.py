@@ -301,6 +301,13 @@ def test_what_cannot_be_used_is_asked_for_once_more(
     assert sum(figure["retried"] for figure in figures) == 12
 
 
+def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[StandIn]) -> None:
+    prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "second_attempt": False}
+    engine.respond = staticmethod(lambda *_: "cut")
+    run_stage(rewrite, up_to_difference(configure(**SELECT_ALL, prompts=prompts)))
+    assert len(engine.asked) == 12
+
+
 def test_a_third_attempt_waits_for_another_round(configure: Configure, engine: type[StandIn]) -> None:
     def planned(failed_round: int) -> Run:
         prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "failed_round": failed_round}

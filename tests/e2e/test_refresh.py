@@ -87,6 +87,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iter
     values["prompts"] = {
         "folder": str(repository / "prompts"),
         "sampling": {"max_tokens": 160, "repetition_penalty": 1.1},
+        "second_attempt": False,
         "failure_budget": 0.95,
     }
     values["plan"] = {"group_bytes": 20_000}
