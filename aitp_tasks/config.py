@@ -402,8 +402,8 @@ class Prompts(Section):
     second_attempt: bool = Field(
         True,
         title="Second attempt",
-        description="Ask once more: with more room for what was cut, at another temperature for what cannot be "
-        "read.",
+        description="Ask once more: with more room for what was cut, at another temperature where it cannot "
+        "be read.",
     )
     failed_round: int = Field(
         0,
