@@ -1,10 +1,12 @@
 """assemble: the new pairs and the SFT set become one dataset version.
 
-Reads pairs, scores and documents of all parts, the SFT shards, and the pairs of
-the version that the run builds on. Writes ``datasets/<name>/<version>/``: Parquet
-with a ``messages`` column and where each pair comes from, the same as ShareGPT
-JSON with the ``dataset_info.json`` that LLaMA-Factory loads, the version's own
-pairs; and adds the version to its line (see ``versions``).
+Reads pairs, scores and documents of all parts, the SFT shards, the pairs of the
+version that the run builds on, and the SFT index, by which it leaves out pairs
+that the dataset has already (see ``near_duplicates``). Writes
+``datasets/<name>/<version>/``: Parquet with a ``messages`` column and where each
+pair comes from, the same as ShareGPT JSON with the ``dataset_info.json`` that
+LLaMA-Factory loads, the version's own pairs, the near-duplicates; and adds the
+version to its line (see ``versions``).
 """
 
 import json
@@ -18,7 +20,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks import embed, generation, rows, shards, tables, versions
+from aitp_tasks import embed, generation, near_duplicates, rows, shards, tables, versions
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.run import Run
 from aitp_tasks.storage import ObjectInfo
@@ -85,20 +87,27 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         earlier = _export_earlier(run, export)
         new = [pair for pair in pairs if pair["pair_id"] not in earlier]
         share = run.config.assemble.max_rewritten_share
-        kept = new[: max(_room(sft.rows_out, share, len(new) + len(earlier)) - len(earlier), 0)]
+        room = _room(sft.rows_out, share, len(new) + len(earlier)) - len(earlier)
+        chosen = near_duplicates.select(run, new, room)
+        kept = chosen.kept
         export.write(kept)
         export.close()
         outputs = _upload(run, Path(folder))
     if kept:
         outputs["pairs"] = f"{version_key(run)}/pairs.parquet"
         run.storage.write(outputs["pairs"], tables.to_bytes(pa.Table.from_pylist(kept, SCHEMA)))
+    if chosen.duplicates:
+        outputs["near_duplicates"] = f"{version_key(run)}/near_duplicates.parquet"
+        table = pa.Table.from_pylist(chosen.duplicates, near_duplicates.SCHEMA)
+        run.storage.write(outputs["near_duplicates"], tables.to_bytes(table))
     ledger = Ledger(
         rows_in=len(pairs) + len(earlier) + sft.rows_in,
         rows_out=len(kept) + len(earlier) + sft.rows_out,
         quarantined=sft.quarantined,
         rejected={
             "in_an_earlier_version": len(pairs) - len(new),
-            "over_rewritten_share": len(new) - len(kept),
+            "near_duplicate": len(chosen.duplicates),
+            "over_rewritten_share": len(new) - len(kept) - len(chosen.duplicates),
         },
     )
     done = run.commit(

@@ -473,6 +473,11 @@ class Assemble(Section):
         title="Largest share of rewritten pairs",
         description="Of the whole dataset; the paper's best results have less than 10%.",
     )
+    max_similarity: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95,
+        title="Largest similarity of a new pair",
+        description="Leave out new pairs whose cosine to an SFT example or another pair is larger; 1: none.",
+    )
 
 
 class Finetune(Model):

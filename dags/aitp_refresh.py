@@ -42,6 +42,7 @@ FORM = (
     "gates.keep_best",
     "assemble.base",
     "assemble.max_rewritten_share",
+    "assemble.max_similarity",
     "finetune.epochs",
     "finetune.max_steps",
     "finetune.learning_rate",
@@ -58,7 +59,7 @@ RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "rewrite": (GPU_POOL, timedelta(hours=12)),
     "score": (GPU_POOL, timedelta(hours=12)),
     "answer": (GPU_POOL, timedelta(hours=12)),
-    "assemble": (None, timedelta(hours=4)),
+    "assemble": (GPU_POOL, timedelta(hours=4)),
     "finetune": (GPU_POOL, timedelta(hours=48)),
     "report": (None, timedelta(hours=1)),
 }

@@ -14,7 +14,7 @@ Modules, in the order of the flow: ``chunks`` (rows that are written together),
 
 import logging
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import Any
 
@@ -147,15 +147,25 @@ def vector_at(run: Run, shard: Manifest, row: int) -> vectors.Values:
 
 def vector_of(run: Run, text: str) -> vectors.Values | Refusal:
     """The vector float16 (1, d) that a document of this text has, or why it has none."""
+    ((found, refused),) = vectors_of(run, [text])
+    return refused[0] if refused else found.values
+
+
+def vectors_of(
+    run: Run, texts: Iterable[str | Refusal]
+) -> Iterator[tuple[vectors.Vectors, dict[int, Refusal]]]:
+    """The vectors that documents of these texts have, a chunk at a time, in order.
+
+    Returns:
+        Vectors whose rows are places among the texts, and by its place why a text has none.
+    """
     encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
-    backend = encoder.backend
-    (chunk,) = chunks.read(
-        iter([text]), encoder.tokeniser, backend.dimension, encoder.facts.normalised, start=0
-    )
-    for answer in backend.run(chunk.batches(backend.batch_tokens)):
-        chunks.take(answer)
-    found, _, refused = chunk.finish()
-    return refused[0][1] if refused else found.values
+    backend, normalised = encoder.backend, encoder.facts.normalised
+    for chunk in chunks.read(iter(texts), encoder.tokeniser, backend.dimension, normalised, start=0):
+        for answer in backend.run(chunk.batches(backend.batch_tokens)):
+            chunks.take(answer)
+        found, _, refused = chunk.finish()
+        yield found, dict(refused)
 
 
 def _planned_rows(group: Group) -> int | None:

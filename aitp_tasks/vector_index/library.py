@@ -49,6 +49,11 @@ def flat(values: NDArray[np.float16], ids: NDArray[np.int64]) -> Index:
     return index
 
 
+def empty(dimension: int) -> Index:
+    """An exact index of float32 vectors that are numbered as they are added, each of length 1."""
+    return on_device(faiss.IndexFlat(dimension, _METRIC))
+
+
 def to_bytes(index: Index) -> bytes:
     """In FAISS's own format."""
     data: bytes = faiss.serialize_index(index).tobytes()
@@ -106,6 +111,8 @@ def search(index: Index, values: Values, k: int) -> tuple[NDArray[np.float32], N
             f"vectors of dimension {values.shape[1]} do not fit an index of {index.d}: "
             "it belongs to another encoder"
         )
+    if not index.ntotal:
+        return np.empty((len(values), 0), np.float32), np.empty((len(values), 0), np.int64)
     similarities, ids = index.search(unit(values), min(k, index.ntotal))
     return np.where(ids < 0, -np.inf, similarities.clip(-1, 1)).astype(np.float32), ids
 

@@ -53,6 +53,11 @@ class OpenIndex:
                 )
             self._stack = stack.pop_all()
 
+    @property
+    def dimension(self) -> int:
+        """Components of a vector."""
+        return int(self._index.d)
+
     def search(self, values: Values, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosines float32 (n, k) and ids int64 (n, k) of the k nearest; see ``library.search``."""
         return library.search(self._index, values, k)

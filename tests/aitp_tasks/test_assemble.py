@@ -17,6 +17,10 @@ engine = test_generation.engine
 small_models = test_generation.small_models
 
 
+#: The stand-in's answers are all alike.
+NOT_COMPARED = {"max_similarity": 1.0}
+
+
 def assembled(config: Any) -> tuple[Run, dict[str, Any]]:
     run = up_to_difference(config)
     for stage in (rewrite, score, answer):
@@ -27,7 +31,7 @@ def assembled(config: Any) -> tuple[Run, dict[str, Any]]:
 def test_every_pair_traces_back_to_its_document(
     configure: Configure, root: Path, engine: type[StandIn]
 ) -> None:
-    run, result = assembled(configure(**SELECT_ALL, assemble={"max_rewritten_share": 1.0}))
+    run, result = assembled(configure(**SELECT_ALL, assemble=NOT_COMPARED | {"max_rewritten_share": 1.0}))
     rows = pq.read_table(root / assemble.version_key(run) / "data.parquet").to_pylist()
     pairs = [row for row in rows if row["origin"] == "aitp"]
     assert (result["pairs"], result["sft_examples"], len(rows)) == (24, 8, 32)
@@ -70,11 +74,28 @@ def test_sharegpt_holds_the_same_rows(configure: Configure, root: Path, engine: 
 def test_rewritten_pairs_keep_to_their_share(
     configure: Configure, engine: type[StandIn], share: float, kept: int
 ) -> None:
-    run, result = assembled(configure(**SELECT_ALL, assemble={"max_rewritten_share": share}))
+    run, result = assembled(configure(**SELECT_ALL, assemble=NOT_COMPARED | {"max_rewritten_share": share}))
     done = run.require_manifest("assemble")
     assert done.ledger is not None
     assert result["pairs"] == kept
-    assert done.ledger.rejected == {"in_an_earlier_version": 0, "over_rewritten_share": 24 - kept}
+    assert done.ledger.rejected == {
+        "in_an_earlier_version": 0,
+        "near_duplicate": 0,
+        "over_rewritten_share": 24 - kept,
+    }
+
+
+def test_near_duplicates_are_left_out_and_told(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    run, result = assembled(configure(**SELECT_ALL, assemble={"max_rewritten_share": 1.0}))
+    done = run.require_manifest("assemble")
+    assert done.ledger is not None
+    assert (result["pairs"], done.ledger.rejected["near_duplicate"]) == (12, 12)
+    left_out = pq.read_table(root / done.output("near_duplicates")).to_pylist()
+    kept = {row["pair_id"] for row in pq.read_table(root / done.output("pairs")).to_pylist()}
+    assert {row["nearest_pair_id"] for row in left_out} <= kept
+    assert not kept & {row["pair_id"] for row in left_out}
 
 
 def test_nothing_selected_gives_the_sft_set_alone(configure: Configure, engine: type[StandIn]) -> None:

@@ -18,7 +18,8 @@ from tests.aitp_tasks.test_generation import SELECT_ALL, StandIn, run_stage, up_
 engine = test_generation.engine
 small_models = test_generation.small_models
 
-EVERYTHING = {"assemble": {"max_rewritten_share": 1.0}}
+#: The stand-in's answers are all alike, so they are not compared.
+EVERYTHING = {"assemble": {"max_rewritten_share": 1.0, "max_similarity": 1.0}}
 
 
 @pytest.fixture
@@ -215,12 +216,12 @@ def test_a_pair_enters_the_line_once(nights: Nights) -> None:
     ledger = run.require_manifest("assemble").ledger
     assert ledger is not None
     assert (result["pairs"], result["earlier_pairs"]) == (0, 24)
-    assert ledger.rejected == {"in_an_earlier_version": 24, "over_rewritten_share": 0}
+    assert ledger.rejected == {"in_an_earlier_version": 24, "near_duplicate": 0, "over_rewritten_share": 0}
 
 
 def test_a_line_keeps_to_its_share_of_rewritten_pairs(nights: Nights) -> None:
-    _, first = nights.refresh(assemble={"max_rewritten_share": 0.5})
-    _, second = nights.refresh(dump="letters", assemble={"max_rewritten_share": 0.6})
+    _, first = nights.refresh(assemble={"max_rewritten_share": 0.5, "max_similarity": 1.0})
+    _, second = nights.refresh(dump="letters", assemble={"max_rewritten_share": 0.6, "max_similarity": 1.0})
     assert first["pairs"] == 8
     assert (second["earlier_pairs"], second["pairs"]) == (8, 4)
 

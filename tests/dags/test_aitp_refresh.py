@@ -20,7 +20,7 @@ from demo.services import POOLS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "faiss", "vllm", "deepspeed", "pyarrow", "pandas", "numpy", "trl")
-GPU = {"embed", "rewrite", "score", "answer", "finetune"}
+GPU = {"embed", "rewrite", "score", "answer", "assemble", "finetune"}
 MAPPED = {"embed", "density", "rewrite", "score", "answer"}
 
 
