@@ -75,7 +75,9 @@ def shard_manifests(run: Run, group: Group) -> list[Manifest]:
     """
     unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
     keys = [key for name, key in unit.outputs.items() if name.startswith("shard-")]
-    return manifest.load_all(run.storage, keys, f"clear the density task of {group.label}")
+    standing = run.storage.uri(run.manifest_key("density", group.digest))
+    remedy = f"delete {standing} and clear the density task of {group.label}"
+    return manifest.load_all(run.storage, keys, remedy)
 
 
 def load_grid(run: Run, group: Group) -> SparseGrid:

@@ -134,3 +134,19 @@ def test_a_shard_without_texts_has_no_part_in_it(make_run: MakeRun, root: Path, 
     write_shard(root / "corpus/news/news-00009.parquet", [{"text": " "}, {"text": ""}])
     run = make_run(lists, failure_budget=1.0)
     assert index.execute(run)["documents"] == 350
+
+
+def test_a_deleted_density_comes_back_by_the_remedy_that_is_named(make_run: MakeRun, root: Path) -> None:
+    run = make_run()
+    group = next(group for group in run.plan.groups if group.role == "corpus")
+    unit = run.manifest_key("density", group.digest)
+    (deleted, *_) = (
+        key for name, key in run.require_manifest("density", group.digest).outputs.items() if "shard-" in name
+    )
+    (root / deleted).unlink()
+    with pytest.raises(InputError) as raised:
+        index.execute(run)
+    assert f"delete {run.storage.uri(unit)} and clear the density task of {group.label}" in str(raised.value)
+    (root / unit).unlink()
+    density.execute(run, run.plan.groups.index(group))
+    assert index.execute(run)["documents"] == 350
