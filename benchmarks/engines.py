@@ -12,6 +12,8 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise, takewhile
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ def raw(uri: str, stage: str) -> dict[str, Any]:
     prompter = Prompter(settings, models.local(settings))
     requests = sorted(STAGES[stage].requests(run, run.parts[0]), key=lambda request: request.id)
     room = int(prompt.sampling["max_tokens"])
-    contents = [prompter.render(prompt, request.arguments, room).content for request in requests]
+    rendered = [prompter.render(prompt, request.arguments, room) for request in requests]
     engine = _engine(run)
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
@@ -45,10 +47,21 @@ def raw(uri: str, stage: str) -> dict[str, Any]:
         logprobs=STAGES[stage].alternatives or None,
     )
     start = time.monotonic()
-    outputs = engine.chat([_said(content) for content in contents], sampling, use_tqdm=False)
+    outputs = engine.chat([_said(one.content) for one in rendered], sampling, use_tqdm=False)
     seconds = time.monotonic() - start
     tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": round(tokens / seconds, 1)}
+    return {
+        "tokens": tokens,
+        "seconds": seconds,
+        "tokens_per_second": round(tokens / seconds, 1),
+        "prefix_shareable": _shareable([one.token_ids for one in rendered]),
+    }
+
+
+def _shareable(prompts: list[list[int]]) -> float:
+    """The share of their tokens that prompts have in common with the one before."""
+    same = (takewhile(bool, map(eq, before, prompt)) for before, prompt in pairwise(prompts))
+    return round(sum(map(sum, same)) / sum(map(len, prompts)), 4)
 
 
 def loop(uri: str) -> dict[str, Any]:
