@@ -30,7 +30,7 @@ OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCK
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
-.PHONY: help setup lock demo demo-down demo-clean test bench-embed bench-difference format lint types
+.PHONY: help setup lock demo demo-down demo-clean test bench-embed bench-difference bench-rewrite format lint types
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -117,8 +117,11 @@ $(PEERS_STAMP): | $(TOOLS_STAMP)
 bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse"
 	@$(WORKER)/python benchmarks/embed.py $(PARTS)
 
-bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth sanity"
+bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth sanity index"
 	@$(WORKER)/python benchmarks/difference.py $(PARTS)
+
+bench-rewrite: setup ## The prompt stages against bare vLLM and the published loop; PARTS="raw loop kills deaths"
+	@$(WORKER)/python benchmarks/rewrite.py $(PARTS)
 
 bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object
 	@$(WORKER)/python benchmarks/$(subst -,_,$*).py

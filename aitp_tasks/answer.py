@@ -1,6 +1,7 @@
 """answer: the kept questions of one part are answered with their documents (paper, prompt 3).
 
-Reads the part's scored questions and documents; writes one row per pair.
+Reads the part's scored questions and documents; writes one row per answer, and
+whether it is kept by the gates that need no model.
 """
 
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks import digest, generation
-from aitp_tasks.generation import PromptStage, Reading, Request
-from aitp_tasks.rows import Refusal
+from aitp_tasks.gates.answers import closed
+from aitp_tasks.generation import Parsed, PromptStage, Reading, Rejected, Request
 from aitp_tasks.run import Run
 
 
@@ -19,27 +20,27 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
 
 
 def _requests(run: Run, part: str) -> list[Request]:
-    texts = {row["doc_id"]: row["text"] for row in generation.documents(run, part)}
+    texts = {row["doc_id"]: row["text"] for row in generation.documents(run, part, ["doc_id", "text"])}
     return [
         Request(row["question_id"], {"text": texts[row["doc_id"]], "question": row["question"]})
-        for row in generation.read_rows(run, "score", part)
-        if row["kept"]
+        for row in generation.kept_rows(run, "score", part)
     ]
 
 
-def _read(run: Run, request: Request, response: dict[str, Any]) -> Reading:
-    answer = response["answer"].strip()
-    if not answer:
-        return Refusal("empty_answer", "the answer is white space")
-    return [
-        {
-            "pair_id": f"{request.id}-{digest.of_text(answer)[:16]}",
-            "doc_id": request.id.partition("-")[0],
-            "question_id": request.id,
-            "question": request.arguments["question"],
-            "answer": answer,
-        }
-    ]
+def _read(run: Run, request: Request, response: Parsed) -> Reading:
+    answer = response.value["answer"].strip()
+    question = request.arguments["question"]
+    reason = closed(answer, question, request.arguments["text"], run.config.gates)
+    row = {
+        "pair_id": f"{request.id}-{digest.of_text(answer)[:16]}",
+        "doc_id": request.id.partition("-")[0],
+        "question_id": request.id,
+        "question": question,
+        "answer": answer,
+        "kept": reason is None,
+        "reason": reason,
+    }
+    return [row] if reason is None else Rejected(reason, [row])
 
 
 STAGE = PromptStage(
@@ -51,6 +52,8 @@ STAGE = PromptStage(
             ("question_id", pa.string()),
             ("question", pa.large_string()),
             ("answer", pa.large_string()),
+            ("kept", pa.bool_()),
+            ("reason", pa.string()),
         ]
     ),
     requests=_requests,

@@ -155,10 +155,11 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
         "model": _model_name(run),
     }
     pairs = []
+    columns = ["doc_id", "dump", "shard", "row", "ratio"]
     for part in run.parts:
-        documents = {row["doc_id"]: row for row in generation.documents(run, part)}
-        scores = {row["question_id"]: row for row in generation.read_rows(run, "score", part)}
-        for row in generation.read_rows(run, "answer", part):
+        documents = {row["doc_id"]: row for row in generation.documents(run, part, columns)}
+        scores = {row["question_id"]: row for row in generation.kept_rows(run, "score", part)}
+        for row in generation.kept_rows(run, "answer", part):
             document, score = documents[row["doc_id"]], scores[row["question_id"]]
             pairs.append(
                 {

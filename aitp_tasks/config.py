@@ -121,16 +121,17 @@ class SftText(StrEnum):
 
 
 class Endpoint(Section):
-    """A server of the encoder that speaks OpenAI's ``/v1/embeddings``.
+    """A server of the user's own that speaks OpenAI's protocol.
 
-    Its key, if it wants one, is read from the variable ``AITP_EMBEDDINGS_API_KEY``.
+    Its key, if it wants one, is read from the variable ``AITP_EMBEDDINGS_API_KEY`` for
+    an encoder, ``AITP_ENGINE_API_KEY`` for an engine.
     """
 
     url: str = Field(
         title="URL", description="Up to and including /v1.", pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$"
     )
     served_model: str = Field(
-        title="Served model", description="The encoder's name on the server.", min_length=1
+        title="Served model", description="The model's name on the server.", min_length=1
     )
     concurrency: int = Field(
         8, ge=1, le=1024, title="Concurrency", description="Requests under way at the same time."
@@ -264,6 +265,7 @@ class Criterion(StrEnum):
     DENSITY_RATIO = "density_ratio"
     SFT_DENSITY = "sft_density"
     AUTHORS_COMPAT = "authors_compat"
+    KNN = "knn"
 
 
 class Sampling(StrEnum):
@@ -280,13 +282,22 @@ class Difference(Section):
         Criterion.DENSITY_RATIO,
         title="Criterion",
         description="density_ratio keeps p_sft / p_corpus < tau; sft_density keeps p_sft < tau (the paper); "
-        "authors_compat is the published script.",
+        "authors_compat is the published script; knn keeps documents whose mean cosine to their nearest "
+        "SFT examples, in full dimension, is below tau.",
+    )
+    neighbours: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        title="Neighbours",
+        description="With knn: how many of the nearest SFT examples the mean is over.",
     )
     tau: float = Field(
         1.0,
         gt=0,
         title="Tau",
-        description="Documents below this threshold are selected; unused where a target is set.",
+        description="Documents below this threshold are selected; unused where a target is set. With knn it "
+        "is a cosine, 1.0 or less: take it from the quantiles that a first run tells, or set a target.",
     )
     target_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, title="Share to select", description="Sets tau so that this share of the documents lies below."
@@ -325,6 +336,10 @@ class Difference(Section):
         return self
 
 
+#: Arguments of ``vllm.LLM`` that follow from other settings.
+_RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs_config", "chat_template"}
+
+
 class Engine(Model):
     """The vLLM engine of the three prompt stages."""
 
@@ -338,13 +353,33 @@ class Engine(Model):
         256,
         ge=1,
         title="Requests per flush",
-        description="Finished responses are made durable in groups of this size.",
+        description="Finished responses are made durable each second, in groups of at most this size.",
     )
+    chat_template: str | None = Field(
+        None, title="Chat template", description="Jinja file; by default the model's own."
+    )
+    endpoint: Endpoint | None = Field(
+        None,
+        title="Endpoint",
+        description="Generate on this server, which has to serve the same model, instead of in the task.",
+    )
+
+    def identity(self) -> str:
+        """Digest of the model and of the chat template's content.
+
+        Raises:
+            InputError: either is missing.
+        """
+        return _with_template(super().identity(), self.chat_template, "engine.chat_template")
+
+    def generation_identity(self) -> list[Any]:
+        """What decides a response beside model, prompt and request."""
+        return [self.max_model_len, *(self.engine_args.get(name) for name in ("dtype", "quantization"))]
 
     @field_validator("engine_args")
     @classmethod
     def _nothing_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
-        reserved = {"model", "revision", "max_model_len", "structured_outputs_config"} & value.keys()
+        reserved = _RESERVED_ARGUMENTS & value.keys()
         if reserved:
             raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be engine arguments")
         return value
@@ -353,7 +388,9 @@ class Engine(Model):
 class Prompts(Section):
     """The three prompt stages."""
 
-    folder: str = Field(title="Prompt folder", description="Holds the three YAML prompts.")
+    folder: str = Field(
+        title="Prompt folder", description="A folder, or a storage prefix, with the three YAML prompts."
+    )
     questions_per_document: int = Field(
         2, ge=1, le=8, title="Questions per document", description="Asked of each document; the paper's is 2."
     )
@@ -361,6 +398,19 @@ class Prompts(Section):
         default_factory=dict,
         title="Sampling",
         description="Replaces values of the prompt files' own sampling, e.g. max_tokens or temperature.",
+    )
+    second_attempt: bool = Field(
+        True,
+        title="Second attempt",
+        description="Ask once more: with more room for what was cut, at another temperature where it cannot "
+        "be read.",
+    )
+    failed_round: int = Field(
+        0,
+        ge=0,
+        le=100,
+        title="Failed rows again",
+        description="Raise it by one to generate once more what was quarantined, and nothing else.",
     )
     failure_budget: Share = Field(
         0.05,
@@ -370,7 +420,7 @@ class Prompts(Section):
 
 
 class Gates(Section):
-    """Which scored questions go on to be answered."""
+    """Which questions are asked and go on to be answered, and which answers are kept."""
 
     min_quality: int = Field(6, ge=1, le=10, title="Least quality", description="Score from 1 to 10.")
     min_difficulty: int = Field(3, ge=1, le=10, title="Least difficulty", description="Score from 1 to 10.")
@@ -378,6 +428,34 @@ class Gates(Section):
         False,
         title="Allow questions that need more information",
         description="Keep questions said to need information that they do not contain.",
+    )
+    keep_best: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        title="Share of the best",
+        description="Of a part's scored questions, keep at most this share: those of the highest quality.",
+    )
+    min_question_words: int = Field(
+        3, ge=1, title="Shortest question", description="In words; estimated in scripts without spaces."
+    )
+    max_question_similarity: Share = Field(
+        0.85,
+        title="Largest similarity of questions",
+        description="Share of its words that a question has in common with an earlier one of its document.",
+    )
+    question_language: bool = Field(
+        True,
+        title="Questions in their document's language",
+        description="Leave out questions that are surely in another language than their document.",
+    )
+    max_copied: Share = Field(
+        0.8,
+        title="Largest copied share of an answer",
+        description="Of the answer's runs of eight words, those that are in the document word for word.",
+    )
+    min_support: Share = Field(
+        0.05,
+        title="Least support of an answer",
+        description="Share of the answer's words with content that occur in the document or the question.",
     )
 
 
@@ -428,16 +506,7 @@ class Finetune(Model):
         Raises:
             InputError: either is missing.
         """
-        if self.chat_template is None:
-            return super().identity()
-        try:
-            template = Path(self.chat_template).read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"finetune.chat_template={self.chat_template} cannot be read ({error.strerror}): "
-                "correct the path, or leave it out"
-            )
-        return digest.of_value([super().identity(), digest.of_bytes(template)])
+        return _with_template(super().identity(), self.chat_template, "finetune.chat_template")
 
 
 class RunConfig(Section):
@@ -525,9 +594,25 @@ class RunConfig(Section):
         values = self.model_dump(mode="json", exclude={"root"})
         for section in ("encoder", "engine", "finetune"):
             del values[section]["model"]
-        del values["prompts"]["folder"], values["finetune"]["chat_template"]
-        del values["encoder"]["batch_tokens"], values["encoder"]["endpoint"]
+        for section in ("engine", "finetune"):
+            del values[section]["chat_template"]
+        for section in ("encoder", "engine"):
+            del values[section]["endpoint"]
+        del values["prompts"]["folder"], values["encoder"]["batch_tokens"]
         return values
+
+
+def _with_template(identity: str, path: str | None, setting: str) -> str:
+    """A model's identity together with that of a chat template's content."""
+    if path is None:
+        return identity
+    try:
+        template = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{setting}={path} cannot be read ({error.strerror}): correct the path, or leave it out"
+        )
+    return digest.of_value([identity, digest.of_bytes(template)])
 
 
 def _resolve_paths(values: dict[str, Any], base: Path) -> None:

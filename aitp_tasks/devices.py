@@ -91,6 +91,11 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
     return _held
 
 
+def held() -> Lease | None:
+    """What this process has leased, if anything."""
+    return _held
+
+
 def visible() -> list[Gpu]:
     """The GPUs that this process may use, leased or not."""
     return _visible(_installed(), os.environ.get(VARIABLE))

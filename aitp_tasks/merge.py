@@ -1,30 +1,37 @@
-"""merge: the shards' vectors become one index per role, their moments the geometry.
+"""merge: the shards' moments become the geometry, the SFT set's vectors its index.
 
-Reads the manifests, moments and vectors of all embedded shards. Writes
-``index/<encoder digest>/…`` for corpus and SFT set, and the run's geometry.
-Checks that every embedded document is in the index exactly once.
+Reads the manifests and moments of all embedded shards, and the vectors of the SFT
+set. Writes the SFT set's index and places under ``index/<encoder digest>/…`` and
+the run's geometry. Where the corpus is large, its quantiser is trained here, so
+that the density units can encode their shards with it; the corpus's index itself is
+the ``index`` stage's.
 """
 
 import logging
 import operator
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any
 
-from aitp_tasks import digest, embed, index, vectors
+from aitp_tasks import embed
 from aitp_tasks.errors import InputError
 from aitp_tasks.geometry import ROLES, Geometry
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.moments import Moments
 from aitp_tasks.run import Run
+from aitp_tasks.vector_index import build, opened, quantiser
+from aitp_tasks.vector_index.library import Quantiser
 
 log = logging.getLogger(__name__)
+
+_QUANTISER = "corpus_quantiser"
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
     """Merge what the embed units have left.
 
     Raises:
-        InputError: a group was not embedded, a set is empty, chunks are missing.
+        InputError: a group was not embedded, a set is empty, vectors are missing.
     """
     watch = Stopwatch()
     done = run.find_manifest("merge") or _merge(run, watch)
@@ -44,23 +51,36 @@ def load_geometry(run: Run) -> Geometry:
     return Geometry.from_bytes(run.storage.read(done.output("geometry")))
 
 
+def load_quantiser(run: Run) -> Quantiser | None:
+    """What encodes the corpus's vectors; None where its index is exact.
+
+    Raises:
+        InputError: merge has not been run, or the quantiser is damaged.
+    """
+    key = run.require_manifest("merge").outputs.get(_QUANTISER)
+    return None if key is None else quantiser.load(run.storage, key)
+
+
 def _merge(run: Run, watch: Stopwatch) -> Manifest:
-    shards = {role: _shards(run, role) for role in ROLES}
-    figures: dict[str, Any] = {}
-    outputs: dict[str, str] = {}
-    for role in ROLES:
-        outputs[f"{role}_index"], figures[f"{role}_index"] = _merge_indexes(run, role, shards[role])
-        figures[f"{role}_vectors"] = figures[f"{role}_index"]["rows"]
+    counts = {role: _count(run, role) for role in ROLES}
+    built = _index_sft(run, counts["sft"])
+    outputs = opened.outputs("sft", built)
+    trained = _quantiser_key(run, "corpus", counts["corpus"])
+    if trained is not None:
+        outputs[_QUANTISER] = trained
     moments = {role: sum_moments(run, role) for role in ROLES}
     geometry, outputs["geometry"] = _geometry(run, moments)
+    figures: dict[str, Any] = {f"{role}_vectors": counts[role] for role in ROLES}
     figures["geometry_kept"] = run.plan.geometry is not None
     figures["explained_loss"] = geometry.explained_loss(moments["corpus"])
     for role in ROLES:
         explained = geometry.projections[role].explained(moments[role])
         figures[f"{role}_explained_variance"] = [round(float(share), 6) for share in explained]
+    figures["sft_index"] = built.figures
     figures["bandwidths"] = geometry.bandwidths
     figures["grid_step"] = geometry.step
-    rows = figures["corpus_vectors"] + figures["sft_vectors"]
+    rows = sum(counts.values())
+    log.info("merge corpus_vectors=%d sft_vectors=%d", counts["corpus"], counts["sft"])
     return run.commit(
         Manifest(
             stage="merge",
@@ -85,14 +105,12 @@ def _geometry(run: Run, moments: dict[str, Moments]) -> tuple[Geometry, str]:
     return geometry, key
 
 
-def _shards(run: Run, role: str) -> list[Manifest]:
-    """Manifests of a role's shards that have vectors, in the order of the plan."""
-    groups = [group for group in run.plan.groups if group.role == role]
-    shards = [shard for group in groups for shard in embed.shard_manifests(run, group)]
-    with_vectors = [shard for shard in shards if shard.ledger and shard.ledger.rows_out]
-    if not with_vectors:
+def _count(run: Run, role: str) -> int:
+    """How many vectors a role has."""
+    count = sum(embed.vector_count(run, group) for group in run.plan.groups if group.role == role)
+    if not count:
         raise _nothing(run, role)
-    return with_vectors
+    return count
 
 
 def _nothing(run: Run, role: str) -> InputError:
@@ -115,25 +133,29 @@ def sum_moments(run: Run, role: str) -> Moments:
     return reduce(operator.add, found)
 
 
-def _merge_indexes(run: Run, role: str, shards: list[Manifest]) -> tuple[str, dict[str, int]]:
-    merged: index.Index | None = None
-    seen: set[int] = set()
-    rows = 0
-    for key in (key for shard in shards for key in embed.chunk_keys(shard)):
-        found = vectors.read(run.storage, key)
-        merged = index.empty(found.values.shape[1]) if merged is None else merged
-        index.add(merged, found.values, vectors.faiss_ids(found.doc_ids), seen)
-        rows += len(found)
-    expected = sum(shard.ledger.rows_out for shard in shards if shard.ledger is not None)
-    assert merged is not None
-    if rows != expected or merged.ntotal != len(seen):
-        raise InputError(
-            f"{role} chunks hold {rows} of {expected} vectors, "
-            f"the index {merged.ntotal} of {len(seen)}: embed anew"
-        )
-    log.info("merge role=%s documents=%d repeated=%d", role, merged.ntotal, rows - merged.ntotal)
-    source = run.config.dump if role == "corpus" else run.config.sft
-    content = digest.of_value(sorted(key for shard in shards for key in embed.chunk_keys(shard)))
-    key = f"index/{embed.encoder_digest(run)}/{source}/{content}.faiss"
-    run.storage.write_if_absent(key, index.to_bytes(merged))
-    return key, {"rows": rows, "documents": merged.ntotal, "repeated": rows - merged.ntotal}
+def _quantiser_key(run: Run, role: str, count: int) -> str | None:
+    """Key of a role's quantiser, trained if need be; None where so many vectors need none."""
+    lists = quantiser.lists_for(count)
+    if not lists:
+        return None
+    prefix = f"index/{embed.encoder_digest(run)}/quantiser-{role}"
+    chunks = (key for shard in _shards(run, role) for key in embed.chunk_keys(shard))
+    return quantiser.ensure(run.storage, prefix, lists, chunks)
+
+
+def _index_sft(run: Run, count: int) -> Manifest:
+    trained = _quantiser_key(run, "sft", count)
+    return build.build(
+        run.storage,
+        f"index/{embed.encoder_digest(run)}/{run.config.sft}",
+        run.config.sft,
+        [build.Shard.of(shard, embed.chunk_keys(shard)) for shard in _shards(run, "sft")],
+        None if trained is None else quantiser.load(run.storage, trained),
+    )
+
+
+def _shards(run: Run, role: str) -> Iterator[Manifest]:
+    """Manifests of a role's shards."""
+    for group in run.plan.groups:
+        if group.role == role:
+            yield from embed.shard_manifests(run, group)

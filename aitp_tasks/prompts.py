@@ -19,6 +19,7 @@ from jsonschema.exceptions import SchemaError
 from aitp_tasks.config import Prompts
 from aitp_tasks.errors import InputError
 from aitp_tasks.run import FrozenPrompt
+from aitp_tasks.storage import open_storage
 
 #: File and arguments of each prompt stage, in the order of their placeholders.
 FILES = {
@@ -37,14 +38,12 @@ def load_folder(config: Prompts) -> dict[str, FrozenPrompt]:
     Raises:
         InputError: a file is missing, not YAML, or not a usable prompt.
     """
-    return {stage: _load(Path(config.folder) / name, stage, config) for stage, (name, _) in FILES.items()}
+    return {stage: _load(f"{config.folder}/{name}", stage, config) for stage, (name, _) in FILES.items()}
 
 
-def _load(path: Path, stage: str, config: Prompts) -> FrozenPrompt:
+def _load(path: str, stage: str, config: Prompts) -> FrozenPrompt:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"prompt {path} cannot be read ({error.strerror}): correct prompts.folder") from None
+        values = yaml.safe_load(_read(path).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"prompt {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -57,20 +56,29 @@ def _load(path: Path, stage: str, config: Prompts) -> FrozenPrompt:
         version=str(values["version"]),
         template=_template(values["prompt_format"], path),
         output_schema=_schema(values["schema"], path, config.questions_per_document),
-        sampling=_sampling(values["sampling"], path)
-        | _sampling(config.sampling, Path("prompts.sampling"), ()),
+        sampling=_sampling(values["sampling"], path) | _sampling(config.sampling, "prompts.sampling", ()),
     )
-    pieces(prompt, str(path))
+    pieces(prompt, path)
     return prompt
 
 
-def _template(value: Any, path: Path) -> str:
+def _read(path: str) -> bytes:
+    if path.startswith(("s3://", "file://")):
+        folder, _, name = path.rpartition("/")
+        return open_storage(folder).read(name)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"prompt {path} cannot be read ({error.strerror}): correct prompts.folder") from None
+
+
+def _template(value: Any, path: str) -> str:
     if not (isinstance(value, list) and value and isinstance(value[0], str)):
         raise InputError(f"prompt {path}: prompt_format must be a list whose first element is the template")
     return value[0]
 
 
-def _schema(value: Any, path: Path, questions: int) -> dict[str, Any]:
+def _schema(value: Any, path: str, questions: int) -> dict[str, Any]:
     try:
         Draft202012Validator.check_schema(value)
     except SchemaError as error:
@@ -83,7 +91,7 @@ def _schema(value: Any, path: Path, questions: int) -> dict[str, Any]:
     return value
 
 
-def _sampling(value: Any, path: Path, needed: tuple[str, ...] = ("max_tokens",)) -> dict[str, Any]:
+def _sampling(value: Any, path: str, needed: tuple[str, ...] = ("max_tokens",)) -> dict[str, Any]:
     if not isinstance(value, dict) or not set(needed) <= value.keys():
         raise InputError(f"prompt {path}: sampling must name max_tokens")
     unknown = value.keys() - _SAMPLING_KEYS

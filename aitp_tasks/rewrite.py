@@ -1,6 +1,7 @@
 """rewrite: the documents of one part become questions (paper, prompt 1).
 
-Reads a part of the difference set; writes one row per question.
+Reads a part of the difference set; writes one row per question, and whether it
+is kept by the gates that need no model.
 """
 
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks import digest, generation
-from aitp_tasks.generation import PromptStage, Reading, Request
+from aitp_tasks.gates.questions import closed
+from aitp_tasks.generation import Parsed, PromptStage, Reading, Rejected, Request
 from aitp_tasks.rows import Refusal
 from aitp_tasks.run import Run
 
@@ -24,25 +26,42 @@ def question_id(doc_id: str, question: str) -> str:
 
 
 def _requests(run: Run, part: str) -> list[Request]:
-    return [Request(row["doc_id"], {"text": row["text"]}) for row in generation.documents(run, part)]
+    documents = generation.documents(run, part, ["doc_id", "text"])
+    return [Request(row["doc_id"], {"text": row["text"]}) for row in documents]
 
 
-def _read(run: Run, request: Request, response: dict[str, Any]) -> Reading:
+def _read(run: Run, request: Request, response: Parsed) -> Reading:
     # Two questions that are the same text are one question.
-    questions = list(dict.fromkeys(question.strip() for question in response["questions"]))
+    questions = list(dict.fromkeys(question.strip() for question in response.value["questions"]))
     questions = [question for question in questions if question]
     if not questions:
         return Refusal("no_question", "every question is white space")
-    return [
-        {"doc_id": request.id, "question_id": question_id(request.id, question), "question": question}
-        for question in questions
-    ]
+    rows: list[dict[str, Any]] = []
+    for question in questions:
+        asked = [row["question"] for row in rows if row["kept"]]
+        reason = closed(question, request.arguments["text"], asked, run.config.gates)
+        rows.append(
+            {
+                "doc_id": request.id,
+                "question_id": question_id(request.id, question),
+                "question": question,
+                "kept": reason is None,
+                "reason": reason,
+            }
+        )
+    return rows if any(row["kept"] for row in rows) else Rejected(rows[0]["reason"], rows)
 
 
 STAGE = PromptStage(
     name="rewrite",
     columns=pa.schema(
-        [("doc_id", pa.string()), ("question_id", pa.string()), ("question", pa.large_string())]
+        [
+            ("doc_id", pa.string()),
+            ("question_id", pa.string()),
+            ("question", pa.large_string()),
+            ("kept", pa.bool_()),
+            ("reason", pa.string()),
+        ]
     ),
     requests=_requests,
     read=_read,

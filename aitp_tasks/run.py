@@ -256,6 +256,11 @@ class Run:
         return [part_name(unit, self.part_count) for unit in range(self.part_count)]
 
 
+def part_of(doc_id: str, parts: int) -> int:
+    """The unit that a document of the sample is in."""
+    return int(doc_id[:8], 16) * parts >> 32
+
+
 def part_name(unit: int, parts: int) -> str:
     """Name of part ``unit`` of ``parts``."""
     return f"part-{unit:04d}-of-{parts:04d}"

@@ -4,7 +4,7 @@ Vectors are float16 (n, d). Ids of the FAISS index are the first 63 bits of the
 document id: they say what a vector is of, not where it lies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks import tables
+from aitp_tasks.errors import InputError
 from aitp_tasks.storage import Storage
 
-_ID_MASK = 2**63 - 1
+Values = NDArray[np.float16]
+
+_ID_MASK = np.uint64(2**63 - 1)
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,21 @@ class Vectors:
 
     doc_ids: list[str]
     rows: NDArray[np.int64]
-    values: NDArray[np.float16]
+    values: Values
 
     def __len__(self) -> int:
         return len(self.doc_ids)
 
 
+def halves(doc_ids: Sequence[str]) -> NDArray[np.uint64]:
+    """Document ids as two numbers each, uint64 (n, 2), in the order of the ids."""
+    data = bytes.fromhex("".join(doc_ids))
+    return np.frombuffer(data, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
 def faiss_ids(doc_ids: Sequence[str]) -> NDArray[np.int64]:
     """The 63-bit ids of documents, int64 (n,)."""
-    return np.array([int(doc_id[:16], 16) & _ID_MASK for doc_id in doc_ids], dtype=np.int64)
+    return (halves(doc_ids)[:, 0] & _ID_MASK).astype(np.int64)
 
 
 def to_table(vectors: Vectors) -> pa.Table:
@@ -63,3 +72,23 @@ def from_table(table: pa.Table) -> Vectors:
 def read(storage: Storage, key: str) -> Vectors:
     """Read one chunk."""
     return from_table(tables.read(storage, key))
+
+
+def read_all(storage: Storage, keys: Iterable[str]) -> Iterator[tuple[str, Vectors]]:
+    """Key and content of the chunks that have vectors, one after the other.
+
+    Raises:
+        InputError: a chunk's vectors are of another dimension than those before.
+    """
+    width: int | None = None
+    for key in keys:
+        found = read(storage, key)
+        if not len(found):
+            continue
+        if width not in (None, found.values.shape[1]):
+            raise InputError(
+                f"{storage.uri(key)} has vectors of dimension {found.values.shape[1]}, others of {width}: "
+                "delete it and embed anew"
+            )
+        width = found.values.shape[1]
+        yield key, found

@@ -29,11 +29,18 @@ FORM = (
     "sft",
     "difference.criterion",
     "difference.tau",
+    "difference.target_share",
+    "difference.target_documents",
+    "difference.sampling",
     "difference.max_documents",
     "difference.seed",
+    "density.refit",
+    "prompts.failed_round",
     "gates.min_quality",
     "gates.min_difficulty",
     "gates.allow_additional_information",
+    "gates.keep_best",
+    "assemble.base",
     "assemble.max_rewritten_share",
     "finetune.epochs",
     "finetune.max_steps",
@@ -46,6 +53,7 @@ RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "embed": (GPU_POOL, timedelta(hours=12)),
     "merge": (None, timedelta(hours=4)),
     "density": (None, timedelta(hours=2)),
+    "index": (None, timedelta(hours=4)),
     "difference": (None, timedelta(hours=4)),
     "rewrite": (GPU_POOL, timedelta(hours=12)),
     "score": (GPU_POOL, timedelta(hours=12)),
@@ -120,10 +128,14 @@ def _param(setting: str, schema: dict[str, Any]) -> Param:
 
 
 def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in field:
+    """A field with what it refers to; of one that may be null, what else it may be."""
+    if "anyOf" in field:
+        (definition,) = (kind for kind in field["anyOf"] if kind.get("type") != "null")
+    elif "$ref" in field:
+        definition = schema["$defs"][field["$ref"].rpartition("/")[2]]
+    else:
         return field
-    definition = schema["$defs"][field["$ref"].rpartition("/")[2]]
-    return {**definition, **{key: value for key, value in field.items() if key != "$ref"}}
+    return {**definition, **{key: value for key, value in field.items() if key not in ("$ref", "anyOf")}}
 
 
 @task
@@ -160,6 +172,7 @@ def aitp_refresh() -> Any:
     embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=units)
     merge = StageOperator(run=run, **tasks["merge"])
     density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=units)
+    index = StageOperator(run=run, **tasks["index"])
     difference = StageOperator(run=run, **tasks["difference"])
     parts = numbers.override(task_id="parts")(difference.output, "parts")
 
@@ -178,6 +191,7 @@ def aitp_refresh() -> Any:
 
     plan >> units >> embed >> merge >> density >> difference >> parts
     prompts.expand(unit=parts) >> assemble >> finetune >> report
+    density >> index >> report
     return report.output
 
 

@@ -1,11 +1,12 @@
-"""difference: the documents that the SFT set hardly covers, and a sample of them with their text.
+"""difference: the documents that the SFT set hardly covers, and a sample of them.
 
-Reads the grids and coordinates of all density units, and of the input shards
-the sampled rows only. Writes one Parquet object per part of the sample (a part
-is a slice of the hash space, so documents that come or go leave the others
-where they are), the rates of all shards, both densities on a grid for the
-report, and the figures. Passes over the coordinates shard by shard: what is held
-does not grow with the corpus, but for a threshold that is given as a share.
+Reads the grids and coordinates of all density units; of the input shards and their
+vectors, what the sampled rows need. Writes one Parquet object per part of the sample (a
+part is a slice of the hash space, so documents that come or go leave the others
+where they are), each document with its text and the SFT examples nearest to it; the
+rates of all shards, both densities on a grid for the report, and the figures. Passes
+over the coordinates shard by shard: what is held does not grow with the corpus, but
+for a threshold that is given as a share.
 """
 
 import logging
@@ -18,16 +19,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from aitp_tasks import density, merge, tables, versions
+from aitp_tasks import density, merge, neighbours, tables, versions
 from aitp_tasks.config import Criterion
 from aitp_tasks.difference import regions, selection
+from aitp_tasks.difference.nearest import Nearest
 from aitp_tasks.difference.tally import Tally, largest_error
 from aitp_tasks.difference.texts import Texts
+from aitp_tasks.errors import InputError
 from aitp_tasks.geometry import ROLES, Geometry
 from aitp_tasks.kde.field import Field, Window
 from aitp_tasks.kde.grid import Points, SparseGrid
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
-from aitp_tasks.run import Run, part_name
+from aitp_tasks.run import Run, part_name, part_of
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +56,24 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     }
 
 
+def densities_at(run: Run, points: Points) -> dict[str, selection.Scores]:
+    """Both densities of a run, by role, float64 (n,) each at points (n, k).
+
+    Raises:
+        InputError: an earlier stage has not been run.
+    """
+    fields = _densities(run, merge.load_geometry(run)).now
+    return {role: field.at(points) for role, field in fields.items()}
+
+
 def _select(run: Run, watch: Stopwatch) -> Manifest:
     settings = run.config.difference
     geometry = merge.load_geometry(run)
     densities = _densities(run, geometry)
     fields = densities.now
     tau = selection.threshold(settings, lambda: (scores for _, _, scores in _scored(run, fields)))
-    tally, sample = Tally(tau), selection.Sample(settings, geometry.bandwidths["corpus"])
+    by_similarity = settings.criterion is Criterion.KNN
+    tally, sample = Tally(tau, by_similarity), selection.Sample(settings, geometry.bandwidths["corpus"])
     for facts, table, scores in _scored(run, fields):
         below = tally.add(facts, table, scores)
         sample.add(table.filter(pa.array(below)))
@@ -76,7 +90,8 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     }
     run.storage.write(outputs["grids"], _picture(densities))
     run.storage.write(outputs["corpus_grid"], fields["corpus"].grid.to_bytes())
-    outputs |= _write_parts(run, drawn, parts)
+    nearest = Nearest(run, drawn)
+    outputs |= _write_parts(run, drawn, nearest, parts)
     figures = tally.figures() | {
         "selected": len(drawn),
         "parts": parts,
@@ -86,6 +101,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
         "cells_per_bandwidth": round(min(geometry.bandwidths.values()) / geometry.step, 3),
         "density_error": _measured_errors(run, fields, tally.probes()),
         "sources": tally.sources(drawn),
+        "nearest_sft": nearest.figures(),
         **_coverage(densities, tau if settings.criterion is Criterion.DENSITY_RATIO else 1.0),
         **_drift(run, densities),
     }
@@ -182,7 +198,9 @@ def _scored(
     run: Run, fields: dict[str, Field]
 ) -> Iterator[tuple[dict[str, str], pa.Table, selection.Scores]]:
     """Facts, documents with their densities, and scores of each corpus shard."""
-    for facts, table in _coordinates(run, "corpus"):
+    criterion = run.config.difference.criterion
+    documents = _with_similarities(run) if criterion is Criterion.KNN else _coordinates(run, "corpus")
+    for facts, table in documents:
         points = density.points(table)
         found = {role: fields[role].at(points) for role in ROLES}
         columns = {
@@ -197,7 +215,29 @@ def _scored(
             table = table.append_column(name, pa.array([value] * len(table), pa.string()).dictionary_encode())
         if "source" not in table.column_names:
             table = table.append_column("source", table["dump"])
-        yield facts, table, selection.score(run.config.difference.criterion, found["corpus"], found["sft"])
+        if criterion is Criterion.KNN:
+            yield facts, table, table[neighbours.COLUMN].to_numpy()
+        else:
+            yield facts, table, selection.score(criterion, found["corpus"], found["sft"])
+
+
+def _with_similarities(run: Run) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """Facts and coordinates of each corpus shard, with the nearness to the SFT set.
+
+    Raises:
+        InputError: a shard's nearness was deleted, or is of other documents.
+    """
+    groups = [group for group in run.plan.groups if group.role == "corpus"]
+    keys = (key for group in groups for key in density.keys(run, group, "nearness"))
+    for (facts, table), key in zip(_coordinates(run, "corpus"), keys, strict=True):
+        assert key is not None
+        near = tables.read(run.storage, key)
+        if not all(near[name].equals(table[name]) for name in ("doc_id", "row")):
+            raise InputError(
+                f"{run.storage.uri(key)} is of other documents than those of {facts['shard']}: "
+                "delete it and the run's density manifests, then run `aitp density` again"
+            )
+        yield facts, table.append_column(neighbours.COLUMN, near[neighbours.COLUMN])
 
 
 def _measured_errors(run: Run, fields: dict[str, Field], probes: Points) -> dict[str, float]:
@@ -229,13 +269,15 @@ def _ledger(documents: int, tally: Tally, drawn: pa.Table) -> Ledger:
     )
 
 
-def _write_parts(run: Run, drawn: pa.Table, parts: int) -> dict[str, str]:
-    places = np.array([int(doc_id[:8], 16) * parts >> 32 for doc_id in drawn["doc_id"].to_pylist()], np.int64)
+def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dict[str, str]:
+    places = np.array([part_of(doc_id, parts) for doc_id in drawn["doc_id"].to_pylist()], np.int64)
     outputs = {}
     with Texts(run, drawn) as texts:
         for unit in range(parts):
             positions = np.flatnonzero(places == unit)
-            part = drawn.take(positions).append_column("text", texts.take(positions))
+            part = drawn.take(positions)
+            for name, column in (nearest.take(positions) | {"text": texts.take(positions)}).items():
+                part = part.append_column(name, column)
             outputs[part_name(unit, parts)] = tables.write(
                 run.storage, run.key("difference", part_name(unit, parts)), part.unify_dictionaries()
             )

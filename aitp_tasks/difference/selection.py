@@ -28,7 +28,7 @@ _PENDING = 1 << 19
 
 
 def score(criterion: Criterion, p_corpus: Scores, p_sft: Scores) -> Scores:
-    """What is compared with tau, float64 (n,)."""
+    """What the criteria of densities compare with tau, float64 (n,)."""
     if criterion is Criterion.DENSITY_RATIO:
         return p_sft / p_corpus
     floored: Scores = np.maximum(p_sft, _FLOOR)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,38 +10,69 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aitp_tasks import density
+from aitp_tasks import density, neighbours
 from aitp_tasks.kde import loops
 from aitp_tasks.kde.field import Field
 from aitp_tasks.kde.grid import Points
 
 #: Thresholds that every run counts; the authors' own values are among them.
 SWEEP = (0.1, 0.2, 0.5, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0)
+#: The same of cosines.
+SIMILARITY_SWEEP = tuple(round(0.05 * step, 2) for step in range(1, 21))
 #: Documents whose densities are compared with the exact sums.
 PROBES = 32
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 #: Sources that are told, the largest first.
 _SOURCES_TOLD = 20
-_BINS_PER_DECADE = 500
-_LOWEST = -20  # as a power of ten
-_BINS = 30 * _BINS_PER_DECADE
 #: Relative errors count where the exact density is above this.
 _ABOVE = 1e-10
 
 Values = NDArray[np.float64]
 
 
-class Spread:
-    """Mean and quantiles of positive numbers, from a histogram of their logarithms (0.5% wide)."""
+@dataclass(frozen=True)
+class Scale:
+    """The bins of a histogram, of equal width between ``low`` and ``high``; of logarithms, if so wanted."""
 
-    def __init__(self) -> None:
-        self._counts = np.zeros(_BINS, np.int64)
+    low: float
+    high: float
+    bins_per_unit: int
+    logarithmic: bool = False
+
+    @property
+    def bins(self) -> int:
+        """How many there are."""
+        return round((self.high - self.low) * self.bins_per_unit)
+
+    def places(self, values: Values) -> NDArray[np.int64]:
+        """The bin of each of n values, int64 (n,); those beyond the ends count at the ends."""
+        if self.logarithmic:
+            values = np.log10(np.maximum(values, 10.0**self.low))
+        places: NDArray[np.int64] = ((values - self.low) * self.bins_per_unit).clip(0, self.bins - 1)
+        return places.astype(np.int64)
+
+    def middles(self, places: NDArray[np.int64]) -> Values:
+        """The values in the middle of some bins, float64 (m,)."""
+        values: Values = (places + 0.5) / self.bins_per_unit + self.low
+        return 10.0**values if self.logarithmic else values
+
+
+#: Bins of positive numbers 0.5% wide, of cosines 0.0005.
+DECADES = Scale(-20, 10, 500, logarithmic=True)
+COSINES = Scale(-1, 1, 2000)
+
+
+class Spread:
+    """Mean and quantiles of numbers, from a histogram."""
+
+    def __init__(self, scale: Scale = DECADES) -> None:
+        self._scale = scale
+        self._counts = np.zeros(scale.bins, np.int64)
         self._total = 0.0
 
     def add(self, values: Values) -> None:
         """Take in some numbers."""
-        places = (np.log10(np.maximum(values, 10.0**_LOWEST)) - _LOWEST) * _BINS_PER_DECADE
-        self._counts += np.bincount(np.clip(places.astype(np.int64), 0, _BINS - 1), minlength=_BINS)
+        self._counts += np.bincount(self._scale.places(values), minlength=self._scale.bins)
         self._total += float(values.sum())
 
     def figures(self) -> dict[str, float]:
@@ -49,7 +81,7 @@ class Spread:
         if not count:
             return {}
         ends = np.searchsorted(self._counts.cumsum(), np.ceil(np.array(QUANTILES) * count).clip(min=1))
-        values = 10.0 ** ((ends + 0.5) / _BINS_PER_DECADE + _LOWEST)
+        values = self._scale.middles(ends)
         named = {f"q{round(100 * q):02d}": float(f"{v:.4g}") for q, v in zip(QUANTILES, values, strict=True)}
         return {"mean": float(f"{self._total / count:.4g}"), **named}
 
@@ -57,10 +89,14 @@ class Spread:
 class Tally:
     """Counts over all documents of the corpus."""
 
-    def __init__(self, tau: float) -> None:
+    def __init__(self, tau: float, by_similarity: bool = False) -> None:
+        """``by_similarity``: tau is a cosine, and the documents have a similarity."""
         self._tau = tau
-        self._sweep = np.zeros(len(SWEEP), np.int64)
-        self._p_corpus, self._p_sft = Spread(), Spread()
+        self._taus = SIMILARITY_SWEEP if by_similarity else SWEEP
+        self._sweep = np.zeros(len(self._taus), np.int64)
+        self._spreads = {"p_corpus": Spread(), "p_sft": Spread()}
+        if by_similarity:
+            self._spreads[neighbours.COLUMN] = Spread(COSINES)
         self._sources: dict[str, Counter[str]] = {"documents": Counter(), "below_tau": Counter()}
         self._first: pa.Table | None = None
         self.shards: list[dict[str, Any]] = []
@@ -71,9 +107,9 @@ class Tally:
         below: NDArray[np.bool_] = scores < self._tau
         self.documents += len(table)
         self.below += int(below.sum())
-        self._sweep += [(scores < tau).sum() for tau in SWEEP]
-        self._p_corpus.add(table["p_corpus"].to_numpy())
-        self._p_sft.add(table["p_sft"].to_numpy())
+        self._sweep += [(scores < tau).sum() for tau in self._taus]
+        for name, spread in self._spreads.items():
+            spread.add(table[name].to_numpy())
         columns = ["doc_id", *(axis for axis in density.AXES if axis in table.column_names)]
         first = _first_documents(table.select(columns))
         if self._first is not None:
@@ -91,13 +127,12 @@ class Tally:
         return density.points(self._first)
 
     def figures(self) -> dict[str, Any]:
-        """The counts, what each threshold would select, and how the densities are spread."""
+        """The counts, what each threshold would select, and how densities and similarities are spread."""
         return {
             "documents": self.documents,
             "below_tau": self.below,
-            "sweep": [[tau, int(count)] for tau, count in zip(SWEEP, self._sweep, strict=True)],
-            "p_corpus": self._p_corpus.figures(),
-            "p_sft": self._p_sft.figures(),
+            "sweep": [[tau, int(count)] for tau, count in zip(self._taus, self._sweep, strict=True)],
+            **{name: spread.figures() for name, spread in self._spreads.items()},
         }
 
     def sources(self, sample: pa.Table) -> list[dict[str, Any]]:

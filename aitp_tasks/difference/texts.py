@@ -13,6 +13,15 @@ from aitp_tasks.run import Run
 from aitp_tasks.storage import ObjectInfo
 
 
+def by_shard(table: pa.Table) -> dict[tuple[str, str], dict[int, int]]:
+    """Position in a table of each of its rows: by shard and etag, then by the row's number."""
+    found: dict[tuple[str, str], dict[int, int]] = {}
+    places = zip(*(table[name].to_pylist() for name in ("shard", "etag", "row")), strict=True)
+    for position, (shard, etag, row) in enumerate(places):
+        found.setdefault((shard, etag), {})[row] = position
+    return found
+
+
 class Texts:
     """Texts of the rows of a table with ``shard``, ``etag`` and ``row``; a temporary file holds them."""
 
@@ -22,11 +31,7 @@ class Texts:
         self._file = self._stack.enter_context(file)
         self._starts = np.zeros(len(table), np.int64)
         self._sizes = np.zeros(len(table), np.int64)
-        wanted: dict[tuple[str, str], dict[int, int]] = {}
-        places = zip(*(table[name].to_pylist() for name in ("shard", "etag", "row")), strict=True)
-        for position, (shard, etag, row) in enumerate(places):
-            wanted.setdefault((shard, etag), {})[row] = position
-        for (shard, etag), positions in sorted(wanted.items()):
+        for (shard, etag), positions in sorted(by_shard(table).items()):
             info = ObjectInfo(shard, run.storage.stat(shard).size, etag)
             for row, text in shards.Corpus(run.storage, info, run.config).pick(positions):
                 self._put(positions[row], text.encode())

@@ -19,12 +19,14 @@ from functools import reduce
 from typing import Any
 
 from aitp_tasks import digest, manifest, vectors
+from aitp_tasks.embed import chunks
 from aitp_tasks.embed import shard as one_shard
 from aitp_tasks.embed.encoder import Encoder, open_encoder
 from aitp_tasks.embed.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.moments import Moments
+from aitp_tasks.rows import Refusal
 from aitp_tasks.run import UNKNOWN_ROWS, Group, Run, Shard
 from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
 
@@ -119,6 +121,41 @@ def _unit(run: Run, group: Group) -> Manifest:
 def chunk_keys(done: Manifest) -> list[str]:
     """Keys of a shard's vector chunks, in the order of their rows."""
     return [key for name, key in sorted(done.outputs.items()) if name.startswith("chunk-")]
+
+
+def chunk_rows(key: str) -> range:
+    """The rows of the shard that a chunk is of, with those that have no vector."""
+    rows = chunks.span(key)
+    assert rows is not None, key
+    return rows
+
+
+def vector_at(run: Run, shard: Manifest, row: int) -> vectors.Values:
+    """The vector float16 (1, d) of one row of an embedded shard.
+
+    Raises:
+        InputError: the row has none.
+    """
+    for key in chunk_keys(shard):
+        if row in chunk_rows(key):
+            found = vectors.read(run.storage, key)
+            values: vectors.Values = found.values[found.rows == row]
+            if len(values):
+                return values
+    raise InputError(f"row {row} of {run.storage.uri(str(shard.figures['shard']))} has no vector: embed anew")
+
+
+def vector_of(run: Run, text: str) -> vectors.Values | Refusal:
+    """The vector float16 (1, d) that a document of this text has, or why it has none."""
+    encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
+    backend = encoder.backend
+    (chunk,) = chunks.read(
+        iter([text]), encoder.tokeniser, backend.dimension, encoder.facts.normalised, start=0
+    )
+    for answer in backend.run(chunk.batches(backend.batch_tokens)):
+        chunks.take(answer)
+    found, _, refused = chunk.finish()
+    return refused[0][1] if refused else found.values
 
 
 def _planned_rows(group: Group) -> int | None:

@@ -249,10 +249,16 @@ def find_stored(storage: Storage, prefix: str) -> list[StoredChunk]:
     """The chunks in storage that follow on one another from row 0."""
     found: list[StoredChunk] = []
     for info in storage.list(f"{prefix}/rows-"):
-        numbers = info.key.rpartition("/rows-")[2].removesuffix(".parquet").split("-")
-        if len(numbers) == 2 and int(numbers[0]) == (found[-1].end if found else 0):
-            found.append(StoredChunk(info.key, int(numbers[0]), int(numbers[1])))
+        rows = span(info.key)
+        if rows is not None and rows.start == (found[-1].end if found else 0):
+            found.append(StoredChunk(info.key, rows.start, rows.stop))
     return found
+
+
+def span(key: str) -> range | None:
+    """The rows of a chunk, by its key; None for a chunk's quarantine."""
+    numbers = key.rpartition("/rows-")[2].removesuffix(".parquet").split("-")
+    return range(int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
 
 
 def _row(item: tuple[int, Refusal]) -> int:

@@ -161,7 +161,10 @@ def units(
     requests = {"rewrite": expected.selected, "score": expected.questions, "answer": expected.kept}
     for stage in PROMPT_STAGES:
         share = requests[stage] / max(expected.parts, 1)
-        made[stage] = Units((costs[stage].seconds(share),) * expected.parts, devices=engine)
+        made[stage] = Units(
+            (costs[stage].seconds(share),) * expected.parts,
+            devices=0 if config.engine.endpoint else engine,
+        )
     made["finetune"] = Units((costs["finetune"].seconds(expected.steps),), devices=ranks)
     return {stage.name: made[stage.name] for stage in cli.STAGES if stage.name in made}
 
@@ -219,7 +222,7 @@ def _assumptions(config: RunConfig, expected: Forecast, gpus: int) -> list[str]:
     said = [
         f"{expected.below_tau} documents below the threshold is the sample's share: "
         "of few documents, densities are rough",
-        "merge, density, difference, assemble and report count with their start-up only",
+        "merge, density, index, difference, assemble and report count with their start-up only",
         "nothing is done yet; what earlier runs have left is reused and costs nothing",
         "each unit succeeds at once; Airflow adds a few seconds a task",
     ]
@@ -227,6 +230,8 @@ def _assumptions(config: RunConfig, expected: Forecast, gpus: int) -> list[str]:
         said.append("no GPU was found: this machine's processors count as one device")
     if config.encoder.endpoint:
         said.append("the embedding server's own devices are not counted")
+    if config.engine.endpoint:
+        said.append("the generating server's own devices are not counted")
     return said
 
 

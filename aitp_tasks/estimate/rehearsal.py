@@ -6,6 +6,7 @@ every process takes (start-up, imports, loading) and what grows with the work.
 
 import json
 import logging
+import math
 import subprocess
 import sys
 import tempfile
@@ -114,13 +115,13 @@ class Rehearsal:
         As many requests go to the engine at once as they would there, where the sample
         is large enough: a few at a time are slower, each for itself. Therefore the
         threshold is given up, and where a part holds more documents than are rewritten
-        here, the gates too.
+        here, the gates of the scores too.
         """
         at_once = max(min(part, self._config.engine.requests_per_flush), 1)
         config = self._config.model_copy(
             update={
                 "difference": _selecting(self._config.difference, at_once),
-                "gates": _open_gates() if part > at_once else self._gates,
+                "gates": _without_scores(self._gates) if part > at_once else self._gates,
             }
         )
         run = self._selected(config, at_once)
@@ -182,7 +183,8 @@ class Rehearsal:
             if stage != "embed" and stage not in costs:
                 costs[stage] = Cost(sum(walls) / len(walls))
         scored = generation.read_rows(run, "score", run.part(0))
-        kept = sum(closed_gate(self._gates, row) is None for row in scored)
+        passed = sum(closed_gate(self._gates, row) is None for row in scored)
+        kept = min(passed, math.ceil(self._gates.keep_best * len(scored)))
         return Measured(
             costs=costs,
             tokens={role: unit.tokens / max(unit.rows, 1) for role, _, unit in embedded},
@@ -241,8 +243,16 @@ def _selecting(settings: Difference, documents: int) -> Difference:
     )
 
 
-def _open_gates() -> Gates:
-    return Gates(min_quality=1, min_difficulty=1, allow_additional_information=True)
+def _without_scores(gates: Gates) -> Gates:
+    """Gates that every scored question passes."""
+    return gates.model_copy(
+        update={
+            "min_quality": 1,
+            "min_difficulty": 1,
+            "allow_additional_information": True,
+            "keep_best": 1.0,
+        }
+    )
 
 
 def _only(run: Run, stage: str) -> Manifest:

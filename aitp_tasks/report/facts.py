@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aitp_tasks import density, tables
 from aitp_tasks.config import Criterion
-from aitp_tasks.manifest import Ledger, Manifest
+from aitp_tasks.manifest import Ledger, Manifest, add_counts
 from aitp_tasks.run import Run
 
 PROMPT_STAGES = ("rewrite", "score", "answer")
@@ -24,7 +24,17 @@ _SCORE_NAMES = {
     Criterion.DENSITY_RATIO: "p_sft / p_corpus",
     Criterion.SFT_DENSITY: "p_sft",
     Criterion.AUTHORS_COMPAT: "p_corpus / p_sft",
+    Criterion.KNN: "mean cosine to the nearest SFT examples",
 }
+_GENERATION_SUMS = (
+    "requests",
+    "reused",
+    "retried",
+    "documents_cut",
+    "prompt_tokens",
+    "generated_tokens",
+    "engine_restarts",
+)
 _SAMPLES = 12
 #: Points drawn of the difference set; more only blacken the picture.
 _POINTS = 4000
@@ -41,6 +51,19 @@ class StageCost:
     peak_memory_mb: float
     #: Rows or tokens per second over the units that did work, with the unit's name; None where none is kept.
     rate: str | None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the engine did for one prompt stage, over its parts."""
+
+    stage: str
+    #: Of ``generation``'s figures, those that add up.
+    sums: dict[str, int]
+    #: Responses whose text had to be mended, by what was.
+    repairs: dict[str, int]
+    prefix_hit_share: float
+    load_seconds: float
 
 
 @dataclass(frozen=True)
@@ -101,6 +124,8 @@ class Facts:
     inputs: list[Input]
     ledgers: list[tuple[str, Ledger]]
     costs: list[StageCost]
+    generation: list[Generation]
+    index: Manifest
     difference: Manifest
     assemble: Manifest
     finetune: Manifest
@@ -162,7 +187,9 @@ def gather(run: Run) -> Facts:
         funnel=funnel,
         inputs=_inputs(run, units["embed"]),
         ledgers=_ledgers(run, units),
+        generation=[_generation(stage, units[stage]) for stage in PROMPT_STAGES if units[stage]],
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
+        index=units["index"][0],
         difference=difference,
         assemble=assemble,
         finetune=finetune,
@@ -176,7 +203,7 @@ def gather(run: Run) -> Facts:
 
 
 def _stages(run: Run) -> tuple[str, ...]:
-    return ("embed", "merge", "density", "difference", *PROMPT_STAGES, "assemble", "finetune")
+    return ("embed", "merge", "density", "index", "difference", *PROMPT_STAGES, "assemble", "finetune")
 
 
 def _manifests(run: Run, stage: str) -> Iterator[Manifest]:
@@ -232,6 +259,22 @@ def _ledgers(run: Run, units: dict[str, list[Manifest]]) -> list[tuple[str, Ledg
     }
     named = by_role | {stage: manifests for stage, manifests in units.items() if stage != "embed"}
     return [(name, _sum(manifests)) for name, manifests in named.items() if manifests]
+
+
+def _generation(stage: str, units: list[Manifest]) -> Generation:
+    figures = [unit.figures for unit in units]
+    repairs: dict[str, int] = {}
+    for figure in figures:
+        repairs = add_counts(repairs, figure["repairs"])
+    prompt_tokens = sum(figure["prompt_tokens"] for figure in figures)
+    hits = sum(figure["prefix_hit_share"] * figure["prompt_tokens"] for figure in figures)
+    return Generation(
+        stage=stage,
+        sums={name: sum(int(figure[name]) for figure in figures) for name in _GENERATION_SUMS},
+        repairs=repairs,
+        prefix_hit_share=hits / prompt_tokens if prompt_tokens else 0.0,
+        load_seconds=sum(float(figure["load_seconds"]) for figure in figures),
+    )
 
 
 def _cost(stage: str, units: list[Manifest]) -> StageCost:
@@ -301,7 +344,8 @@ def _samples(run: Run, pairs_in_dataset: int) -> list[dict[str, Any]]:
             for stage in ("score", "answer")
         }
         documents = tables.read(run.storage, run.require_manifest("difference").output(part)).to_pylist()
-        samples += _join(rows["answer"], rows["score"], documents)
+        pairs = [row for row in rows["answer"] if row["kept"]]
+        samples += _join(pairs, rows["score"], documents)
     return samples[: min(_SAMPLES, pairs_in_dataset)]
 
 

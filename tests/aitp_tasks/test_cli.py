@@ -33,7 +33,7 @@ def test_help_explains_the_stages_in_order() -> None:
     places = [text.index(f"  {stage.name} ") for stage in STAGES]
     assert places == sorted(places)
     assert [stage.name for stage in STAGES] == [
-        "plan", "embed", "merge", "density", "difference", "rewrite", "score", "answer", "assemble",
+        "plan", "embed", "merge", "density", "index", "difference", "rewrite", "score", "answer", "assemble",
         "finetune", "report",
     ]  # fmt: skip
     assert "75 transient" in text

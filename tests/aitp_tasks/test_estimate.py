@@ -22,7 +22,7 @@ MEASURED = Measured(
         "plan": FIXED,
         "embed corpus": Cost(5.0, 0.01),
         "embed sft": Cost(5.0, 0.002),
-        **dict.fromkeys(("merge", "density", "difference", "assemble", "report"), FIXED),
+        **dict.fromkeys(("merge", "density", "index", "difference", "assemble", "report"), FIXED),
         "rewrite": Cost(30.0, 1.0),
         "score": Cost(30.0, 0.5),
         "answer": Cost(30.0, 2.0),
@@ -103,6 +103,20 @@ def test_time_and_gpu_hours(configure: Configure) -> None:
     assert stages["density"].hours(1) * 3600 == pytest.approx(6)
     on_processors = estimate.units(config, SIZES, expected, MEASURED, on_gpus=False)
     assert on_processors["finetune"].gpu_hours * 3600 == pytest.approx(360)
+
+
+def test_the_devices_of_endpoints_are_not_counted(configure: Configure) -> None:
+    endpoint = {"url": "http://127.0.0.1:9/v1", "served_model": "model"}
+    config = configure(
+        encoder={"model": "/model", "endpoint": endpoint}, engine={"model": "/model", "endpoint": endpoint}
+    )
+    expected = estimate.forecast(config, SIZES, 1.0, MEASURED)
+    stages = estimate.units(config, SIZES, expected, MEASURED, on_gpus=True)
+    assert [name for name, stage in stages.items() if stage.gpu_hours] == ["finetune"]
+    assert stages["rewrite"].hours(2) > 0
+    said = estimate._assumptions(config, expected, gpus=1)
+    for server in ("embedding", "generating"):
+        assert f"the {server} server's own devices are not counted" in said
 
 
 def test_the_first_step_is_left_out() -> None:

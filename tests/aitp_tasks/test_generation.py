@@ -1,6 +1,9 @@
 """The runner's own logic, with a stand-in engine; the real one is in test_engine and tests/e2e."""
 
+import errno
 import json
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +12,11 @@ import pytest
 
 from aitp_tasks import answer, difference, embed, generation, merge, plan, rewrite, score
 from aitp_tasks import density as density_stage
-from aitp_tasks.engine import Completion
+from aitp_tasks.engine import Completion, Job
+from aitp_tasks.engine.prompting import Rendered
 from aitp_tasks.errors import BudgetExceededError, TransientError
+from aitp_tasks.generation import Parsed
+from aitp_tasks.rows import Refusal
 from aitp_tasks.run import FrozenPrompt, Run
 from tests.aitp_tasks.conftest import Configure
 
@@ -18,21 +24,52 @@ Respond = Callable[[str, dict[str, str]], str | Exception]
 
 
 class StandIn:
-    """Answers by a rule; counts what it was asked."""
+    """Answers by a rule, one at a time, the last first; counts what it was asked."""
 
     asked: list[dict[str, str]]
+    sampling: list[dict[str, Any]]
     respond: Respond
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, *_: Any) -> None:
+        self.load_seconds, self.restarts = 0.0, 0
+        self._jobs: list[Job] = []
+
+    @property
+    def room(self) -> int:
+        return 3 - len(self._jobs)
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def finished(self) -> list[tuple[str, Completion | Refusal]]:
+        job = self._jobs.pop()
+        stage, values = json.loads(job.content)
+        reply = type(self).respond(stage, values)
+        if isinstance(reply, ValueError):
+            return [(job.id, Refusal("not_servable", str(reply)))]
+        if isinstance(reply, Exception):
+            raise reply
+        type(self).asked.append(values)
+        type(self).sampling.append(job.sampling)
+        return [(job.id, Completion(reply, "length" if reply == "cut" else "stop", 10, 5))]
+
+    def __enter__(self) -> "StandIn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         pass
 
-    def complete(self, prompt: FrozenPrompt, arguments: list[dict[str, str]]) -> list[Completion]:
-        answers = [type(self).respond(prompt.name, values) for values in arguments]
-        for reply in answers:
-            if isinstance(reply, Exception):
-                raise reply
-        type(self).asked += arguments
-        return [Completion(str(reply), "length" if reply == "cut" else "stop", 10, 5) for reply in answers]
+
+class StandInPrompter:
+    """Keeps stage and values as they are."""
+
+    context = 1024
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def render(self, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
+        return Rendered(json.dumps([prompt.name, values]), [1])
 
 
 def good(stage: str, values: dict[str, str]) -> str:
@@ -46,9 +83,10 @@ def good(stage: str, values: dict[str, str]) -> str:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
-    StandIn.asked = []
+    StandIn.asked, StandIn.sampling = [], []
     StandIn.respond = staticmethod(good)
-    monkeypatch.setattr(generation, "Engine", StandIn)
+    monkeypatch.setattr(generation, "open_engine", StandIn)
+    monkeypatch.setattr(generation, "Prompter", StandInPrompter)
     return StandIn
 
 
@@ -141,7 +179,7 @@ def test_another_configuration_reuses_what_its_prompts_left_alone(
 
 
 def test_one_bad_request_costs_itself_only(run: Run, engine: type[StandIn]) -> None:
-    bad = generation.documents(run, run.parts[0])[0]["text"]
+    bad = generation.documents(run, run.parts[0], ["text"])[0]["text"]
 
     def refuses(stage: str, values: dict[str, str]) -> str | Exception:
         return ValueError("prompt too long") if values["text"] == bad else good(stage, values)
@@ -164,7 +202,7 @@ def test_one_bad_request_costs_itself_only(run: Run, engine: type[StandIn]) -> N
         ('{"questions": ["only one of them"]}', "not_parsed"),
         ("not json", "not_parsed"),
         ('{"questions": ["          ", "           "]}', "no_question"),
-        ('{"questions": ["a lone \\ud800 surrogate", "another question"]}', "not_unicode"),
+        ('{"questions": ["a lone \\ud800 surrogate", "another question"]}', "not_parsed"),
     ],
 )
 def test_a_response_that_cannot_be_used_is_quarantined_with_its_class(
@@ -210,3 +248,200 @@ def test_equal_questions_are_one_question(run: Run, engine: type[StandIn]) -> No
     )
     run_stage(rewrite, run)
     assert len(rows_of(run, "rewrite")) == 12
+
+
+def test_the_best_share_of_the_questions_is_kept(configure: Configure, engine: type[StandIn]) -> None:
+    run = up_to_difference(configure(**SELECT_ALL, gates={"keep_best": 0.25}))
+    run_stage(rewrite, run)
+
+    def by_content(stage: str, values: dict[str, str]) -> str:
+        quality = 10 if values["question"].startswith("Which") else 7
+        return json.dumps({"quality": quality, "difficulty": 5, "additional_information": False})
+
+    engine.respond = staticmethod(by_content)
+    run_stage(score, run)
+    rows = rows_of(run, "score")
+    kept = [row for row in rows if row["kept"]]
+    assert (len(rows), len(kept)) == (24, sum(math.ceil(len(part) / 4) for part in parts_of(run, "score")))
+    assert {row["quality"] for row in kept} == {10}
+    assert {row["reason"] for row in rows if not row["kept"]} == {"keep_best"}
+
+
+def parts_of(run: Run, stage: str) -> list[list[dict[str, Any]]]:
+    return [generation.read_rows(run, stage, part) for part in run.parts]
+
+
+def tries(first: str, then: str) -> Respond:
+    """The first response to a text, and all later ones."""
+    seen: set[str] = set()
+
+    def respond(stage: str, values: dict[str, str]) -> str:
+        again = values["text"] in seen
+        seen.add(values["text"])
+        return then if again else first
+
+    return respond
+
+
+GOOD = '{"questions": ["What is a port for?", "Where does grain grow?"]}'
+
+
+@pytest.mark.parametrize(
+    ("first", "changed"), [("cut", {"max_tokens": 1023}), ("not json", {"temperature": 0.7})]
+)
+def test_what_cannot_be_used_is_asked_for_once_more(
+    run: Run, engine: type[StandIn], first: str, changed: dict[str, Any]
+) -> None:
+    engine.respond = staticmethod(tries(first, GOOD))
+    run_stage(rewrite, run)
+    assert len(rows_of(run, "rewrite")) == 24
+    plain = run.plan.prompts["rewrite"].sampling
+    assert [sampling for sampling in engine.sampling if sampling != plain] == [plain | changed] * 12
+    figures = [run.require_manifest("rewrite", part).figures for part in run.parts]
+    assert sum(figure["retried"] for figure in figures) == 12
+
+
+def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[StandIn]) -> None:
+    prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "second_attempt": False}
+    engine.respond = staticmethod(lambda *_: "cut")
+    run_stage(rewrite, up_to_difference(configure(**SELECT_ALL, prompts=prompts)))
+    assert len(engine.asked) == 12
+
+
+def test_a_third_attempt_waits_for_another_round(configure: Configure, engine: type[StandIn]) -> None:
+    def planned(failed_round: int) -> Run:
+        prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "failed_round": failed_round}
+        return up_to_difference(configure(**SELECT_ALL, prompts=prompts))
+
+    bad = generation.documents(planned(0), planned(0).parts[0], ["text"])[0]["text"]
+    engine.respond = staticmethod(lambda stage, values: "no" if values["text"] == bad else GOOD)
+    first = planned(0)
+    assert sum(result["rows_quarantined"] for result in run_stage(rewrite, first)) == 1
+    assert len(engine.asked) == 13
+    engine.asked = []
+    engine.respond = staticmethod(lambda stage, values: GOOD)
+    again = planned(1)
+    assert again.uri != first.uri
+    assert sum(result["rows_quarantined"] for result in run_stage(rewrite, again)) == 0
+    assert [values["text"] for values in engine.asked] == [bad]
+
+
+def test_what_a_killed_task_has_finished_is_there_within_a_second(
+    run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "_FLUSH_SECONDS", 0.05)
+
+    class KilledError(BaseException):
+        """Like a kill: nothing is flushed at the end."""
+
+    def slow(stage: str, values: dict[str, str]) -> str:
+        if len(engine.asked) == 4:
+            assert wait_for(lambda: len(stored(run)) >= 3)
+            raise KilledError
+        time.sleep(0.1)
+        return good(stage, values)
+
+    engine.respond = staticmethod(slow)
+    with pytest.raises(KilledError):
+        rewrite.execute(run, 0)
+
+
+def stored(run: Run) -> list[str]:
+    return [info.key for info in run.storage.list("generations/rewrite/")]
+
+
+def wait_for(ready: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 10
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.02)
+    return ready()
+
+
+def test_a_full_disk_ends_the_task_and_loses_nothing(
+    run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(generation.tables, "write", full)
+        with pytest.raises(OSError, match="no space left"):
+            rewrite.execute(run, 0)
+    assert run.find_manifest("rewrite", run.parts[0]) is None
+    assert rewrite.execute(run, 0)["rows_quarantined"] == 0
+
+
+def test_the_same_responses_in_any_order_give_the_same_bytes(
+    run: Run, engine: type[StandIn], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stage(rewrite, run)
+    first = {key: run.storage.read(key) for key in outputs_of(run)}
+    for info in list(run.storage.list("generations/")) + list(run.storage.list(f"{run.prefix}/rewrite/")):
+        (root / info.key).unlink()
+    monkeypatch.setattr(engine, "finished", in_order)
+    run_stage(rewrite, run)
+    assert {key: run.storage.read(key) for key in outputs_of(run)} == first
+
+
+def in_order(engine: StandIn) -> list[tuple[str, Completion | Refusal]]:
+    job = engine._jobs.pop(0)
+    stage, values = json.loads(job.content)
+    return [(job.id, Completion(good(stage, values), "stop", 10, 5))]
+
+
+def outputs_of(run: Run) -> list[str]:
+    return [run.require_manifest("rewrite", part).output("rows") for part in run.parts]
+
+
+def scored(text: str, numbers: list[Any], repairs: tuple[str, ...] = ()) -> Parsed:
+    return Parsed(json.loads(text), repairs, Completion(text, "stop", 1, 1, 0, numbers))
+
+
+def odds(**shares: float) -> list[tuple[str, float]]:
+    return [(name.removeprefix("n"), math.log(share)) for name, share in shares.items()]
+
+
+def test_scores_are_means_over_what_could_have_stood_there() -> None:
+    text = '{"quality": 8, "difficulty": 3, "additional_information": false}'
+    numbers = [("8", odds(n8=0.5, n7=0.25, n9=0.25)), (" 3", odds(n3=0.8, n1=0.2))]
+    assert score.expected_scores(scored(text, numbers)) == (pytest.approx(8.0), pytest.approx(2.6))
+
+
+def test_a_ten_of_two_tokens_is_one_score() -> None:
+    text = '{"quality": 10, "difficulty": 3, "additional_information": false}'
+    numbers = [("1", odds(n1=0.6, n9=0.4)), ("0", odds(n0=0.5)), ("3", odds(n3=1.0))]
+    expected = 10 * 0.3 + 1 * 0.3 + 9 * 0.4
+    assert score.expected_scores(scored(text, numbers))[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("numbers", [[], [("7", odds(n7=1.0))], [("8", odds(n8=1.0))]])
+def test_without_probabilities_there_is_no_mean(numbers: list[Any]) -> None:
+    text = '{"quality": 8, "difficulty": 3, "additional_information": false}'
+    assert score.expected_scores(scored(text, numbers)) == (None, None)
+    whole = [("8", odds(n8=1.0)), ("3", odds(n3=1.0))]
+    assert score.expected_scores(scored(text, whole, ("code fence",))) == (None, None)
+
+
+def test_a_question_that_a_gate_leaves_out_is_kept_with_its_reason(run: Run, engine: type[StandIn]) -> None:
+    questions = ["What does the author of this text say?", "Which rivers carry grain to the ports?"]
+    engine.respond = staticmethod(lambda stage, values: json.dumps({"questions": questions}))
+    run_stage(rewrite, run)
+    rows = rows_of(run, "rewrite")
+    assert {row["reason"] for row in rows if not row["kept"]} == {"mentions_document"}
+    assert len([row for row in rows if row["kept"]]) == 12
+    engine.respond = staticmethod(good)
+    engine.asked = []
+    run_stage(score, run)
+    assert {values["question"] for values in engine.asked} == {questions[1]}
+
+
+def test_an_answer_that_a_gate_leaves_out_is_kept_with_its_reason(run: Run, engine: type[StandIn]) -> None:
+    run_stage(rewrite, run)
+    run_stage(score, run)
+    engine.respond = staticmethod(
+        lambda *_: json.dumps({"answer": "I'm sorry, but I cannot help with that."})
+    )
+    results = run_stage(answer, run)
+    assert {row["reason"] for row in rows_of(run, "answer")} == {"refusal"}
+    assert sum(result["rows_out"] for result in results) == 0
+    assert all(generation.kept_rows(run, "answer", part) == [] for part in run.parts)

@@ -87,6 +87,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iter
     values["prompts"] = {
         "folder": str(repository / "prompts"),
         "sampling": {"max_tokens": 160, "repetition_penalty": 1.1},
+        "second_attempt": False,
         "failure_budget": 0.95,
     }
     values["plan"] = {"group_bytes": 20_000}
@@ -177,7 +178,7 @@ def test_ledgers_add_up_from_stage_to_stage(
     pipeline: Pipeline, first: dict[str, Any], data: dict[str, Any]
 ) -> None:
     sums: dict[str, dict[str, int]] = {}
-    for stage in ("embed", "density", "difference", "rewrite", "score", "answer", "assemble"):
+    for stage in ("embed", "density", "index", "difference", "rewrite", "score", "answer", "assemble"):
         ledgers = [manifest["ledger"] for manifest in pipeline.manifests(first["run"], stage)]
         assert ledgers
         for ledger in ledgers:
@@ -190,6 +191,7 @@ def test_ledgers_add_up_from_stage_to_stage(
     good = data["good"] + data["sft"]
     assert sums["embed"] == {"in": good + data["bad"], "out": good}
     assert sums["density"]["in"] == sums["embed"]["out"]
+    assert sums["index"]["in"] == data["good"]
     assert sums["difference"] == {"in": data["good"], "out": data["good"]}
     assert sums["rewrite"]["in"] == data["good"]
     assert sums["score"]["in"] == first["questions"]

@@ -244,6 +244,8 @@ def test_a_stage_gets_the_connection_and_none_of_airflows_secrets(
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "hidden")
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", "hidden")
     monkeypatch.setenv("PYTHONPATH", "/airflow/only")
+    monkeypatch.setenv("AITP_EMBEDDINGS_API_KEY", "embeddings-opensesame")
+    monkeypatch.setenv("AITP_ENGINE_API_KEY", "engine-opensesame")
     program(f"env > {tmp_path}/environment; echo '{{}}'")
     with caplog.at_level(logging.DEBUG):
         run(stage())
@@ -253,6 +255,8 @@ def test_a_stage_gets_the_connection_and_none_of_airflows_secrets(
         "AWS_SECRET_ACCESS_KEY=opensesame",
         "AWS_ENDPOINT_URL=http://127.0.0.1:1",
         "AWS_DEFAULT_REGION=us-east-1",
+        "AITP_EMBEDDINGS_API_KEY=embeddings-opensesame",
+        "AITP_ENGINE_API_KEY=engine-opensesame",
     ):
         assert f"{line}\n" in environment
     assert "hidden" not in environment

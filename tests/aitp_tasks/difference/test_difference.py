@@ -89,7 +89,7 @@ def selected(run: Run) -> list[dict[str, Any]]:
     return [row for part in run.parts for row in tables.read(run.storage, done.output(part)).to_pylist()]
 
 
-@pytest.mark.parametrize(("criterion", "tau"), [("density_ratio", 0.5), ("sft_density", 1e-3)])
+@pytest.mark.parametrize(("criterion", "tau"), [("density_ratio", 0.5), ("sft_density", 1e-3), ("knn", 0.5)])
 def test_documents_that_the_sft_set_does_not_cover_are_selected(
     blobs: Callable[..., Run], criterion: str, tau: float
 ) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aitp_tasks import digest
 from aitp_tasks.config import Criterion
 from aitp_tasks.difference import selection
-from aitp_tasks.difference.tally import PROBES, QUANTILES, SWEEP, Spread, Tally, largest_error
+from aitp_tasks.difference.tally import COSINES, PROBES, QUANTILES, SWEEP, Spread, Tally, largest_error
 from aitp_tasks.kde import loops
 from aitp_tasks.kde.field import Field, Window
 from aitp_tasks.kde.grid import Points, SparseGrid
@@ -184,3 +184,13 @@ def test_a_text_that_repeats_is_one_probe() -> None:
     for _ in range(2):
         often.add(facts, repeated, np.ones(len(repeated)))
     assert np.array_equal(often.probes(), once.probes())
+
+
+def test_quantiles_of_cosines_are_those_of_numpy() -> None:
+    values = np.random.default_rng(3).uniform(-1, 1, 5000)
+    spread = Spread(COSINES)
+    spread.add(np.append(values, [1.0, -1.0]))
+    figures = spread.figures()
+    assert figures.pop("mean") == pytest.approx(values.mean(), abs=1e-3)
+    expected = np.quantile(values, QUANTILES, method="inverted_cdf")
+    assert list(figures.values()) == pytest.approx(expected.tolist(), abs=2e-3)

@@ -4,19 +4,12 @@ import base64
 import email.utils
 import json
 import logging
-import os
 import socket
-import subprocess
-import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from aitp_tasks import config
@@ -24,9 +17,9 @@ from aitp_tasks.embed.batches import Answer, Batch
 from aitp_tasks.embed.endpoint import KEY_VARIABLE, EndpointBackend
 from aitp_tasks.errors import InputError, TransientError
 from tests.aitp_tasks.conftest import MODELS
+from tests.aitp_tasks.servers import HTML, KEY, PASSING, Reply, Served, serving, vllm_server
 
 MODEL = str(MODELS / "all-MiniLM-L6-v2")
-KEY = "a-key-that-nobody-may-see"
 POISON = 666
 
 
@@ -50,55 +43,9 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM with the model; its URL."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {
-        "--model": MODEL,
-        "--served-model-name": "minilm",
-        "--runner": "pooling",
-        "--host": "127.0.0.1",
-        "--port": str(port),
-        "--dtype": "float32",
-        "--distributed-executor-backend": "uni",
-    }
-    # Not `vllm serve`: its CPU build looks for a distribution named vllm, and there is none.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
-    output = tmp_path_factory.mktemp("vllm") / "log"
-    with output.open("wb") as stream:
-        server = subprocess.Popen(
-            [*command, *(word for option in options.items() for word in option)],
-            stdout=stream,
-            stderr=stream,
-            env=os.environ
-            | {
-                "VLLM_API_KEY": KEY,
-                "VLLM_CPU_KVCACHE_SPACE": "1",
-                "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
-                "VLLM_HOST_IP": "127.0.0.1",
-                "VLLM_NO_USAGE_STATS": "1",
-                "HF_HUB_OFFLINE": "1",
-            },
-        )
-    try:
-        while not _is_up(port):
-            assert server.poll() is None, output.read_text()[-3000:]
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        tree = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
-        server.terminate()
-        for process in psutil.wait_procs(tree, timeout=15)[1]:
-            process.kill()
-        server.wait()
-
-
-def _is_up(port: int) -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-    except OSError:
-        return False
-    return True
+    options = ["--model", MODEL, "--served-model-name", "minilm", "--runner", "pooling", "--dtype", "float32"]
+    with vllm_server(tmp_path_factory.mktemp("vllm"), options) as url:
+        yield url
 
 
 @pytest.mark.timeout(600)
@@ -134,56 +81,6 @@ def test_vllm_refuses_a_wrong_key_and_an_unknown_model(vllm: str, monkeypatch: p
 # The ways to fail
 
 Sequences = list[list[int]]
-#: Status, headers and body.
-Reply = tuple[int, dict[str, str], bytes]
-
-
-class Served(ThreadingHTTPServer):
-    """A server whose vectors tell their sequence: its length, sum, first and last id."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        #: Answers instead of the vectors, when it has one to give: status, headers, body.
-        self.instead: Callable[[Sequences], Reply | None] = lambda _: None
-        self.requests: list[tuple[float, Sequences, dict[str, str]]] = []
-        self.lock = threading.Lock()
-        self.under_way = self.most_under_way = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def next_answers(self, *answers: Reply) -> None:
-        """Give these once each before the vectors."""
-        rest = list(answers)
-        self.instead = lambda _: rest.pop(0) if rest else None
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Served
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.requests.append((time.monotonic(), body["input"], dict(self.headers.items())))
-            self.server.under_way += 1
-            self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
-        status, headers, answer = self.server.instead(body["input"]) or (200, {}, vectors(body["input"]))
-        with self.server.lock:
-            self.server.under_way -= 1
-        try:
-            self.send_response(status)
-            for name, value in ({"Content-Length": str(len(answer))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer)
-        except ConnectionError:
-            pass
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 def vector(sequence: list[int]) -> list[float]:
@@ -206,16 +103,14 @@ def in_base64(sequences: Sequences) -> bytes:
 
 @pytest.fixture
 def server() -> Iterator[Served]:
-    server = Served()
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    """Its vectors tell their sequence: its length, sum, first and last id."""
+    with serving(vectors, lambda body: body["input"]) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aitp_tasks.embed.endpoint._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("aitp_tasks.endpoints._FIRST_PAUSE", 0.01)
 
 
 def answer_of(backend: EndpointBackend, *sequences: list[int]) -> Answer:
@@ -227,9 +122,6 @@ def assert_whole(answer: Answer) -> None:
     assert not answer.refused
     assert answer.vectors.dtype == np.float32
     assert answer.vectors.tolist() == [vector(sequence.tolist()) for sequence in answer.batch.sequences]
-
-
-HTML = (200, {"Content-Type": "text/html"}, b"<html>Please log in</html>")
 
 
 Nonsense = Callable[[Sequences], Reply]
@@ -258,14 +150,6 @@ NONSENSE_TOGETHER = {
     "mixed dimensions": wrong(
         lambda data: [item | {"embedding": [1.0] * (4 + item["index"])} for item in data]
     ),
-}
-PASSING: dict[str, Reply] = {
-    "500": (500, {}, b"boom"),
-    "503": (503, {}, b'{"error": {"message": "loading"}}'),
-    "408": (408, {}, b""),
-    "409": (409, {}, b""),
-    "429": (429, {}, b"slow down"),
-    "connection lost": (200, {"Content-Length": "1000"}, b'{"data": ['),
 }
 
 

@@ -104,6 +104,16 @@ def _embedded(run: Run) -> None:
         }
         _commit(run, "embed", group.digest, label=group.label, ledger=ledger, figures=figures, seconds=61.0)
         _commit(run, "density", group.digest, label=group.label, ledger=Ledger(rows_in=rows, rows_out=rows))
+    figures = {
+        "kind": "flat",
+        "nlist": 0,
+        "documents": 236,
+        "repeated": 4,
+        "collisions": 0,
+        "bytes": 2_100_000,
+    }
+    ledger = Ledger(rows_in=240, rows_out=236, rejected={"repeated_text": 4, "id_collision": 0})
+    _commit(run, "index", ledger=ledger, figures=figures)
     _commit(run, "merge", figures={"corpus_explained_variance": [0.21, 0.13]})
 
 
@@ -177,9 +187,21 @@ def _grids(earlier: bool) -> dict[str, Any]:
 
 def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: str, answer: str) -> int:
     """Two questions a document: the first is kept and answered, the second is not."""
-    figures = {"requests": len(documents), "tokens_per_second": 412.0, "generated_tokens": 9000}
+    figures = {
+        "requests": len(documents),
+        "reused": 1,
+        "retried": 2,
+        "documents_cut": 3,
+        "repairs": {"code fence": 4},
+        "prompt_tokens": 20_000,
+        "generated_tokens": 9000,
+        "tokens_per_second": 412.0,
+        "prefix_hit_share": 0.625,
+        "load_seconds": 26.0,
+        "engine_restarts": 0,
+    }
     asked = [
-        {"doc_id": d["doc_id"], "question_id": f"{d['doc_id']}-{i}", "question": question}
+        {"doc_id": d["doc_id"], "question_id": f"{d['doc_id']}-{i}", "question": question, "kept": True}
         for d in documents
         for i in range(2)
     ]
@@ -199,6 +221,8 @@ def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: st
             **{name: row[name] for name in ("doc_id", "question_id", "question")},
             "pair_id": f"{row['question_id']}-a",
             "answer": answer,
+            "kept": True,
+            "reason": None,
         }
         for row in scored
         if row["kept"]

@@ -62,6 +62,7 @@ def test_page_and_result(finish_run: FinishRun) -> None:
     assert "embed (corpus)" in page.text
     assert "empty\u00a02" in page.text
     assert "2 h 02 min" in page.text
+    assert "236 documents in one exact index; 4 repeats left out, 2 MB" in page.text
 
 
 def test_pictures_are_files_too(finish_run: FinishRun) -> None:
@@ -117,6 +118,13 @@ def test_inputs_are_told_by_source(finish_run: FinishRun) -> None:
     text = _read(run).text
     assert "webcorpusparquet16024,00025.0%0" in text
     assert "alpacasftparquet messages8012,00025.0%0" in text
+
+
+def test_what_the_engine_did_is_told(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = " ".join(_read(run).text.split())
+    assert "rewrite1224 code fence 8 640,00062.5%18,00052.0 s0" in text
 
 
 def test_nothing_is_loaded_or_run(finish_run: FinishRun) -> None:

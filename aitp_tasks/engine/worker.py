@@ -1,0 +1,123 @@
+"""The offline engine's process: vLLM, jobs on standard input, completions on standard output.
+
+Both are lines of JSON. The first line out is ``ready`` with how many jobs run at
+a time, or ``error``. The process ends when its input does: when the stage ends,
+however it ends, nothing keeps the device.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from typing import Any, TextIO
+
+from aitp_tasks.engine.offline import READY
+
+#: Largest wait for a job while there is none, in seconds.
+_IDLE_SECONDS = 0.5
+
+
+def main() -> None:
+    """Load the model that the first line names, then serve."""
+    replies = _replies()
+    first = json.loads(sys.stdin.readline())
+    from vllm.exceptions import VLLMError
+
+    try:
+        server = _Server(first["arguments"], replies)
+    except (OSError, TypeError, ValueError, VLLMError) as error:
+        _send(replies, {"error": " ".join(str(error).split())})
+        sys.exit(1)
+    server.run()
+
+
+def _replies() -> TextIO:
+    """The real standard output; what libraries print goes to standard error."""
+    real = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return real
+
+
+def _send(replies: TextIO, message: dict[str, Any]) -> None:
+    replies.write(json.dumps(message) + "\n")
+    replies.flush()
+
+
+class _Server:
+    def __init__(self, arguments: dict[str, Any], replies: TextIO) -> None:
+        from vllm import LLM
+
+        self._engine: Any = LLM(**arguments).llm_engine
+        self._replies = replies
+        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._alternatives: dict[str, int] = {}
+        threading.Thread(target=self._read, daemon=True).start()
+        scheduler = self._engine.vllm_config.scheduler_config
+        _send(replies, {READY: scheduler.max_num_seqs})
+
+    def run(self) -> None:
+        """Until the input ends."""
+        while True:
+            self._take()
+            for output in self._engine.step():
+                if output.finished:
+                    _send(self._replies, self._reply(output))
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            self._jobs.put(json.loads(line))
+        # The stage is gone, and with it whoever could read an answer.
+        os._exit(0)
+
+    def _take(self) -> None:
+        """Hand all waiting jobs to the engine; wait for one when the engine has none."""
+        while not self._engine.has_unfinished_requests() or not self._jobs.empty():
+            try:
+                self._add(self._jobs.get(timeout=_IDLE_SECONDS))
+            except queue.Empty:
+                continue
+
+    def _add(self, job: dict[str, Any]) -> None:
+        from vllm import SamplingParams
+        from vllm.exceptions import VLLMError
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        try:
+            # No seed here: with one, vLLM's CPU engine dies on a chunked prefill.
+            sampling = SamplingParams(
+                **job["sampling"],
+                structured_outputs=StructuredOutputsParams(json=job["schema"]),
+                logprobs=job["alternatives"] or None,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            self._engine.add_request(job["id"], {"prompt_token_ids": job["token_ids"]}, sampling)
+        except (ValueError, TypeError, VLLMError) as error:
+            _send(self._replies, {"id": job["id"], "refused": " ".join(str(error).split())[:500]})
+
+    def _reply(self, output: Any) -> dict[str, Any]:
+        completion = output.outputs[0]
+        return {
+            "id": output.request_id,
+            "text": completion.text,
+            "finish_reason": str(completion.finish_reason),
+            "prompt_tokens": len(output.prompt_token_ids or []),
+            "generated_tokens": len(completion.token_ids),
+            "cached_tokens": output.num_cached_tokens or 0,
+            "numbers": _numbers(completion),
+        }
+
+
+def _numbers(completion: Any) -> list[tuple[str, list[tuple[str, float]]]]:
+    """The tokens that are numbers, each with the numbers that could have stood there."""
+    found = []
+    for token, alternatives in zip(completion.token_ids, completion.logprobs or (), strict=False):
+        text = str(alternatives[token].decoded_token)
+        if text.strip().isdigit():
+            pairs = ((str(other.decoded_token), float(other.logprob)) for other in alternatives.values())
+            found.append((text, [pair for pair in pairs if pair[0].strip().isdigit()]))
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""An index of a run, open to search in."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.manifest import Manifest
+from aitp_tasks.run import Run
+from aitp_tasks.storage import Storage
+from aitp_tasks.vector_index import library
+from aitp_tasks.vector_index.library import INDEX_FILE, LISTS_FILE, Index, Values
+from aitp_tasks.vector_index.places import Places
+
+#: The stage that builds the index of each role.
+STAGES = {"sft": "merge", "corpus": "index"}
+
+
+def outputs(role: str, built: Manifest) -> dict[str, str]:
+    """What a stage's manifest keeps of an index that it has built."""
+    return {f"{role}_{name}": key for name, key in built.outputs.items()}
+
+
+class OpenIndex:
+    """The index of a run's corpus or SFT set, and its places; use it as a context.
+
+    A flat index is held in memory. One of inverted lists is copied to a temporary
+    folder and read from there, list by list, as it is searched.
+    """
+
+    def __init__(self, storage: Storage, keys: dict[str, str], role: str) -> None:
+        """Open the objects that ``outputs`` has named.
+
+        Raises:
+            InputError: one is missing or cut short, or they do not belong together.
+        """
+        key = keys[f"{role}_places"]
+        self._with_remedy = partial(_with_remedy, storage, key, STAGES[role])
+        with ExitStack() as stack, self._with_remedy():
+            self._places = stack.enter_context(Places(storage, key))
+            lists = keys.get(f"{role}_lists")
+            self._index = _read(storage, keys[f"{role}_index"], lists, stack)
+            if self._index.ntotal != self._places.rows:
+                raise InputError(
+                    f"{storage.uri(key)} has {self._places.rows} places for {self._index.ntotal} vectors"
+                )
+            self._stack = stack.pop_all()
+
+    def search(self, values: Values, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Cosines float32 (n, k) and ids int64 (n, k) of the k nearest; see ``library.search``."""
+        return library.search(self._index, values, k)
+
+    def places(self, ids: NDArray[np.int64]) -> pa.Table:
+        """Where m ids lie, in their order: doc_id, source, shard, etag and row."""
+        with self._with_remedy():
+            return self._places.find(ids)
+
+    def __enter__(self) -> "OpenIndex":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+@contextmanager
+def _with_remedy(storage: Storage, places: str, stage: str) -> Iterator[None]:
+    """Adds to an error how what belongs to some places is built anew."""
+    try:
+        yield
+    except InputError as error:
+        built = storage.uri(places.rpartition("/")[0])
+        raise InputError(
+            f"{error}: delete {built}.json and the run's {stage} manifest, then run `aitp {stage}` again"
+        )
+
+
+def _read(storage: Storage, key: str, lists: str | None, stack: ExitStack) -> Index:
+    if lists is None:
+        return library.on_device(library.flat_from_bytes(storage.read(key), storage.uri(key)))
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitp-index-")))
+    storage.download(key, folder / INDEX_FILE)
+    storage.download(lists, folder / LISTS_FILE)
+    return library.read_folder(folder, storage.uri(key))
+
+
+@contextmanager
+def open_places(run: Run, role: str) -> Iterator[Places]:
+    """The places alone of a run's ``corpus`` or ``sft`` set.
+
+    Raises:
+        InputError: its stage has not been run, or the places are missing or cut short.
+    """
+    key = run.require_manifest(STAGES[role]).output(f"{role}_places")
+    with _with_remedy(run.storage, key, STAGES[role]), Places(run.storage, key) as places:
+        yield places
+
+
+def open_index(run: Run, role: str) -> OpenIndex:
+    """The index of a run's ``corpus`` or ``sft`` set.
+
+    Raises:
+        InputError: its stage has not been run; or as ``OpenIndex``.
+    """
+    return OpenIndex(run.storage, run.require_manifest(STAGES[role]).outputs, role)

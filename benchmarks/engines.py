@@ -1,0 +1,152 @@
+"""Engines for ``rewrite.py``, each in a process of its own.
+
+raw RUN STAGE: ``vllm.LLM.chat`` on the prompts of a stage that has been run.
+loop RUN: the published runner's way over the run's documents: batches that are
+sent and awaited one after another, no schema. counting STAGE RUN: a stage whose
+engine writes one byte a generated token to the file that AITP_COUNTED names.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks import answer, cli, generation, models, rewrite, score
+from aitp_tasks.engine import Completion, offline
+from aitp_tasks.engine.prompting import Prompter
+from aitp_tasks.generation import Parsed, Request
+from aitp_tasks.run import Run
+
+STAGES = {"rewrite": rewrite.STAGE, "score": score.STAGE, "answer": answer.STAGE}
+#: Requests that the published runner sends at a time; its own default is 1.
+_BATCH = 32
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+
+
+def raw(uri: str, stage: str) -> dict[str, Any]:
+    """Tokens and seconds of one stage's prompts, loading left out."""
+    run = Run.open(uri)
+    prompt, settings = run.plan.prompts[stage], run.config.engine
+    prompter = Prompter(settings, models.local(settings))
+    requests = sorted(STAGES[stage].requests(run, run.parts[0]), key=lambda request: request.id)
+    room = int(prompt.sampling["max_tokens"])
+    contents = [prompter.render(prompt, request.arguments, room).content for request in requests]
+    engine = _engine(run)
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    sampling = SamplingParams(
+        **prompt.sampling,
+        structured_outputs=StructuredOutputsParams(json=prompt.output_schema),
+        logprobs=STAGES[stage].alternatives or None,
+    )
+    start = time.monotonic()
+    outputs = engine.chat([_said(content) for content in contents], sampling, use_tqdm=False)
+    seconds = time.monotonic() - start
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": round(tokens / seconds, 1)}
+
+
+def loop(uri: str) -> dict[str, Any]:
+    """Usable pairs and seconds of the three prompts in a row."""
+    run = Run.open(uri)
+    engine = _engine(run)
+    documents = generation.documents(run, run.parts[0], ["doc_id", "text"])
+    texts = {row["doc_id"]: row["text"] for row in documents}
+    start = time.monotonic()
+    questions = list(
+        _stage(run, engine, "rewrite", [Request(row["doc_id"], {"text": row["text"]}) for row in documents])
+    )
+    asked = [Request(row["question_id"], {"question": row["question"]}) for row in questions]
+    kept = list(_stage(run, engine, "score", asked))
+    wanted = [
+        Request(row["question_id"], {"text": texts[row["doc_id"]], "question": row["question"]})
+        for row in kept
+    ]
+    pairs = list(_stage(run, engine, "answer", wanted))
+    return {"pairs": len(pairs), "seconds": time.monotonic() - start}
+
+
+def _stage(run: Run, engine: Any, stage: str, requests: list[Request]) -> Iterator[dict[str, Any]]:
+    """The rows that pass the same gates as the stage's own."""
+    from vllm import SamplingParams
+
+    prompt, settings = run.plan.prompts[stage], run.config.engine
+    prompter = Prompter(settings, models.local(settings))
+    sampling = SamplingParams(**prompt.sampling)
+    for first in range(0, len(requests), _BATCH):
+        batch = requests[first : first + _BATCH]
+        # Cut as the stages cut it: with the runner itself, one document that is too long fails its batch.
+        room = int(prompt.sampling["max_tokens"])
+        contents = [prompter.render(prompt, request.arguments, room).content for request in batch]
+        outputs = engine.chat([_said(content) for content in contents], sampling, use_tqdm=False)
+        for request, output in zip(batch, outputs, strict=True):
+            value = _read(output.outputs[0].text)
+            try:
+                reading = STAGES[stage].read(run, request, Parsed(value, (), Completion("", "stop", 0, 0)))
+            except (KeyError, TypeError, ValueError, AttributeError):
+                continue
+            yield from reading if isinstance(reading, list) else ()
+
+
+def _read(text: str) -> Any:
+    """The published runner's reading: from the first brace to the last."""
+    match = _OBJECT.search(text)
+    try:
+        return json.loads(match[0]) if match else None
+    except ValueError:
+        return None
+
+
+def _said(content: str) -> list[Any]:
+    return [{"role": "user", "content": content}]
+
+
+def _engine(run: Run) -> Any:
+    settings = run.config.engine
+    os.environ.update(offline._environment(settings))
+    from vllm import LLM
+
+    return LLM(**offline._arguments(settings, models.local(settings)))
+
+
+def counting(stage: str, uri: str) -> None:
+    """Run a stage with this file as its engine's process."""
+    offline.COMMAND = [sys.executable, __file__, "worker"]
+    sys.argv = ["aitp", stage, "--run", uri, "--unit", "0"]
+    cli.main()
+
+
+def worker() -> None:
+    """The engine's process, counting."""
+    from aitp_tasks.engine import worker as real
+
+    counted = os.open(Path(os.environ["AITP_COUNTED"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    plain = real._Server.run
+
+    def run(server: Any) -> None:
+        core = server._engine.engine_core
+        get = core.get_output
+
+        def get_output() -> Any:
+            outputs = get()
+            os.write(counted, b"." * sum(len(output.new_token_ids) for output in outputs.outputs))
+            return outputs
+
+        core.get_output = get_output
+        plain(server)
+
+    real._Server.run = run
+    real.main()
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    if name in ("raw", "loop"):
+        print(json.dumps({"raw": raw, "loop": loop}[name](*arguments)))
+    else:
+        {"counting": counting, "worker": worker}[name](*arguments)

@@ -1,0 +1,110 @@
+"""How often each gate closes on the demo's SFT set, and how many checks a second one core does.
+
+Alpaca's instructions are taken as questions, alone and with their inputs, and the
+outputs as their documents; then the outputs as answers, with instruction and
+input as the document. The demo's corpus gives documents for the speed. The last
+line of output is JSON.
+
+    make bench-gates
+    .venv/worker/bin/python benchmarks/gates.py --show mentions_document
+"""
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from measure import processor
+
+from aitp_tasks.config import Gates
+from aitp_tasks.gates import answers, questions
+
+DATA = Path(__file__).resolve().parents[1] / ".aitp" / "data"
+_SHOWN = 100
+
+#: What was checked, and the gate that closed.
+Found = list[tuple[str, str | None]]
+
+
+def main() -> None:
+    """Count, measure, and print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--show", help="print the texts that this gate closes", metavar="GATE")
+    show = parser.parse_args().show
+    examples, documents = rows("sft/alpaca"), [row["text"] for row in rows("corpus/*")]
+    found = {
+        "instructions": on_questions((example["instruction"], example["output"]) for example in examples),
+        "instructions_with_input": on_questions((asked(example), example["output"]) for example in examples),
+        "outputs": on_answers(examples),
+    }
+    for name, each in found.items():
+        for text, gate in each:
+            if gate is not None and gate == show:
+                print(name, repr(text[:_SHOWN]), "…", repr(text[-_SHOWN:]))
+    figures: dict[str, Any] = {name: counts(each) for name, each in found.items()}
+    figures["checks_per_second"] = speeds([example["instruction"] for example in examples], documents)
+    print(json.dumps(figures | {"rows": len(examples), "processor": processor()}))
+
+
+def rows(folder: str) -> list[dict[str, Any]]:
+    """The rows of all Parquet files of some folders of the demo's data."""
+    return [
+        row for path in sorted(DATA.glob(f"{folder}/*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
+
+
+def asked(example: dict[str, Any]) -> str:
+    """The whole user turn of an example."""
+    return "\n".join(text for text in (example["instruction"], example["input"]) if text)
+
+
+def on_questions(pairs: Iterable[tuple[str, str]]) -> Found:
+    """The gate that closes each question, given its document."""
+    return [(question, questions.closed(question, document, (), Gates())) for question, document in pairs]
+
+
+def on_answers(examples: list[dict[str, Any]]) -> Found:
+    """The gate that closes each output."""
+    return [
+        (
+            example["output"],
+            answers.closed(example["output"], example["instruction"], asked(example), Gates()),
+        )
+        for example in examples
+    ]
+
+
+def counts(found: Found) -> dict[str, int]:
+    """How often each gate closed."""
+    return dict(Counter(gate for _, gate in found if gate is not None))
+
+
+def speeds(texts: list[str], documents: list[str]) -> dict[str, int]:
+    """Checks a second of one core: two questions a document, each document once; and all of it again."""
+    pairs = [(text, documents[place // 2 % len(documents)]) for place, text in enumerate(texts)]
+    pairs = list(islice(pairs, 2 * len(documents)))
+    questions.closed(*pairs[-1], (), Gates())  # loads the model
+    return {
+        "new_documents": per_second(pairs, Gates()),
+        "known_documents": per_second(pairs, Gates()),
+        "without_language": per_second(pairs, Gates(question_language=False)),
+    }
+
+
+def per_second(pairs: list[tuple[str, str]], settings: Gates) -> int:
+    """How many pairs of question and document are checked in a second of processor time."""
+    start = time.process_time()
+    for question, document in pairs:
+        questions.closed(question, document, (), settings)
+    return round(len(pairs) / (time.process_time() - start))
+
+
+if __name__ == "__main__":
+    main()

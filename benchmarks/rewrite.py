@@ -1,0 +1,197 @@
+"""The prompt stages: against bare vLLM, against the published runner's loop, and when killed.
+
+    make bench-rewrite                     # everything; hours on two cores
+    make bench-rewrite PARTS="raw loop"    # some of: raw loop kills deaths
+
+raw: three stages over 300 documents, and ``vllm.LLM.chat`` on exactly the same
+prompts and sampling; tokens per second, model loading left out of both. loop:
+the same documents by batches that are sent and awaited one after another,
+without a schema, as the published runner does; usable pairs per second of each,
+by the same gates. kills: the stages killed at ten random points, and how many
+tokens they generate in all, against an unbroken pass. deaths: an engine killed
+five times during a part. The last line of output is one JSON object.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from embedders import REPOSITORY
+from measure import run_parts, timed
+
+from aitp_tasks import generation
+from aitp_tasks.run import Run
+
+STAGES = ("rewrite", "score", "answer")
+_DATA = REPOSITORY / ".aitp" / "data"
+_DOCUMENTS = 300
+_KILLS, _DEATHS = 10, 5
+_HELPER = Path(__file__).with_name("engines.py")
+
+
+def planned(folder: Path, documents: int, **settings: Any) -> Run:
+    """A run over the demo's documents, up to its difference set, in one part."""
+    if not (folder / "corpus").exists():
+        (folder / "corpus").symlink_to(_DATA / "corpus")
+        (folder / "sft").symlink_to(_DATA / "sft")
+    values = {
+        "root": f"file://{folder}",
+        "difference.tau": 1e9,
+        "difference.max_documents": documents,
+        "difference.documents_per_part": documents,
+        "prompts.failure_budget": 1.0,
+        "prompts.sampling": "{max_tokens: 256, repetition_penalty: 1.1}",
+        **settings,
+    }
+    overrides = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+    told, _, _ = timed(["plan", "--config", str(REPOSITORY / "configs/demo.yaml"), *overrides])
+    for stage, units in (("embed", True), ("merge", False), ("density", True), ("difference", False)):
+        for unit in range(told["embed_units"] if units else 1):
+            timed([stage, "--run", told["run"], *(["--unit", str(unit)] if units else [])])
+    return Run.open(told["run"])
+
+
+def run_stages(run: Run) -> dict[str, dict[str, Any]]:
+    """All three stages, one process each; the figures of their manifests."""
+    figures = {}
+    for stage in STAGES:
+        _, wall, _ = timed([stage, "--run", run.uri, "--unit", "0"])
+        figures[stage] = run.require_manifest(stage, run.parts[0]).figures | {"wall": round(wall, 1)}
+    return figures
+
+
+def raw(folder: Path) -> dict[str, Any]:
+    """Tokens per second against bare vLLM."""
+    run = planned(folder, _DOCUMENTS)
+    ours = run_stages(run)
+    theirs = {stage: _helped("raw", run.uri, stage) for stage in STAGES}
+    found: dict[str, Any] = {"prefix_hit_answer": ours["answer"]["prefix_hit_share"]}
+    for stage in STAGES:
+        found[f"{stage}_requests"] = ours[stage]["generated"]
+        found[f"{stage}_tokens_per_second"] = ours[stage]["tokens_per_second"]
+        found[f"{stage}_raw_tokens_per_second"] = theirs[stage]["tokens_per_second"]
+        found[f"{stage}_load_seconds"] = ours[stage]["load_seconds"]
+    seconds = sum(ours[stage]["busy_seconds"] for stage in STAGES)
+    tokens = sum(ours[stage]["generated_tokens"] for stage in STAGES)
+    raw_seconds = sum(theirs[stage]["seconds"] for stage in STAGES)
+    raw_tokens = sum(theirs[stage]["tokens"] for stage in STAGES)
+    return found | {"vs_raw_vllm": round(tokens / seconds / (raw_tokens / raw_seconds), 3)}
+
+
+def loop(folder: Path) -> dict[str, Any]:
+    """Usable pairs per second against the published runner's loop."""
+    run = planned(folder, _DOCUMENTS // 3)
+    figures = run_stages(run)
+    pairs = len(generation.kept_rows(run, "answer", run.parts[0]))
+    seconds = sum(figures[stage]["busy_seconds"] for stage in STAGES)
+    theirs = _helped("loop", run.uri)
+    ours_rate, their_rate = pairs / seconds, theirs["pairs"] / theirs["seconds"]
+    return {
+        "pairs": pairs,
+        "pairs_per_second": round(ours_rate, 4),
+        "loop_pairs": theirs["pairs"],
+        "loop_pairs_per_second": round(their_rate, 4),
+        "vs_batch_loop": round(ours_rate / their_rate, 2) if their_rate else None,
+    }
+
+
+def kills(folder: Path) -> dict[str, Any]:
+    """What ten kills of the whole task cost, in tokens."""
+    settings = {"engine.engine_args": "{dtype: bfloat16, enforce_eager: true, max_num_seqs: 16}"}
+    whole, broken = (planned(folder / name, _DOCUMENTS, **settings) for name in ("whole", "broken"))
+    start = time.monotonic()
+    counted = {name: folder / f"{name}.count" for name in ("whole", "broken")}
+    for stage in STAGES:
+        _counting(whole, stage, counted["whole"]).wait()
+    unbroken_seconds = time.monotonic() - start
+    points = iter(sorted(random.Random(0).uniform(0, unbroken_seconds) for _ in range(_KILLS)))
+    _killed_at(points, broken, counted["broken"])
+    rows = {name: list(_identities(run)) for name, run in (("whole", whole), ("broken", broken))}
+    tokens = {name: path.stat().st_size for name, path in counted.items()}
+    return {
+        "kills_documents": _DOCUMENTS,
+        "recompute_factor": round(tokens["broken"] / tokens["whole"], 4),
+        "rows_lost": len(set(rows["whole"]) - set(rows["broken"])),
+        "rows_duplicated": len(rows["broken"]) - len(set(rows["broken"])),
+    }
+
+
+def _killed_at(points: Iterator[float], run: Run, counted: Path) -> None:
+    """Run the stages, and kill them at these seconds of work; loading a model is none."""
+    worked, point = 0.0, next(points, None)
+    for stage in STAGES:
+        while run.find_manifest(stage, run.parts[0]) is None:
+            process = _counting(run, stage, counted)
+            start = time.monotonic()
+            while process.poll() is None:
+                if point is not None and worked + time.monotonic() - start >= point:
+                    _kill(process.pid)
+                    point = next(points, None)
+                time.sleep(0.05)
+            worked += time.monotonic() - start
+
+
+def _kill(pid: int) -> None:
+    process = psutil.Process(pid)
+    for each in [process, *process.children(recursive=True)]:
+        each.kill()
+
+
+def _counting(run: Run, stage: str, counted: Path) -> "subprocess.Popen[bytes]":
+    """A stage whose engine writes one byte a generated token to a file."""
+    environment = os.environ | {"AITP_COUNTED": str(counted)}
+    command = [sys.executable, str(_HELPER), "counting", stage, run.uri]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _identities(run: Run) -> Iterator[str]:
+    """A part's questions and pairs; greedy decoding gives the same ones again."""
+    for row in generation.kept_rows(run, "rewrite", run.parts[0]):
+        yield row["question_id"]
+    for row in generation.kept_rows(run, "answer", run.parts[0]):
+        yield row["question_id"] + " answered"
+
+
+def deaths(folder: Path) -> dict[str, Any]:
+    """A part whose engine is killed five times."""
+    run = planned(folder, _DOCUMENTS // 3)
+    killed = 0
+    process = _counting(run, "rewrite", folder / "count")
+    last = time.monotonic()
+    while process.poll() is None:
+        time.sleep(0.2)
+        grown = (folder / "count").stat().st_size if (folder / "count").exists() else 0
+        if killed < _DEATHS and grown > 1500 * (killed + 1) and time.monotonic() - last > 5:
+            for each in psutil.Process(process.pid).children(recursive=True):
+                each.send_signal(signal.SIGKILL)
+            killed, last = killed + 1, time.monotonic()
+    done = run.require_manifest("rewrite", run.parts[0])
+    assert done.ledger is not None
+    return {
+        "engine_kills": killed,
+        "engine_kills_survived": done.figures["engine_restarts"],
+        "rows_in": done.ledger.rows_in,
+        "rows_killing": done.ledger.quarantined.get("kills_engine", 0),
+    }
+
+
+def _helped(*arguments: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, str(_HELPER), *arguments], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+PARTS = {"raw": raw, "loop": loop, "kills": kills, "deaths": deaths}
+
+if __name__ == "__main__":
+    run_parts(PARTS, sys.argv[1:])
