@@ -7,7 +7,8 @@ then a form feed and "rac", ``\nu`` a line break and "u", and ``\alpha`` no JSON
 - certain: a known command, whole, whose rest is no word (``\frac``, ``\times``);
 - doubtful: the rest may be a word or a variable (``\nu``, ``\to``, ``\ne``): only
   in a formula, or beside other LaTeX, and never where a line may well begin;
-- an escape that JSON does not have (``\alpha``, ``\(``, ``\%``) stays text.
+- an escape that JSON does not have (``\alpha``, ``\(``, ``\%``) stays text, and a
+  regular expression's ``\b`` beside ``\w`` or ``\d``.
 
 Where it is not clear, the escape stays what JSON says it is.
 """
@@ -57,6 +58,7 @@ _TOKEN = re.compile(
     r'(?P<pairs>(?:\\\\)++)|(?P<code>\\u[0-9a-fA-F]{4})|\\(?P<word>[A-Za-z]++)|\\.|\\|["\x00-\x1f]', re.DOTALL
 )
 _DRIVE_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\[\w.-]++)++(?!\\)")
+_CLASS = re.compile(r"(?<!\\)\\[dswDSW](?![a-z])")
 _UNKNOWN_ESCAPE = re.compile(r"\\[^bfnrtu]")
 #: Whoever escapes one command well escapes them all; whoever does not, none.
 _DOUBLED = re.compile(r"(?<!\\)\\\\[A-Za-z]{2}")
@@ -134,6 +136,8 @@ class _Content:
         word = match["word"]
         if word[0] not in "bfnrt":
             self._environments -= word == "end" and self._environments > 0
+            return self._literal(match[0], ESCAPE)
+        if word[0] == "b" and self._is_expression:
             return self._literal(match[0], ESCAPE)
         if not self._is_latex(word, match.start(), match.end()):
             return match[0]
@@ -226,6 +230,10 @@ class _Content:
     def _line_before(self, start: int, formula: "_Formula | None") -> str:
         first = max(start - _NEAR, formula.start if formula else 0)
         return _BREAK.split(self._raw[first:start])[-1]
+
+    @cached_property
+    def _is_expression(self) -> bool:
+        return bool(_CLASS.search(self._raw)) and not _DOUBLED.search(self._raw)
 
     @cached_property
     def _writes_single(self) -> bool:

@@ -13,11 +13,15 @@ CLOSING = {
 }  # fmt: skip
 #: All quotation marks, as a character class.
 QUOTES = "\"'`“”„«»‘’‚"
-COMMA = "[,，]"
-#: A key that may be any schema's, with its colon.
+COMMA = "[,，;；、]"
+#: A key that may be any schema's, with its colon; one in quotation marks.
 _KEY_QUOTES = rf"[{QUOTES}*]{{0,4}}+"
-_COLON = r"\s*+[:：]"
-ANY_KEY = rf"{_KEY_QUOTES}[^\W\d][\w \-.]{{0,40}}{_KEY_QUOTES}{_COLON}"
+ANY_KEY = rf"{_KEY_QUOTES}[^\W\d][\w \-.]{{0,40}}{_KEY_QUOTES}\s*+[:：]"
+QUOTED_KEY = r"(?P<open>[\"'“])(?P<other>[^\W\d][\w \-.]{0,40})(?P<close>[\"'”])\s*+[:：]"
+_COLON = r"\s*+(?:[:：]|=>?)"
+_COMMENT = r"(?:(?://[^\n]{0,100}+\n|/\*[^*]{0,100}+\*/)\s*+)?+"
+#: What models put before a name without changing what it says.
+_PREFIXES = ("", "the", "my", "your", "final")
 
 
 class Keys:
@@ -30,9 +34,12 @@ class Keys:
         item_kinds: JSON types of the items of each property that is a list.
         required: properties without which no object is whole.
         only_list: the one property that a bare list may stand for.
+        singular: the name of one item of that list.
         spellings: pattern of a key alone.
         key: matches a key and its colon; groups: quotation marks, the key, quotation marks.
         object: matches an opening brace and a key.
+        encoded: matches the beginning of a string that holds the object once more.
+        any_object: matches an opening brace and a key, of the schema or in quotation marks.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
@@ -43,16 +50,21 @@ class Keys:
         self.required = frozenset(schema.get("required", self.properties))
         lists = [name for name, kinds in self.kinds.items() if kinds == {"array"}]
         self.only_list = lists[0] if len(lists) == 1 else None
-        self._names = {_squash(name): name for name in self.properties}
+        self.singular = squash(self.only_list).removesuffix("s") if self.only_list else None
+        self._names = {prefix + squash(name): name for prefix in _PREFIXES for name in self.properties}
         self.spellings = "|".join(map(_spelling, self.properties)) or "(?!)"
         key = rf"({_KEY_QUOTES})({self.spellings})({_KEY_QUOTES}){_COLON}"
-        comment = r"(?:(?://[^\n]{0,100}+\n|/\*[^*]{0,100}+\*/)\s*+)?+"
         self.key = re.compile(key, re.IGNORECASE)
-        self.object = re.compile(rf"\{{\s*+{comment}{key}", re.IGNORECASE)
+        self.object = re.compile(rf"\{{\s*+{_COMMENT}{key}", re.IGNORECASE)
+        fence = r"[`\s]*+(?:json\w{0,3}+\s*+)?+"
+        self.encoded = re.compile(
+            rf"{fence}(?=[{{\"'“])[\s{{\"'“\\]*+(?:{self.spellings})[\"'”\\]*+\s*+[:：\"']", re.IGNORECASE
+        )
+        self.any_object = re.compile(rf"\{{\s*+{_COMMENT}(?:{key}|{QUOTED_KEY})", re.IGNORECASE)
 
     def name(self, written: str) -> str | None:
         """The property that a key names."""
-        return written if written in self.kinds else self._names.get(_squash(written))
+        return written if written in self.kinds else self._names.get(squash(written))
 
 
 def of(schema: Mapping[str, Any]) -> Keys:
@@ -70,7 +82,8 @@ def _kinds(schema: Any) -> set[str]:
     return {kinds} if isinstance(kinds, str) else set(kinds)
 
 
-def _squash(key: str) -> str:
+def squash(key: str) -> str:
+    """A key without what its spellings differ in."""
     return re.sub(r"[\W_]", "", key).casefold()
 
 

@@ -6,15 +6,9 @@ from typing import Any
 
 from aitp_tasks.responses.errors import UnreadableError
 from aitp_tasks.responses.keys import Keys
-from aitp_tasks.responses.values import BOOLEANS, Repairs, Response, to_response, whole_number
+from aitp_tasks.responses.values import Repairs, Response, said, to_response
 
-_NUMBER = re.compile(
-    r"(\d{1,30}+(?:\.\d{1,30}+)?+)(?:\s*+(?:/|out of)\s*+(\d{1,30}+))?+(?![\w.,]*+\d)", re.ASCII
-)
-_BOOLEAN = re.compile(r"(yes|no|true|false)\b", re.IGNORECASE)
-#: Behind a line's value: nothing, or what explains it.
-_REST = re.compile(r"[\"'*_`”]{0,4}+\s*+(?:\Z|[,;.|}\]]\s*+\Z|[(\-–—:,;.#/|](?P<explanation>.*+))", re.DOTALL)
-_ANOTHER_VALUE = re.compile(r"\d|\b(?:yes|no|true|false|or|but|maybe|perhaps)\b", re.IGNORECASE)
+_DIGITS = re.compile(r"[\d.]++")
 
 
 def read(text: str, keys: Keys, repairs: Repairs) -> Response | None:
@@ -53,20 +47,13 @@ def _line(spellings: str) -> re.Pattern[str]:
     return re.compile(
         r"(?:^|[,;|])[ \t>*+\-•·–#|]*+(?:\d{1,2}[.)][ \t]*+)?+"
         rf"[\"'*_`“]{{0,4}}+({spellings})[\"'*_`”]{{0,4}}+"
-        r"(?:[ \t]*+\([^()\n]{0,40}\))?+[\"'*_`”]{0,4}+[ \t]*+[:：=|][ \t\"'*_`“]*+",
+        r"(?:[ \t]*+\([^()\n]{0,40}\))?+[\"'*_`”]{0,4}+[ \t]*+(?:[:：|]|=>?+)[ \t\"'*_`“]*+",
         re.IGNORECASE | re.MULTILINE,
     )
 
 
 def _value(line: str, keys: Keys, name: str, at_end: bool) -> Any:
-    is_number = "integer" in keys.kinds[name]
-    match = (_NUMBER if is_number else _BOOLEAN).match(line)
-    rest = match and _REST.match(line, match.end())
-    if match is None or rest is None or _ANOTHER_VALUE.search(rest["explanation"] or ""):
-        return None
-    if not is_number:
-        return BOOLEANS[match[1].casefold()]
-    value = whole_number(f"{match[1]}/{match[2]}" if match[2] else match[1], keys, name)
+    value = said(line, keys, name)
     # Where the response ends, it may have been cut before another digit.
-    cut = at_end and match.end() == len(line) and match[2] is None
+    cut = at_end and _DIGITS.fullmatch(line)
     return None if cut and value and value * 10 <= keys.properties[name].get("maximum", value * 10) else value

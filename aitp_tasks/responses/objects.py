@@ -1,19 +1,21 @@
 """One flat object out of text that is nearly JSON: its members are scalars, strings and lists of them.
 
-The schema leads: it says which keys may come and what they hold. Where a text
-has two readings it has none here.
+The schema leads: its keys may be written anyhow, others in quotation marks only,
+and their strings may not hold any. Where a text has two readings it has none here.
 """
 
 import json
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
 from aitp_tasks.responses import escapes
 from aitp_tasks.responses.errors import UnreadableError, excerpt
-from aitp_tasks.responses.keys import ANY_KEY, CLOSING, COMMA, QUOTES, Keys
-from aitp_tasks.responses.strings import CutError, End, Strings
+from aitp_tasks.responses.keys import ANY_KEY, CLOSING, COMMA, QUOTED_KEY, QUOTES, Keys
+from aitp_tasks.responses.strings import PLUS, CutError, End, Strings
+from aitp_tasks.responses.values import Members
 
 #: No list that is asked for has more items, and no object more members.
 _MOST = 1000
@@ -21,7 +23,12 @@ _SPACE = re.compile(r"(?:[\s\ufeff\u200b]++|//[^\n]*+|#[^\n]*+|/\*.*?\*/)*+", re
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
 _OTHER_KEY = re.compile(ANY_KEY)
 _BARE = re.compile(r"[+-]?\w[\w.+-]*+(?:\s*+/\s*+\d++)?+")
+_COMMA = re.compile(COMMA)
+_QUOTED_KEY = re.compile(QUOTED_KEY)
+#: ``9 (clear)``
+_REMARK = re.compile(r"[^\S\n]*+\([^()\d\n{}\[\]]{1,80}\)")
 _AFTER_BARE = re.compile(rf"[^\S\n]*+(?:{COMMA}|[}}\]\n#{QUOTES}]|//|/\*|\Z)")
+_LEADING_ZERO = re.compile(r"0(?=\d\Z)", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,30}+)(?:\.\d{1,30}+)?+(?:[eE][+-]?\d{1,3}+)?+", re.ASCII)
 _RATIO = re.compile(r"\d++(?:\.0++)?+\s*+/\s*+\d++", re.ASCII)
 _LITERALS = {"true": True, "false": False, "null": None, "none": None}
@@ -41,11 +48,11 @@ class PlaceholderError(Exception):
 
 @dataclass
 class Found:
-    """An object and where it stands; a key that comes twice makes two members."""
+    """What may be the object, and where it stands."""
 
     start: int
     end: int
-    members: list[tuple[str, Any]] = field(default_factory=list)
+    value: Any = field(default_factory=Members)
     repairs: dict[str, None] = field(default_factory=dict)
 
 
@@ -84,18 +91,31 @@ class _Reader:
         self._strings = Strings(text, keys)
         self._value_end = start
         self._found = Found(start, start)
+        self._is_asked_for = not text.startswith("{", start)
 
     def object(self) -> Found:
+        try:
+            return self._object()
+        except UnreadableError as error:
+            if self._is_asked_for:
+                raise
+            raise PlaceholderError(self._found.start + 1) from error
+
+    def _object(self) -> Found:
         if not self._take("{"):
             self._note("missing bracket")
         while not self._is_object_end():
             name = self._key()
             self._skip()
-            self._found.members.append((name, self._value(name)))
-            self._check_size(self._found.members)
+            self._found.value.append((name, self._value(name)))
+            self._check_size(self._found.value)
             self._value_end = self._at
             self._separator("}")
         self._found.end = self._at
+        if not dict(self._found.value).keys() <= self._keys.kinds.keys() and not self._strings.is_whole(
+            self._at
+        ):
+            raise UnreadableError(f"where the object ends is not clear: {excerpt(self._text, self._at)}")
         return self._found
 
     def bare_list(self) -> Found:
@@ -103,7 +123,7 @@ class _Reader:
         assert name is not None
         self._note("bare list")
         self._take("[")
-        self._found.members.append((name, self._list(name)))
+        self._found.value.append((name, self._list(name)))
         self._found.end = self._at
         self._skip()
         if self._take("}"):
@@ -125,9 +145,9 @@ class _Reader:
             self._note("comment" if odd.strip("\ufeff\u200b").strip() else "blank")
         self._at = match.end()
 
-    def _check_size(self, values: list[Any]) -> None:
+    def _check_size(self, values: Sized) -> None:
         if len(values) > _MOST:
-            raise UnreadableError(f"more than {_MOST} members or items")
+            raise UnreadableError(f"more than {_MOST} members, items or parts of a string")
 
     def _is_text_end(self) -> bool:
         return self._at >= len(self._text) or self._text.startswith("```", self._at)
@@ -146,29 +166,48 @@ class _Reader:
 
     def _is_prose(self) -> bool:
         """Whether the object is whole but for its brace, and prose follows on another line."""
-        whole = dict(self._found.members).keys() >= self._keys.required
+        whole = dict(self._found.value).keys() >= self._keys.required
         on_other_line = "\n" in self._text[self._value_end : self._at]
         return whole and on_other_line and not _OTHER_KEY.match(self._text, self._at)
 
     def _key(self) -> str:
         match = self._keys.key.match(self._text, self._at)
         name = match and self._keys.name(match[2])
-        if match is None or name is None or len(match[1]) != len(match[3]):
-            raise UnreadableError(f"a key of the schema should follow, not {excerpt(self._text, self._at)}")
-        quotes, written = match[1], match[2]
+        self._is_asked_for |= match is not None
+        if match is None or name is None or not self._is_key(match, name):
+            return self._other_key()
+        quotes, written = match[1] or match[3], match[2]
+        if len(match[1]) != len(match[3]):
+            self._note("missing quote")
         if written != name or "*" in quotes:
             self._note("key")
         if not quotes:
             self._note("unquoted key")
         elif quotes != '"' and quotes.strip("*"):
             self._note(_style(quotes.strip("*")))
-        if match[0].endswith("："):
+        if not match[0].endswith(":"):
             self._note("punctuation")
         self._at = match.end()
         return name
 
+    def _is_key(self, match: re.Match[str], name: str) -> bool:
+        """Whether its quotation marks pair, or one is missing where no string follows."""
+        if len(match[1]) == len(match[3]):
+            return True
+        behind = self._text[match.end() : match.end() + 20].lstrip()[:1]
+        return (
+            len(match[1] + match[3]) == 1 and "string" not in self._keys.kinds[name] and behind not in QUOTES
+        )
+
+    def _other_key(self) -> str:
+        match = _QUOTED_KEY.match(self._text, self._at)
+        if match is None or match["close"] not in CLOSING[match["open"]] or self._keys.name(match["other"]):
+            raise UnreadableError(f"a key of the schema should follow, not {excerpt(self._text, self._at)}")
+        self._at = match.end()
+        return match["other"]
+
     def _value(self, name: str) -> Any:
-        kinds = self._keys.kinds[name]
+        kinds = self._keys.kinds.get(name, {"array", "number"})
         if self._text.startswith(tuple(CLOSING), self._at):
             try:
                 return self._string(self._member_end)
@@ -185,7 +224,7 @@ class _Reader:
                 if self._text.startswith(tuple(CLOSING), self._at):
                     items.append(self._string(self._strings.item_end))
                 else:
-                    items.append(self._bare(self._keys.item_kinds[name]))
+                    items.append(self._bare(self._keys.item_kinds.get(name, set())))
                 self._check_size(items)
                 self._separator("]")
         except CutError:
@@ -207,9 +246,11 @@ class _Reader:
 
     def _separator(self, closing: str) -> None:
         self._skip()
-        if self._take("，"):
-            self._note("punctuation")
-        elif not self._take(","):
+        if comma := _COMMA.match(self._text, self._at):
+            self._at = comma.end()
+            if comma[0] != ",":
+                self._note("punctuation")
+        else:
             if not self._is_text_end() and not self._text.startswith(("]", "}"), self._at):
                 self._note("missing comma")
             return
@@ -221,17 +262,24 @@ class _Reader:
         """A number or a word without quotation marks."""
         match = _BARE.match(self._text, self._at)
         if match is None:
+            if self._found.value and self._text.startswith(("{", "["), self._at):
+                raise UnreadableError(f"an object within another one: {excerpt(self._text, self._at)}")
             if self._text.startswith(("<", "{", ".", "…", "["), self._at):
                 raise PlaceholderError(self._at)
             raise UnreadableError(f"a value should follow, not {excerpt(self._text, self._at)}")
-        if kinds == {"string"}:
+        word = _LEADING_ZERO.sub("", unicodedata.normalize("NFKC", match[0]))
+        if word != match[0]:
+            self._note("number")
+        if kinds == {"string"} and not word.isdecimal():
             raise PlaceholderError(match.end())
-        word = match[0]
         if match.end() == len(self._text) and word.casefold() not in _LITERALS:
             raise UnreadableError("the response ends within a value")
-        if not _AFTER_BARE.match(self._text, match.end()):
+        remark = _REMARK.match(self._text, match.end())
+        if not _AFTER_BARE.match(self._text, remark.end() if remark else match.end()):
             raise UnreadableError(f"more than a value: {excerpt(self._text, self._at)}")
-        self._at = match.end()
+        if remark:
+            self._note("comment")
+        self._at = remark.end() if remark else match.end()
         return self._bare_value(word)
 
     def _bare_value(self, word: str) -> Any:
@@ -246,9 +294,22 @@ class _Reader:
         raise PlaceholderError(self._at)
 
     def _member_end(self, start: int, opening: str) -> End:
-        return self._strings.member_end(start, opening, dict(self._found.members))
+        return self._strings.member_end(start, opening, dict(self._found.value))
 
     def _string(self, find_end: Callable[[int, str], End]) -> str:
+        """A string, or several ones with plus signs between them."""
+        parts = [self._literal(find_end)]
+        while plus := PLUS.match(self._text, self._at):
+            self._at = plus.end()
+            parts.append(self._literal(find_end))
+            one_blank = parts[-2][-1:].isspace() and parts[-1][:1].isalnum()
+            if "inner quotes" in self._found.repairs or not ("\n" in plus[0] or one_blank):
+                raise UnreadableError(f"whether strings are joined is not clear: {excerpt(parts[-1])}")
+            self._note("joined strings")
+            self._check_size(parts)
+        return "".join(parts)
+
+    def _literal(self, find_end: Callable[[int, str], End]) -> str:
         opening = self._text[self._at]
         delimiter = opening * 3 if self._text.startswith(opening * 3, self._at) else opening
         start = self._at + len(delimiter)

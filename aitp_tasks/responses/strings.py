@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from aitp_tasks.responses.errors import UnreadableError, excerpt
-from aitp_tasks.responses.keys import ANY_KEY, CLOSING, COMMA, QUOTES, Keys
+from aitp_tasks.responses.keys import ANY_KEY, CLOSING, COMMA, QUOTED_KEY, QUOTES, Keys
 
 #: A string with more quotation marks, or more places to end at, has no clear end.
 _MOST_QUOTES = 20_000
@@ -23,7 +23,7 @@ _BEFORE_WORD = tuple(" \t\n([{<-–—/=:¿¡")
 _AFTER_WORD = tuple(" \t\n)]}>,.;:!?，。；：！？、")
 _SENTENCE_ENDS = tuple(".?!…。？！")
 
-_GAP = r"(?:\s++|//[^\n]*+\n|/\*[^*]*+\*/)*+"
+_GAP = r"(?:\s++|(?://|#)[^\n]*+\n|/\*[^*]*+\*/)*+"
 _FENCE = r"(?<=\n)```"
 _CLOSING_BRACE = r"\}(?![A-Za-z0-9_\"'“])"
 _SEPARATOR = re.compile(rf"{_GAP}(?P<comma>{COMMA})?+{_GAP}")
@@ -37,12 +37,17 @@ _ITEM = re.compile(rf"(?P<gap>\s++)[{QUOTES}](?=\w)")
 _LIST_END = re.compile(
     rf"{_GAP}{COMMA}?+{_GAP}"
     rf"(?:\](?:[^\S\n]*+(?=\n|\Z)|{_GAP}(?=[}}\]]|```|{COMMA}\s*+(?:\}}|{ANY_KEY})))"
-    rf"|(?=\}}[^\S\n]*+(?:\n|```|\Z))){COMMA}?+\s*+(?:{_CLOSING_BRACE})?+"
+    rf"|(?=\}}\]?+[^\S\n]*+(?:\n|```|\Z))){COMMA}?+\s*+(?:{_CLOSING_BRACE})?+"
 )
 _LATER_LIST_END = re.compile(r"[\"'”’]\s*+\]")
 _LATER_OBJECT_END = re.compile(r"[\"'”’]\s*+\}")
 #: Text behind a quotation mark that looks like another member, or like another string to be joined.
-_MEMBER = re.compile(rf"\s*+(?:{COMMA}\s*+{ANY_KEY}|[{QUOTES}]{ANY_KEY})")
+_MEMBER = re.compile(
+    rf"\s*+(?:[{QUOTES}]?+\s*+{COMMA}(?:{COMMA}|[\s{QUOTES}]){{0,8}}+{ANY_KEY}|[{QUOTES}]{ANY_KEY})"
+)
+#: Between two strings to be joined.
+PLUS = re.compile(rf"\s*+\+\s*+(?=[{QUOTES}])")
+_QUOTED_KEY = re.compile(QUOTED_KEY)
 _JOINED = re.compile(rf"\s*+\+\s*+[{QUOTES}]|\s++[{QUOTES}]")
 _OTHER_KEY = re.compile(ANY_KEY)
 _OBJECT = re.compile(rf"\{{\s*+{ANY_KEY}")
@@ -113,7 +118,7 @@ class Strings:
         found = list(self._candidates(start, opening, named))
         if found and not found[0].quotes and (found[0].rest is None or self._is_only(found)):
             return End(found[0].position, 0)
-        fitting = [end for end in found if end.level and end.quotes % 2 == 0 and self._is_whole(end.rest)]
+        fitting = [end for end in found if end.level and end.quotes % 2 == 0 and self.is_whole(end.rest)]
         if not fitting and len(found) == 1 and found[0].level and self._ends_text(found[0].rest):
             fitting = found
         if len(fitting) != 1 or not self._may_hold_quotes(start, fitting[0], opening):
@@ -129,7 +134,8 @@ class Strings:
         """
         inside, quotes = False, 0
         for mark in self._quotes(start, opening):
-            ends = mark.ends and self._is_item_end(mark.position)
+            joined = not quotes and PLUS.match(self._text, mark.position + 1)
+            ends = mark.ends and (joined or self._is_item_end(mark.position))
             if ends and not inside:
                 return self._checked(start, End(mark.position, quotes))
             quotes += 1
@@ -182,7 +188,7 @@ class Strings:
                 lowest = min(lowest, depth)
                 continue
             if mark[0] in CLOSING[opening]:
-                for rest in self._after_member(mark, named):
+                for rest in self._after_member(mark, named, not quotes and depth == lowest == 0):
                     yield _Candidate(mark.start(), rest, quotes, depth == lowest == 0)
                     found += 1
             another = _MEMBER.match(self._text, mark.end()) if depth <= 0 else None
@@ -194,15 +200,21 @@ class Strings:
         if not quotes:
             raise CutError
 
-    def _after_member(self, mark: re.Match[str], named: Collection[str]) -> list[int | None]:
-        """Where the text behind the object starts, None where another member follows; empty for neither."""
+    def _after_member(self, mark: re.Match[str], named: Collection[str], is_first: bool) -> list[int | None]:
+        """Where the text behind the object starts, None where another member follows; empty for neither.
+
+        Behind the first mark that may also be one which the schema does not ask for, or a string to join.
+        """
         if match := _OBJECT_END.match(self._text, mark.end()) or self._text_end(mark.start()):
             return [match.end()]
         gap = _SEPARATOR.match(self._text, mark.end())
         assert gap is not None
         key = self._keys.key.match(self._text, gap.end()) if gap["comma"] or "\n" in gap[0] else None
         name = key and self._keys.name(key[2])
-        return [None] if name and name not in named else []
+        if name:
+            return [None] if name not in named else []
+        other = (gap["comma"] or "\n" in gap[0]) and _QUOTED_KEY.match(self._text, gap.end())
+        return [None] if is_first and (other or PLUS.match(self._text, mark.end())) else []
 
     def _text_end(self, position: int) -> re.Match[str] | None:
         """The end of the text behind a mark, if a sentence ends before it: elsewhere it may be cut."""
@@ -213,10 +225,10 @@ class Strings:
     def _is_only(self, found: list[_Candidate]) -> bool:
         rest = found[0].rest
         return len(found) == 1 and (
-            not _LATER_OBJECT_END.search(self._text, rest or 0) or self._is_whole(rest)
+            not _LATER_OBJECT_END.search(self._text, rest or 0) or self.is_whole(rest)
         )
 
-    def _is_whole(self, rest: int | None) -> bool:
+    def is_whole(self, rest: int | None) -> bool:
         """Whether the text behind an object can stand alone: its marks and braces pair."""
         if rest is None:
             return True
@@ -266,7 +278,7 @@ class Strings:
         match = _LIST_END.match(self._text, behind)
         if match and not _OTHER_KEY.match(self._text, match.end()):
             later = _LATER_LIST_END.search(self._text, match.end())
-            if later and not self._is_whole(match.end()):
+            if later and not self.is_whole(match.end()):
                 raise UnreadableError(f"where a list ends is not clear: {excerpt(self._text, behind)}")
         return match is not None
 

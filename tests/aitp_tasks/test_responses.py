@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from aitp_tasks.prompts import FILES
-from aitp_tasks.responses import Response, UnreadableError, read
+from aitp_tasks.responses import Response, UnreadableError, read, remarks
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ def outcome(case: dict[str, Any]) -> str:
     """``right``, or what came instead."""
     got = attempt(case["response"], case["stage"])
     if isinstance(got, UnreadableError):
-        return "right" if case.get("refused", " ") in str(got) else f"refused: {got}"
+        return "right" if "refused" in case and case["refused"] in str(got) else f"refused: {got}"
     if got.value != case.get("expected"):
         return f"read wrong: {got}"
     return "right" if (got.repairs == ()) == (case["wrong"] == "nothing") else f"repairs: {got}"
@@ -122,12 +122,20 @@ def test_json_of_the_schema_comes_back_unchanged(
 ) -> None:
     stage, wanted = value
     text = json.dumps(wanted, ensure_ascii=ascii_only, indent=indent)
-    assume(not LATEX_LIKE.search(text))
+    assume(not LATEX_LIKE.search(text) and not any(map(is_refused_as_text, strings(wanted))))
     response = read(text, SCHEMAS[stage])
     assert (response.value, response.repairs) == (wanted, ())
 
 
-PLACEHOLDERS = {"...", "....", "…"}
+def strings(value: dict[str, Any]) -> list[str]:
+    return value.get("questions", [value["answer"]] if "answer" in value else [])
+
+
+def is_refused_as_text(text: str) -> bool:
+    """Whether a string is a placeholder, or may be an object once more as a string."""
+    return remarks.is_placeholder(text) or bool(re.match(r"[\s`]*(json)?\s*\{", text))
+
+
 WRAPPERS = {
     "fence": "```json\n{}\n```",
     "fence without a language": "```\n{}\n```",
@@ -146,7 +154,7 @@ def test_what_is_around_the_object_does_not_change_it(
 ) -> None:
     stage, wanted = value
     text = json.dumps(wanted, ensure_ascii=False)
-    assume(not LATEX_LIKE.search(text) and wanted.get("answer", "").strip() not in PLACEHOLDERS)
+    assume(not LATEX_LIKE.search(text) and not any(map(is_refused_as_text, strings(wanted))))
     response = read(wrapper.replace("{}", text), SCHEMAS[stage])
     assert response.value == wanted
     assert response.repairs
@@ -174,9 +182,13 @@ def test_any_text_is_read_or_refused(stage: str, text: str) -> None:
 
 
 HOSTILE = [
-    "{", "[", '"', "'", "\\", "}", '{"', '["', "[[", '{"answer": "', '{"answer": "a"}', '{"answer": <', "$",
+    "{", "[", '"', "'", "\\", "}", '{"', '["', "[[", '{"answer": "', '{"answer": "a"} ', '{"answer": <', "$",
     '{"questions": ["', '"}', '"]}', '", "', '"?", "', "{//", "{/*", "//", "/*", "#", "```", "<think>",
     "</think>", "\\nu $", "\\nu", "\\(", "“", " ", "\n", "quality: 8\n", "1", '"""', "C:\\a",
+    '{"a": ', '{"a": "b", ', '{"a": "b"} ', '"a": 1, ', "{&quot;", '{\\"', '\\"', "<answer>", "</answer>",
+    "<question>a?</question>", "1. a?\n", "- a?\n", '｛"', "：［", "］", '" + "', '" +\n"', '{"answer": {',
+    "wait ", '[{"question": "a"}, ', '"question_1": "a", ', "8 (", '"quality" => 8, ', "<your answer ",
+    "I will ", "\\b\\w",
 ]  # fmt: skip
 
 
@@ -214,6 +226,16 @@ def test_a_long_answer_is_read_whole_however_it_is_wrapped() -> None:
          ("reasoning", "missing comma", "comment", "missing bracket")),
         ("\ufeffSo: {'quality': 8, difficulty: 6, “additional_information”: false}",
          ("byte order mark", "text around", "single quotes", "unquoted key", "smart quotes")),
+        ('{"name": "judge", "arguments": {"quality": {"score": 8, "why": "clear"}, "difficulty": "six", '
+         '"additional_information": false, "reasoning": "2 + 4"}}',
+         ("wrapper", "other members", "nested value", "number")),
+        ('[{"quality": 8}, {"difficulty": 6}, {"additional_information": false}]', ("list of objects",)),
+        ("<quality>8</quality><difficulty>6</difficulty><additional_information>nein</additional_information>",
+         ("tags", "number", "boolean")),
+        ('"{\\"quality\\": 8, \\"difficulty\\": 6, \\"additional_information\\": false}"',
+         ("encoded twice",)),
+        ("{&quot;quality&quot;: 8; &quot;difficulty&quot;: 6, &quot;additional_information: false}",
+         ("html entities", "punctuation", "missing quote")),
     ],
 )  # fmt: skip
 def test_every_repair_has_a_name(response: str, repairs: tuple[str, ...]) -> None:
