@@ -10,13 +10,16 @@ then a form feed and "rac", ``\nu`` a line break and "u", and ``\alpha`` no JSON
 - an escape that JSON does not have (``\alpha``, ``\(``, ``\%``) stays text, and a
   regular expression's ``\b`` beside ``\w`` or ``\d``.
 
-Where it is not clear, the escape stays what JSON says it is.
+Where it is not clear, the escape stays what JSON says it is; ``\x27``, which JSON does
+not have, may be a quotation mark or those four characters, and is refused.
 """
 
 import re
 from bisect import bisect_right
 from functools import cached_property
 from typing import NamedTuple
+
+from aitp_tasks.responses.errors import UnreadableError, excerpt
 
 #: Names of the repairs.
 LATEX, ESCAPE, CONTROL = "latex", "escape", "control character"
@@ -59,6 +62,8 @@ _TOKEN = re.compile(
 )
 _DRIVE_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\[\w.-]++)++(?!\\)")
 _CLASS = re.compile(r"(?<!\\)\\[dswDSW](?![a-z])")
+#: An escape of other languages; JSON has none of the kind.
+_HEXADECIMAL = re.compile(r"\\x[0-9A-Fa-f]{2}")
 _UNKNOWN_ESCAPE = re.compile(r"\\[^bfnrtu]")
 #: Whoever escapes one command well escapes them all; whoever does not, none.
 _DOUBLED = re.compile(r"(?<!\\)\\\\[A-Za-z]{2}")
@@ -93,6 +98,9 @@ def repair(raw: str) -> tuple[str, list[str]]:
 
     Returns:
         Content of a well-formed JSON string, and the names of the repairs made.
+
+    Raises:
+        UnreadableError: an escape has two readings.
     """
     content = _Content(raw)
     return _TOKEN.sub(content.replace, raw), list(content.repairs)
@@ -120,6 +128,8 @@ class _Content:
             return token
         if self._in_path(match.start()):
             return self._literal(token, ESCAPE)
+        if _HEXADECIMAL.match(self._raw, match.start()):
+            raise UnreadableError(f"{excerpt(self._raw, match.start())} may be a character or text")
         if match["word"]:
             return self._word(match)
         if token == "\\'" and self._is_apostrophe(match):
