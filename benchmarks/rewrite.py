@@ -41,7 +41,7 @@ _LOOP_DOCUMENTS, _DEATH_DOCUMENTS = 60, 60
 _KILLS, _DEATHS = 10, 5
 #: Requests in flight: on the average, a kill costs half of each. With n requests in
 #: all, ten kills are expected to cost 5 * _IN_FLIGHT / n of the tokens.
-_IN_FLIGHT = 6
+_IN_FLIGHT = 5
 #: Characters of a question and of an answer where the engine is killed.
 _SHORT = {"questions": 90, "answer": 120}
 _HELPER = Path(__file__).with_name("engines.py")
@@ -130,6 +130,7 @@ def kills(folder: Path) -> dict[str, Any]:
     """What ten kills of the whole task cost, in tokens."""
     settings = {
         "engine.engine_args": f"{{dtype: bfloat16, enforce_eager: true, max_num_seqs: {_IN_FLIGHT}}}",
+        "engine.max_model_len": 512,
         "prompts.folder": _short_prompts(folder / "prompts"),
     }
     whole, broken = (planned(folder / name, _DOCUMENTS, **settings) for name in ("whole", "broken"))
