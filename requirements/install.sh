@@ -44,3 +44,7 @@ if [ -n "$deepspeed" ]; then
     # Its setup calls ninja by name.
     PATH=$environment/bin:$PATH install --no-build-isolation "$deepspeed"
 fi
+
+# A task is a process, and each would compile the thousands of modules it imports again
+# wherever Python may not write beside them. What is no Python for this version stays as it is.
+"$environment/bin/python" -m compileall -q -j 0 "$environment/lib" >/dev/null || true
