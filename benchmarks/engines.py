@@ -1,6 +1,7 @@
 """Engines for ``rewrite.py``, each in a process of its own.
 
 raw RUN STAGE: ``vllm.LLM.chat`` on the prompts of a stage that has been run.
+shareable RUN STAGE: what those have in common, without an engine.
 loop RUN: the published runner's way over the run's documents: batches that are
 sent and awaited one after another, no schema. counting STAGE RUN: a stage whose
 engine writes one byte a generated token to the file that AITP_COUNTED names.
@@ -19,7 +20,7 @@ from typing import Any
 
 from aitp_tasks import answer, cli, generation, models, rewrite, score
 from aitp_tasks.engine import Completion, offline
-from aitp_tasks.engine.prompting import Prompter
+from aitp_tasks.engine.prompting import Prompter, Rendered
 from aitp_tasks.generation import Parsed, Request
 from aitp_tasks.run import Run
 
@@ -32,11 +33,8 @@ _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 def raw(uri: str, stage: str) -> dict[str, Any]:
     """Tokens and seconds of one stage's prompts, loading left out."""
     run = Run.open(uri)
-    prompt, settings = run.plan.prompts[stage], run.config.engine
-    prompter = Prompter(settings, models.local(settings))
-    requests = sorted(STAGES[stage].requests(run, run.parts[0]), key=lambda request: request.id)
-    room = int(prompt.sampling["max_tokens"])
-    rendered = [prompter.render(prompt, request.arguments, room) for request in requests]
+    prompt = run.plan.prompts[stage]
+    rendered = _rendered(run, stage)
     engine = _engine(run)
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
@@ -50,18 +48,23 @@ def raw(uri: str, stage: str) -> dict[str, Any]:
     outputs = engine.chat([_said(one.content) for one in rendered], sampling, use_tqdm=False)
     seconds = time.monotonic() - start
     tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-    return {
-        "tokens": tokens,
-        "seconds": seconds,
-        "tokens_per_second": round(tokens / seconds, 1),
-        "prefix_shareable": _shareable([one.token_ids for one in rendered]),
-    }
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": round(tokens / seconds, 1)}
 
 
-def _shareable(prompts: list[list[int]]) -> float:
-    """The share of their tokens that prompts have in common with the one before."""
+def shareable(uri: str, stage: str) -> dict[str, Any]:
+    """The share of their tokens that a stage's prompts have in common with the one before."""
+    prompts = [one.token_ids for one in _rendered(Run.open(uri), stage)]
     same = (takewhile(bool, map(eq, before, prompt)) for before, prompt in pairwise(prompts))
-    return round(sum(map(sum, same)) / sum(map(len, prompts)), 4)
+    return {"share": round(sum(map(sum, same)) / sum(map(len, prompts)), 4)}
+
+
+def _rendered(run: Run, stage: str) -> list[Rendered]:
+    """The prompts of a stage in the order of their documents."""
+    prompt, settings = run.plan.prompts[stage], run.config.engine
+    prompter = Prompter(settings, models.local(settings))
+    requests = STAGES[stage].requests(run, run.parts[0])
+    room = int(prompt.sampling["max_tokens"])
+    return [prompter.render(prompt, request.arguments, room) for request in requests]
 
 
 def loop(uri: str) -> dict[str, Any]:
@@ -159,7 +162,8 @@ def worker() -> None:
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    if name in ("raw", "loop"):
-        print(json.dumps({"raw": raw, "loop": loop}[name](*arguments)))
+    figures = {"raw": raw, "shareable": shareable, "loop": loop}
+    if name in figures:
+        print(json.dumps(figures[name](*arguments)))
     else:
         {"counting": counting, "worker": worker}[name](*arguments)

@@ -1,17 +1,18 @@
 """The prompt stages: against bare vLLM, against the published runner's loop, and when killed.
 
     make bench-rewrite                     # everything; hours on two cores
-    make bench-rewrite PARTS="raw loop"    # some of: raw loop kills deaths
+    make bench-rewrite PARTS="raw loop"    # some of: raw prefix loop kills deaths
 
 raw: three stages, 300 requests each and more, and ``vllm.LLM.chat`` on exactly the
-same prompts and sampling; tokens per second, model loading left out of both; and the
-share of the answers' prompts that the prefix cache gave, beside the share that each
-has in common with the one before it. loop: documents by batches that are sent and
-awaited one after another, without a schema, as the published runner does; usable
-pairs per second of each, by the same gates. kills: the stages killed whenever one of
-ten random numbers of tokens has been generated, and how many tokens they generate in
-all, against an unbroken pass. deaths: an engine killed five times during a part. The
-last line of output is one JSON object.
+same prompts and sampling, stage by stage in turn; tokens per second, model loading
+left out of both. prefix: the share of the answers' prompts that the prefix cache
+gave, beside the share that each has in common with the one before it, which is all
+that it could. loop: documents by batches that are sent and awaited one after
+another, without a schema, as the published runner does; usable pairs per second of
+each, by the same gates. kills: the stages killed whenever one of ten random numbers
+of tokens has been generated, and how many tokens they generate in all, against an
+unbroken pass. deaths: an engine killed five times during a part. The last line of
+output is one JSON object.
 """
 
 import json
@@ -37,7 +38,7 @@ STAGES = ("rewrite", "score", "answer")
 _DATA = REPOSITORY / ".aitp" / "data"
 #: Some give no question; with this share of the questions answered, each stage has over 300 requests.
 _DOCUMENTS, _ANSWERED = 320, 0.75
-_LOOP_DOCUMENTS, _DEATH_DOCUMENTS = 60, 60
+_PREFIX_DOCUMENTS, _LOOP_DOCUMENTS, _DEATH_DOCUMENTS = 40, 60, 60
 _KILLS, _DEATHS = 10, 5
 #: Requests in flight: on the average, a kill costs half of each. With n requests in
 #: all, ten kills are expected to cost 5 * _IN_FLIGHT / n of the tokens.
@@ -77,22 +78,23 @@ def planned(folder: Path, documents: int, **settings: Any) -> Run:
 
 def run_stages(run: Run) -> dict[str, dict[str, Any]]:
     """All three stages, one process each; the figures of their manifests."""
-    figures = {}
-    for stage in STAGES:
-        _, wall, _ = timed([stage, "--run", run.uri, "--unit", "0"])
-        figures[stage] = run.require_manifest(stage, run.parts[0]).figures | {"wall": round(wall, 1)}
-    return figures
+    return {stage: run_stage(run, stage) for stage in STAGES}
+
+
+def run_stage(run: Run, stage: str) -> dict[str, Any]:
+    """One stage in a process; the figures of its manifest."""
+    timed([stage, "--run", run.uri, "--unit", "0"])
+    return run.require_manifest(stage, run.parts[0]).figures
 
 
 def raw(folder: Path) -> dict[str, Any]:
     """Tokens per second against bare vLLM."""
     run = planned(folder, _DOCUMENTS, **{"gates.keep_best": _ANSWERED})
-    ours = run_stages(run)
-    theirs = {stage: _helped("raw", run.uri, stage) for stage in STAGES}
-    found: dict[str, Any] = {
-        "prefix_hit_answer": ours["answer"]["prefix_hit_share"],
-        "prefix_shareable_answer": theirs["answer"]["prefix_shareable"],
-    }
+    ours, theirs = {}, {}
+    for stage in STAGES:
+        ours[stage] = run_stage(run, stage)
+        theirs[stage] = _helped("raw", run.uri, stage)
+    found: dict[str, Any] = {}
     for stage in STAGES:
         found[f"{stage}_requests"] = ours[stage]["generated"]
         found[f"{stage}_tokens_per_second"] = ours[stage]["tokens_per_second"]
@@ -103,6 +105,27 @@ def raw(folder: Path) -> dict[str, Any]:
     raw_seconds = sum(theirs[stage]["seconds"] for stage in STAGES)
     raw_tokens = sum(theirs[stage]["tokens"] for stage in STAGES)
     return found | {"vs_raw_vllm": round(tokens / seconds / (raw_tokens / raw_seconds), 3)}
+
+
+def prefix(folder: Path) -> dict[str, Any]:
+    """What the prefix cache gives to the answers, of long and of short documents, with two questions each."""
+    found: dict[str, Any] = {}
+    for name, context in (("", 2048), ("_short", 512)):
+        settings = {
+            "engine.max_model_len": context,
+            # Whole blocks are shared; a CPU's have 128 tokens where nothing is said.
+            "engine.engine_args": "{dtype: bfloat16, enforce_eager: true, block_size: 32}",
+            "gates.max_question_similarity": 1,
+        }
+        run = planned(folder / f"documents{name}", _PREFIX_DOCUMENTS, **settings)
+        figures = run_stages(run)["answer"]
+        found |= {
+            f"prefix_hit_answer{name}": figures["prefix_hit_share"],
+            f"prefix_shareable_answer{name}": _helped("shareable", run.uri, "answer")["share"],
+            f"prefix_requests{name}": figures["generated"],
+            f"prefix_prompt_tokens{name}": figures["prompt_tokens"],
+        }
+    return found
 
 
 def loop(folder: Path) -> dict[str, Any]:
@@ -236,7 +259,7 @@ def _helped(*arguments: str) -> dict[str, Any]:
     return found
 
 
-PARTS = {"raw": raw, "loop": loop, "kills": kills, "deaths": deaths}
+PARTS = {"raw": raw, "prefix": prefix, "loop": loop, "kills": kills, "deaths": deaths}
 
 if __name__ == "__main__":
     run_parts(PARTS, sys.argv[1:])
