@@ -40,6 +40,8 @@ _DATA = REPOSITORY / ".aitp" / "data"
 _DOCUMENTS, _ANSWERED = 320, 0.75
 _PREFIX_DOCUMENTS, _LOOP_DOCUMENTS, _DEATH_DOCUMENTS = 40, 60, 60
 _KILLS, _DEATHS = 10, 5
+#: The engine is killed whenever it has generated so many tokens more.
+_TOKENS_A_DEATH = 500
 #: Requests in flight: on the average, a kill costs half of each. With n requests in
 #: all, ten kills are expected to cost 5 * _IN_FLIGHT / n of the tokens.
 _IN_FLIGHT = 5
@@ -237,7 +239,7 @@ def deaths(folder: Path) -> dict[str, Any]:
     while process.poll() is None:
         time.sleep(0.2)
         grown = (folder / "count").stat().st_size if (folder / "count").exists() else 0
-        if killed < _DEATHS and grown > 1500 * (killed + 1) and time.monotonic() - last > 5:
+        if killed < _DEATHS and grown > _TOKENS_A_DEATH * (killed + 1) and time.monotonic() - last > 5:
             for each in psutil.Process(process.pid).children(recursive=True):
                 each.send_signal(signal.SIGKILL)
             killed, last = killed + 1, time.monotonic()
