@@ -47,7 +47,8 @@ def read(text: str, schema: Mapping[str, Any]) -> Response:
 
     Args:
         text: the whole response, reasoning included.
-        schema: of a flat object, in JSON Schema 2020-12.
+        schema: of an object, in JSON Schema 2020-12. What is not JSON is read only where
+            its properties are strings, numbers, booleans and lists of strings.
 
     Raises:
         UnreadableError: there is no such object, or more than one reading of it.

@@ -25,6 +25,7 @@ _VALUE_KEYS = frozenset(
     {"score", "value", "mark", "rating", "grade", "points", "result", "needed", "required", "answer", "text"}
     | {"content"}
 )
+_SCALARS = {"string", "integer", "number", "boolean"}
 _ORDINALS = {"first": 1, "one": 1, "second": 2, "two": 2, "third": 3, "three": 3}
 _NUMBERED = re.compile(rf"(?P<stem>\D*?)(?P<number>\d{{1,2}}|{'|'.join(_ORDINALS)})(?P<behind>\D*)")
 _OBJECT = re.compile(r"\s*+\{\s*+[\"'].*\}\s*+", re.DOTALL)
@@ -190,14 +191,15 @@ def _names_any(value: Any, keys: Keys) -> bool:
 
 def _value(value: Any, keys: Keys, name: str, repairs: Repairs) -> Any:
     kinds = keys.kinds.get(name, set())
-    if "array" in kinds:
+    if "string" in keys.item_kinds.get(name, set()):
         return _listed(value, keys, repairs)
-    if isinstance(value, Members) and len(kinds) == 1:
+    if isinstance(value, Members) and len(kinds) == 1 and kinds <= _SCALARS:
         return _said_within(value, name, next(iter(kinds)), repairs)
     return value
 
 
 def _listed(value: Any, keys: Keys, repairs: Repairs) -> Any:
+    """A list of strings."""
     if isinstance(value, Members):
         places = [_place(key, keys) or _place(f"q{key}", keys) for key, _ in value]
         if places == list(range(1, len(value) + 1)):

@@ -11,7 +11,6 @@ from aitp_tasks.responses.values import Members, Repairs
 
 #: A string; one that does not end takes the rest of the text, so that it is looked at once only.
 _LITERAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)', re.DOTALL)
-_OPENING = re.compile(r"[{\[]")
 _THOUGHT = "(?:think|thinking|thoughts?|reasoning|reflection)"
 _REASONING_START = re.compile(rf"\s*+[<\[]{_THOUGHT}[>\]]", re.IGNORECASE)
 _REASONING_END = re.compile(rf"[<\[]/{_THOUGHT}[>\]]", re.IGNORECASE)
@@ -66,8 +65,7 @@ def once(text: str, keys: Keys, repairs: Repairs) -> str:
 
 def json_within(text: str, repairs: Repairs) -> tuple[int, int, Any] | None:
     """Where JSON starts and ends, and its value, if nothing outside of it could belong to it."""
-    match = _OPENING.search(text)
-    starts = {match.start(), text.find("{")} - {-1} if match else {0}
+    starts = {text.find("{"), text.find("[")} - {-1}
     for start in sorted(starts):
         end = max(text.rfind(sign) for sign in ("}]" if text.startswith("[", start) else "}")) + 1
         if '"' not in text[:start] and '"' not in text[end:] and end > start:

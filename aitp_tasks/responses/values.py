@@ -20,6 +20,8 @@ _YES = "yes|true|ja|wahr|sí|si|oui|vrai|sì|vero|sim|verdadeiro|verdadero|waar|
 _NO = "no|false|nein|falsch|non|faux|falso|não|nao|nee|onwaar|нет|ложь|いいえ|否|假|偽"
 BOOLEANS = dict.fromkeys(_YES.split("|"), True) | dict.fromkeys(_NO.split("|"), False)
 _WORDS = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+#: Objects and lists in one another; more would overrun the stack.
+_MOST_LAYERS = 50
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _WHOLE_NUMBER = re.compile(
@@ -76,7 +78,7 @@ def to_response(
             repairs["key"] = None
         if name in value and not repeatable:
             repairs["repeated key"] = None
-        item = _coerced(item, keys, name, repairs)
+        item = _coerced(_plain(item), keys, name, repairs)
         if value.setdefault(name, item) != item:
             raise UnreadableError(f"{name[:40]} is given twice, with different values")
     _check(value, keys)
@@ -101,6 +103,24 @@ def said(text: str, keys: Keys, name: str) -> Any:
     if not is_number:
         return BOOLEANS[match[1].casefold()]
     return whole_number(f"{match[1]}/{match[2]}" if match[2] else match[1], keys, name)
+
+
+def _plain(item: Any, layer: int = 0) -> Any:
+    """A member's value with the objects in it, if there are any, as dictionaries.
+
+    Raises:
+        UnreadableError: a key within it comes twice with different values, or it is too deep.
+    """
+    if layer > _MOST_LAYERS:
+        raise UnreadableError(f"objects and lists in more than {_MOST_LAYERS} layers")
+    if isinstance(item, Members):
+        value: dict[str, Any] = {}
+        for key, inner in item:
+            inner = _plain(inner, layer + 1)
+            if value.setdefault(key, inner) != inner:
+                raise UnreadableError(f"{key[:40]} is given twice, with different values")
+        return value
+    return [_plain(inner, layer + 1) for inner in item] if isinstance(item, list) else item
 
 
 def _coerced(item: Any, keys: Keys, name: str, repairs: Repairs) -> Any:

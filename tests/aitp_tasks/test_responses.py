@@ -279,3 +279,40 @@ def test_other_schemas_are_read_too() -> None:
     }  # fmt: skip
     response = read("{title: 'A \"b\" c', 'share': 0.5, tags: ['x', 'y',], 'text': 'It's d.'", schema)
     assert response.value == {"title": 'A "b" c', "share": 0.5, "tags": ["x", "y"], "text": "It's d."}
+
+
+NESTED = {
+    "type": "object",
+    "properties": {
+        "answer": {"type": "string"},
+        "grounds": {"type": "object", "properties": {"text": {"type": "string"}, "sure": {"type": "boolean"}}},
+        "steps": {"type": "array", "items": {"type": "object", "properties": {"text": {"type": "string"}}}},
+    },
+    "required": ["answer", "grounds", "steps"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapper", ["{}", *WRAPPERS.values()])
+def test_objects_within_objects_are_left_as_they_are(wrapper: str) -> None:
+    value = {
+        "answer": "So it is.",
+        "grounds": {"text": "It is said.", "sure": True},
+        "steps": [{"text": "a", "more": {"n": [1, {}]}}, {"text": "b"}],
+    }
+    response = read(wrapper.replace("{}", json.dumps(value)), NESTED)
+    assert response.value == value
+    assert set(response.repairs) <= {"fence", "text around", "reasoning"}
+    assert bool(response.repairs) == (wrapper != "{}")
+
+
+@pytest.mark.parametrize(
+    ("grounds", "message"),
+    [
+        ('{"sure": true, "sure": false}', "sure is given twice"),
+        ("[" * 500 + "]" * 500, "more than 50 layers"),
+        ('{"a": ' * 400 + "1" + "}" * 400, "more than 50 layers"),
+    ],
+)
+def test_what_is_within_is_clear_or_refused(grounds: str, message: str) -> None:
+    with pytest.raises(UnreadableError, match=message):
+        read(f'{{"answer": "So it is.", "grounds": {grounds}, "steps": []}}', NESTED)
