@@ -62,17 +62,18 @@ def select(run: Run, pairs: list[Pair], room: int) -> Selection:
     """
     if run.config.assemble.max_similarity == 1.0 or room <= 0:
         return Selection(kept=pairs[: max(room, 0)])
-    chosen = Selection()
+    kept: list[Pair] = []
+    duplicates: list[tuple[Pair, _Nearest]] = []
     with open_index(run, "sft") as index:
         known = _Known(index, run.config.assemble.max_similarity)
         for pair, nearest in _with_nearest(run, pairs, known):
             if nearest is None:
-                chosen.kept.append(pair)
+                kept.append(pair)
             else:
-                chosen.duplicates.append(_row(pair, nearest, index))
-            if len(chosen.kept) == room:
+                duplicates.append((pair, nearest))
+            if len(kept) == room:
                 break
-    return chosen
+        return Selection(kept, _rows(duplicates, index))
 
 
 class _Nearest(NamedTuple):
@@ -132,14 +133,21 @@ class _Known:
             yield max([in_index, *among_kept])
 
 
-def _row(pair: Pair, nearest: _Nearest, index: OpenIndex) -> dict[str, Any]:
-    row = {
-        "pair_id": pair["pair_id"],
-        "question": pair["messages"][0]["content"],
-        "similarity": nearest.similarity,
-        "nearest_pair_id": nearest.pair_id or None,
-    }
-    if not nearest.pair_id:
-        (place,) = index.places(np.array([nearest.index_id], np.int64)).to_pylist()
-        row |= {f"nearest_{name}": place[name] for name in ("doc_id", "shard", "row")}
-    return row
+def _rows(duplicates: list[tuple[Pair, _Nearest]], index: OpenIndex) -> list[dict[str, Any]]:
+    """Rows of ``SCHEMA``."""
+    in_index = [nearest.index_id for _, nearest in duplicates if not nearest.pair_id]
+    places = iter(index.places(np.array(in_index, np.int64)).to_pylist())
+    return [
+        {
+            "pair_id": pair["pair_id"],
+            "question": pair["messages"][0]["content"],
+            "similarity": nearest.similarity,
+            "nearest_pair_id": nearest.pair_id or None,
+        }
+        | ({} if nearest.pair_id else _nearest_place(next(places)))
+        for pair, nearest in duplicates
+    ]
+
+
+def _nearest_place(place: dict[str, Any]) -> dict[str, Any]:
+    return {f"nearest_{name}": place[name] for name in ("doc_id", "shard", "row")}

@@ -219,6 +219,23 @@ def test_a_pair_enters_the_line_once(nights: Nights) -> None:
     assert ledger.rejected == {"in_an_earlier_version": 24, "near_duplicate": 0, "over_rewritten_share": 0}
 
 
+def test_a_pair_near_to_an_earlier_versions_pair_names_its_place(nights: Nights, root: Path) -> None:
+    limit = {"assemble": {"max_rewritten_share": 1.0, "max_similarity": 0.95}}
+    first, made = nights.refresh(**limit)
+    second, result = nights.refresh(gates={"min_quality": 2}, **limit)
+    # Each of twelve documents is asked one question of its own, and one that all are asked.
+    assert 0 < made["pairs"] < 24
+    assert (result["pairs"], result["earlier_pairs"]) == (0, made["pairs"])
+    pairs = f"{assemble.version_key(first)}/pairs.parquet"
+    earlier = pq.read_table(root / pairs).to_pylist()
+    rows = pq.read_table(root / f"{assemble.version_key(second)}/near_duplicates.parquet").to_pylist()
+    assert len(rows) == 24 - made["pairs"]
+    for row in rows:
+        assert (row["nearest_shard"], row["nearest_pair_id"]) == (pairs, None)
+        assert earlier[row["nearest_row"]]["pair_id"] != row["pair_id"]
+        assert row["similarity"] > 0.95
+
+
 def test_a_line_keeps_to_its_share_of_rewritten_pairs(nights: Nights) -> None:
     _, first = nights.refresh(assemble={"max_rewritten_share": 0.5, "max_similarity": 1.0})
     _, second = nights.refresh(dump="letters", assemble={"max_rewritten_share": 0.6, "max_similarity": 1.0})
