@@ -1,10 +1,13 @@
 """Engines for ``rewrite.py``, each in a process of its own.
 
 raw RUN STAGE: ``vllm.LLM.chat`` on the prompts of a stage that has been run.
-shareable RUN STAGE: what those have in common, without an engine.
-loop RUN: the published runner's way over the run's documents: batches that are
-sent and awaited one after another, no schema. counting STAGE RUN: a stage whose
-engine writes one byte a generated token to the file that AITP_COUNTED names.
+shareable RUN: what the answers' prompts of documents with two questions have in
+common, without an engine.
+loop RUN WAY: the published runner's way over the run's documents: batches that are
+sent and awaited one after another. WAY "published" has no schema, and reads as the
+runner reads; "tolerant" has no schema, and reads as this project reads; "schema" has
+the schema too. counting STAGE RUN: a stage whose engine writes one byte a generated
+token to the file that AITP_COUNTED names.
 """
 
 import json
@@ -12,7 +15,9 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise, takewhile
 from operator import eq
 from pathlib import Path
@@ -22,7 +27,7 @@ from aitp_tasks import answer, cli, generation, models, rewrite, score
 from aitp_tasks.engine import Completion, offline
 from aitp_tasks.engine.prompting import Prompter, Rendered
 from aitp_tasks.generation import Parsed, Request
-from aitp_tasks.run import Run
+from aitp_tasks.run import FrozenPrompt, Run
 
 STAGES = {"rewrite": rewrite.STAGE, "score": score.STAGE, "answer": answer.STAGE}
 #: Requests that the published runner sends at a time; its own default is 1.
@@ -36,14 +41,7 @@ def raw(uri: str, stage: str) -> dict[str, Any]:
     prompt = run.plan.prompts[stage]
     rendered = _rendered(run, stage)
     engine = _engine(run)
-    from vllm import SamplingParams
-    from vllm.sampling_params import StructuredOutputsParams
-
-    sampling = SamplingParams(
-        **prompt.sampling,
-        structured_outputs=StructuredOutputsParams(json=prompt.output_schema),
-        logprobs=STAGES[stage].alternatives or None,
-    )
+    sampling = _sampling(prompt, prompt.output_schema, STAGES[stage].alternatives or None)
     start = time.monotonic()
     outputs = engine.chat([_said(one.content) for one in rendered], sampling, use_tqdm=False)
     seconds = time.monotonic() - start
@@ -51,9 +49,13 @@ def raw(uri: str, stage: str) -> dict[str, Any]:
     return {"tokens": tokens, "seconds": seconds, "tokens_per_second": round(tokens / seconds, 1)}
 
 
-def shareable(uri: str, stage: str) -> dict[str, Any]:
-    """The share of their tokens that a stage's prompts have in common with the one before."""
-    prompts = [one.token_ids for one in _rendered(Run.open(uri), stage)]
+def shareable(uri: str) -> dict[str, Any]:
+    """The share of their tokens that prompts of two a document have in common with the one before."""
+    run = Run.open(uri)
+    ids = [request.id for request in answer.STAGE.requests(run, run.parts[0])]
+    of_document = Counter(id.partition("-")[0] for id in ids)
+    rendered = zip(ids, _rendered(run, "answer"), strict=True)
+    prompts = [one.token_ids for id, one in rendered if of_document[id.partition("-")[0]] == 2]
     same = (takewhile(bool, map(eq, before, prompt)) for before, prompt in pairwise(prompts))
     return {"share": round(sum(map(sum, same)) / sum(map(len, prompts)), 4)}
 
@@ -67,33 +69,37 @@ def _rendered(run: Run, stage: str) -> list[Rendered]:
     return [prompter.render(prompt, request.arguments, room) for request in requests]
 
 
-def loop(uri: str) -> dict[str, Any]:
+def loop(uri: str, way: str) -> dict[str, Any]:
     """Usable pairs and seconds of the three prompts in a row."""
     run = Run.open(uri)
     engine = _engine(run)
+    ask = partial(_asked, run, engine, way)
     documents = generation.documents(run, run.parts[0], ["doc_id", "text"])
     texts = {row["doc_id"]: row["text"] for row in documents}
     start = time.monotonic()
-    questions = list(
-        _stage(run, engine, "rewrite", [Request(row["doc_id"], {"text": row["text"]}) for row in documents])
-    )
-    asked = [Request(row["question_id"], {"question": row["question"]}) for row in questions]
-    kept = list(_stage(run, engine, "score", asked))
-    wanted = [
+    rewritten = [Request(row["doc_id"], {"text": row["text"]}) for row in documents]
+    questions = list(ask("rewrite", rewritten))
+    scored = [Request(row["question_id"], {"question": row["question"]}) for row in questions]
+    kept = list(ask("score", scored))
+    answered = [
         Request(row["question_id"], {"text": texts[row["doc_id"]], "question": row["question"]})
         for row in kept
     ]
-    pairs = list(_stage(run, engine, "answer", wanted))
-    return {"pairs": len(pairs), "seconds": time.monotonic() - start}
+    pairs = list(ask("answer", answered))
+    return {
+        "questions": len(questions),
+        "scored": len(kept),
+        "pairs": len(pairs),
+        "seconds": time.monotonic() - start,
+    }
 
 
-def _stage(run: Run, engine: Any, stage: str, requests: list[Request]) -> Iterator[dict[str, Any]]:
+def _asked(run: Run, engine: Any, way: str, stage: str, requests: list[Request]) -> Iterator[dict[str, Any]]:
     """The rows that pass the same gates as the stage's own."""
-    from vllm import SamplingParams
-
     prompt, settings = run.plan.prompts[stage], run.config.engine
     prompter = Prompter(settings, models.local(settings))
-    sampling = SamplingParams(**prompt.sampling)
+    sampling = _sampling(prompt, prompt.output_schema if way == "schema" else None)
+    read = _as_published if way == "published" else generation.parse
     for first in range(0, len(requests), _BATCH):
         batch = requests[first : first + _BATCH]
         # Cut as the stages cut it: with the runner itself, one document that is too long fails its batch.
@@ -101,21 +107,35 @@ def _stage(run: Run, engine: Any, stage: str, requests: list[Request]) -> Iterat
         contents = [prompter.render(prompt, request.arguments, room).content for request in batch]
         outputs = engine.chat([_said(content) for content in contents], sampling, use_tqdm=False)
         for request, output in zip(batch, outputs, strict=True):
-            value = _read(output.outputs[0].text)
-            try:
-                reading = STAGES[stage].read(run, request, Parsed(value, (), Completion("", "stop", 0, 0)))
-            except (KeyError, TypeError, ValueError, AttributeError):
-                continue
-            yield from reading if isinstance(reading, list) else ()
+            said = output.outputs[0]
+            parsed = read(Completion(said.text, said.finish_reason or "stop", 0, 0), prompt)
+            if isinstance(parsed, Parsed):
+                yield from _gated(run, stage, request, parsed)
 
 
-def _read(text: str) -> Any:
-    """The published runner's reading: from the first brace to the last."""
-    match = _OBJECT.search(text)
+def _gated(run: Run, stage: str, request: Request, parsed: Parsed) -> list[dict[str, Any]]:
     try:
-        return json.loads(match[0]) if match else None
+        reading = STAGES[stage].read(run, request, parsed)
+    except (KeyError, TypeError, ValueError, AttributeError):  # not of the schema, and read all the same
+        return []
+    return [row for row in reading if row["kept"]] if isinstance(reading, list) else []
+
+
+def _as_published(response: Completion, _: FrozenPrompt) -> Parsed | None:
+    """The published runner's reading: from the first brace to the last."""
+    match = _OBJECT.search(response.text)
+    try:
+        return Parsed(json.loads(match[0]), (), response) if match else None
     except ValueError:
         return None
+
+
+def _sampling(prompt: FrozenPrompt, schema: Any, logprobs: int | None = None) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    structured = StructuredOutputsParams(json=schema) if schema else None
+    return SamplingParams(**prompt.sampling, structured_outputs=structured, logprobs=logprobs)
 
 
 def _said(content: str) -> list[Any]:
