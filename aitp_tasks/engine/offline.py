@@ -32,6 +32,8 @@ READY = "ready"
 #: Deaths in a row, without any completion, of which the jobs are not the cause.
 _HOPELESS = 16
 _KILLS = 2
+#: Jobs that are handed in before it is known how many run at once.
+_WHILE_LOADING = 512
 _END_SECONDS = 10.0
 
 _Message = dict[str, Any]
@@ -57,9 +59,12 @@ class OfflineEngine:
     @property
     def room(self) -> int:
         """As many again stand by as run; none while it is sought who kills the engine."""
-        if self._held or self._running_at_once is None:
-            return 0 if self._held or self._jobs else 1
-        return max(2 * self._running_at_once - len(self._jobs), 0)
+        if self._held:
+            return 0
+        if self._running_at_once is None and self.restarts:
+            return 0 if self._jobs else 1
+        at_most = _WHILE_LOADING if self._running_at_once is None else 2 * self._running_at_once
+        return max(at_most - len(self._jobs), 0)
 
     def submit(self, job: Job) -> None:
         """Hand in a job."""
@@ -112,8 +117,11 @@ class OfflineEngine:
         """Start anew, with the half of the jobs that were under way."""
         code = self._process.wait()
         self._deaths += 1
-        suspects = list(self._jobs.values())
+        at_most = 2 * (self._running_at_once or 0)
+        jobs = list(self._jobs.values())
         self._jobs = {}
+        # Jobs are run in their order: what stood by has nothing to do with it.
+        suspects, standing_by = jobs[:at_most], jobs[at_most:]
         log.warning("the engine died (exit code %d) with %d requests under way", code, len(suspects))
         if self._running_at_once is None or self._deaths > _HOPELESS:
             raise TransientError(
@@ -132,7 +140,7 @@ class OfflineEngine:
                 suspects = []
         self._start()
         middle = math.ceil(len(suspects) / 2)
-        self._held += [half for half in (suspects[middle:], suspects[:middle]) if half]
+        self._held += [some for some in (standing_by, suspects[middle:], suspects[:middle]) if some]
         if self._held:
             self._next_suspects()
         return refused

@@ -20,23 +20,30 @@ _IDLE_SECONDS = 0.5
 
 def main() -> None:
     """Load the model that the first line names, then serve."""
-    replies = _replies()
-    first = json.loads(sys.stdin.readline())
+    jobs, replies = _channels()
+    first = json.loads(jobs.readline())
     from vllm.exceptions import VLLMError
 
     try:
-        server = _Server(first["arguments"], replies)
+        server = _Server(first["arguments"], jobs, replies)
     except (OSError, TypeError, ValueError, VLLMError) as error:
         _send(replies, {"error": " ".join(str(error).split())})
         sys.exit(1)
     server.run()
 
 
-def _replies() -> TextIO:
-    """The real standard output; what libraries print goes to standard error."""
-    real = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _channels() -> tuple[TextIO, TextIO]:
+    """The real standard input and output.
+
+    What libraries print goes to standard error. Processes that vLLM forks close their
+    standard input, which would wait for ever for the thread that reads from it here.
+    """
+    jobs, replies = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
-    return real
+    return jobs, replies
 
 
 def _send(replies: TextIO, message: dict[str, Any]) -> None:
@@ -45,14 +52,14 @@ def _send(replies: TextIO, message: dict[str, Any]) -> None:
 
 
 class _Server:
-    def __init__(self, arguments: dict[str, Any], replies: TextIO) -> None:
+    def __init__(self, arguments: dict[str, Any], jobs: TextIO, replies: TextIO) -> None:
+        self._replies = replies
+        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        # Before the engine is there: jobs are prepared while it loads.
+        threading.Thread(target=self._read, args=(jobs,), daemon=True).start()
         from vllm import LLM
 
         self._engine: Any = LLM(**arguments).llm_engine
-        self._replies = replies
-        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._alternatives: dict[str, int] = {}
-        threading.Thread(target=self._read, daemon=True).start()
         scheduler = self._engine.vllm_config.scheduler_config
         _send(replies, {READY: scheduler.max_num_seqs})
 
@@ -64,8 +71,8 @@ class _Server:
                 if output.finished:
                     _send(self._replies, self._reply(output))
 
-    def _read(self) -> None:
-        for line in sys.stdin:
+    def _read(self, jobs: TextIO) -> None:
+        for line in jobs:
             self._jobs.put(json.loads(line))
         # The stage is gone, and with it whoever could read an answer.
         os._exit(0)

@@ -38,6 +38,15 @@ for number, line in enumerate(sys.stdin):
                       "prompt_tokens": 1, "generated_tokens": 1}), flush=True)
 """
 
+#: Has loaded when its twentieth job has come.
+LOADED_LATE = STAND_IN.replace(
+    'print(json.dumps({"ready": 4}), flush=True)',
+    """
+jobs = [sys.stdin.readline() for _ in range(20)]
+print(json.dumps({"ready": 4}), flush=True)
+""",
+).replace("enumerate(sys.stdin)", "enumerate(jobs)")
+
 
 def job(name: str, **schema: Any) -> Job:
     return Job(name, name, [1], schema, {"max_tokens": 4})
@@ -82,6 +91,20 @@ def test_deaths_that_no_request_causes_cost_nothing(stand_in: OfflineEngine) -> 
     found = answered(stand_in, jobs)
     assert all(isinstance(outcome, Completion) for outcome in found.values())
     assert stand_in.restarts > 3
+
+
+def test_jobs_are_handed_in_while_the_engine_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(LOADED_LATE)
+    monkeypatch.setattr(offline, "COMMAND", [sys.executable, str(script)])
+    with OfflineEngine(Settings(model="/none"), "/none") as engine:
+        for number in range(20):
+            assert engine.room
+            engine.submit(job(f"{number}"))
+        found: Outcomes = {}
+        while len(found) < 20:
+            found |= dict(engine.finished())
+    assert all(isinstance(outcome, Completion) for outcome in found.values())
 
 
 def test_an_engine_that_never_starts_ends_the_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
