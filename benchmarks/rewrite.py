@@ -164,10 +164,10 @@ def loop(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"pairs": pairs, "pairs_per_second": round(pairs / seconds, 4)}
     for way in ("published", "tolerant", "schema"):
         theirs = _helped("loop", run.uri, way)
-        rate = theirs["pairs"] / theirs["seconds"]
         found |= {f"loop_{way}_{name}": theirs[name] for name in ("questions", "scored", "pairs")}
-        found[f"loop_{way}_pairs_per_second"] = round(rate, 4)
-        found[f"vs_batch_loop_{way}"] = round(pairs / seconds / rate, 2) if rate else None
+        # As if it had made one pair, where it has made none.
+        rate = max(theirs["pairs"], 1) / theirs["seconds"]
+        found[f"vs_batch_loop_{way}"] = round(pairs / seconds / rate, 2)
     return found | {"vs_batch_loop": found["vs_batch_loop_tolerant"]}
 
 
