@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -157,6 +158,8 @@ class OfflineEngine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(self._settings),
+            # vLLM's own processes belong to it; they must not outlive it.
+            process_group=0,
             text=True,
             encoding="utf-8",
         )
@@ -182,6 +185,8 @@ class OfflineEngine:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _listen(process: "subprocess.Popen[str]", replies: "queue.SimpleQueue[_Message | None]") -> None:

@@ -1,21 +1,24 @@
 """The offline engine's process: vLLM, jobs on standard input, completions on standard output.
 
 Both are lines of JSON. The first line out is ``ready`` with how many jobs run at
-a time, or ``error``. The process ends when its input does: when the stage ends,
-however it ends, nothing keeps the device.
+a time, or ``error``. The process ends when its input does, and with it all of its
+group, which it leads: when the stage ends, however it ends, nothing keeps the device.
 """
 
+import contextlib
 import json
 import os
 import queue
+import signal
 import sys
 import threading
+import time
 from typing import Any, TextIO
 
 from aitp_tasks.engine.offline import READY
 
-#: Largest wait for a job while there is none, in seconds.
-_IDLE_SECONDS = 0.5
+#: For vLLM's own processes to end by themselves.
+_END_SECONDS = 5.0
 
 
 def main() -> None:
@@ -29,7 +32,15 @@ def main() -> None:
     except (OSError, TypeError, ValueError, VLLMError) as error:
         _send(replies, {"error": " ".join(str(error).split())})
         sys.exit(1)
-    server.run()
+    # Whoever is gone takes no answer any more.
+    with contextlib.suppress(BrokenPipeError):
+        server.run()
+    _end_group()
+
+
+def _end_group() -> None:
+    """End this process and those that vLLM has started."""
+    os.killpg(0, signal.SIGKILL)
 
 
 def _channels() -> tuple[TextIO, TextIO]:
@@ -54,7 +65,7 @@ def _send(replies: TextIO, message: dict[str, Any]) -> None:
 class _Server:
     def __init__(self, arguments: dict[str, Any], jobs: TextIO, replies: TextIO) -> None:
         self._replies = replies
-        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         # Before the engine is there: jobs are prepared while it loads.
         threading.Thread(target=self._read, args=(jobs,), daemon=True).start()
         from vllm import LLM
@@ -65,25 +76,28 @@ class _Server:
 
     def run(self) -> None:
         """Until the input ends."""
-        while True:
-            self._take()
+        while self._take():
             for output in self._engine.step():
                 if output.finished:
                     _send(self._replies, self._reply(output))
+        self._engine.engine_core.shutdown()
 
     def _read(self, jobs: TextIO) -> None:
         for line in jobs:
             self._jobs.put(json.loads(line))
         # The stage is gone, and with it whoever could read an answer.
-        os._exit(0)
+        self._jobs.put(None)
+        time.sleep(_END_SECONDS)
+        _end_group()
 
-    def _take(self) -> None:
-        """Hand all waiting jobs to the engine; wait for one when the engine has none."""
+    def _take(self) -> bool:
+        """Hand all waiting jobs to the engine; wait for one when the engine has none. False at the end."""
         while not self._engine.has_unfinished_requests() or not self._jobs.empty():
-            try:
-                self._add(self._jobs.get(timeout=_IDLE_SECONDS))
-            except queue.Empty:
-                continue
+            job = self._jobs.get()
+            if job is None:
+                return False
+            self._add(job)
+        return True
 
     def _add(self, job: dict[str, Any]) -> None:
         from vllm import SamplingParams

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from aitp_tasks import prompts
@@ -193,7 +194,8 @@ def test_a_prefix_that_was_there_before_is_not_computed_again(
 def test_a_killed_engine_is_started_anew_and_all_requests_are_answered(
     engine: OfflineEngine, prompter: Prompter
 ) -> None:
-    jobs = [prompted(prompter, "score", f"{number}", question=f"What is {number}?") for number in range(12)]
+    jobs = [prompted(prompter, "score", f"{number}", question=f"What is {number}?") for number in range(13)]
+    answered(engine, [jobs.pop()])
     for each in jobs[:6]:
         engine.submit(each)
     os.kill(engine._process.pid, signal.SIGKILL)
@@ -203,6 +205,23 @@ def test_a_killed_engine_is_started_anew_and_all_requests_are_answered(
     assert all(isinstance(outcome, Completion) for outcome in found.values())
     assert engine.restarts == 1
     assert len(answered(engine, jobs[6:])) == 6
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_processes_of_vllms_own_end_with_the_engine(
+    settings: Settings, prompter: Prompter, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    # As on GPUs, where they would keep the memory.
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    with OfflineEngine(settings, MODEL) as engine:
+        answered(engine, [prompted(prompter, "score", "a", question="What is a lock?")])
+        process = psutil.Process(engine._process.pid)
+        processes = [process, *process.children(recursive=True)]
+        assert len(processes) > 1
+        if killed:
+            process.kill()
+    psutil.wait_procs(processes, timeout=1)
+    assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_request_that_vllm_refuses_costs_itself_only(engine: OfflineEngine, prompter: Prompter) -> None:
