@@ -47,9 +47,9 @@ _KILLS, _DEATHS = 10, 5
 _TOKENS_A_DEATH = 500
 #: Requests in flight: on the average, a kill costs half of each. With n requests in
 #: all, ten kills are expected to cost 5 * _IN_FLIGHT / n of the tokens.
-_IN_FLIGHT = 5
+_IN_FLIGHT, _KILL_DOCUMENTS = 5, 320
 #: Characters of a question and of an answer where the engine is killed.
-_SHORT = {"questions": 90, "answer": 120}
+_SHORT = {"questions": 60, "answer": 80}
 _HELPER = Path(__file__).with_name("engines.py")
 
 
@@ -178,7 +178,7 @@ def kills(folder: Path) -> dict[str, Any]:
         "engine.max_model_len": 512,
         "prompts.folder": _short_prompts(folder / "prompts"),
     }
-    whole, broken = (planned(folder / name, _DOCUMENTS, **settings) for name in ("whole", "broken"))
+    whole, broken = (planned(folder / name, _KILL_DOCUMENTS, **settings) for name in ("whole", "broken"))
     counted = {name: folder / f"{name}.count" for name in ("whole", "broken")}
     for stage in STAGES:
         _counting(whole, stage, counted["whole"]).wait()

@@ -281,15 +281,16 @@ def test_other_schemas_are_read_too() -> None:
     assert response.value == {"title": 'A "b" c', "share": 0.5, "tags": ["x", "y"], "text": "It's d."}
 
 
+TEXTS = {"type": "object", "properties": {"text": {"type": "string"}}}
 NESTED = {
     "type": "object",
     "properties": {
         "answer": {"type": "string"},
-        "grounds": {"type": "object", "properties": {"text": {"type": "string"}, "sure": {"type": "boolean"}}},
-        "steps": {"type": "array", "items": {"type": "object", "properties": {"text": {"type": "string"}}}},
+        "grounds": TEXTS,
+        "steps": {"type": "array", "items": TEXTS},
     },
     "required": ["answer", "grounds", "steps"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("wrapper", ["{}", *WRAPPERS.values()])
