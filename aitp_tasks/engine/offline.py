@@ -50,7 +50,8 @@ class OfflineEngine:
         self._arguments = _arguments(settings, model)
         self.load_seconds = 0.0
         self.restarts = 0
-        self._running_at_once: int | None = None
+        #: Jobs that the process may have: those that run, and as many again; None while it loads.
+        self._at_most: int | None = None
         self._jobs: dict[str, Job] = {}
         self._held: list[list[Job]] = []
         self._kills: dict[str, int] = {}
@@ -62,10 +63,9 @@ class OfflineEngine:
         """As many again stand by as run; none while it is sought who kills the engine."""
         if self._held:
             return 0
-        if self._running_at_once is None and self.restarts:
+        if self._at_most is None and self.restarts:
             return 0 if self._jobs else 1
-        at_most = _WHILE_LOADING if self._running_at_once is None else 2 * self._running_at_once
-        return max(at_most - len(self._jobs), 0)
+        return max((self._at_most or _WHILE_LOADING) - len(self._jobs), 0)
 
     def submit(self, job: Job) -> None:
         """Hand in a job."""
@@ -103,7 +103,7 @@ class OfflineEngine:
         if message is None:
             return self._died()
         if READY in message:
-            self._running_at_once = int(message[READY])
+            self._at_most = 2 * int(message[READY])
             self.load_seconds += time.monotonic() - self._started
             return []
         if "error" in message:
@@ -118,13 +118,12 @@ class OfflineEngine:
         """Start anew, with the half of the jobs that were under way."""
         code = self._process.wait()
         self._deaths += 1
-        at_most = 2 * (self._running_at_once or 0)
         jobs = list(self._jobs.values())
         self._jobs = {}
         # Jobs are run in their order: what stood by has nothing to do with it.
-        suspects, standing_by = jobs[:at_most], jobs[at_most:]
+        suspects, standing_by = jobs[: self._at_most], jobs[self._at_most or len(jobs) :]
         log.warning("the engine died (exit code %d) with %d requests under way", code, len(suspects))
-        if self._running_at_once is None or self._deaths > _HOPELESS:
+        if self._at_most is None or self._deaths > _HOPELESS:
             raise TransientError(
                 f"the engine died {self._deaths} times in a row (exit code {code}): see the log above; "
                 "finished responses are kept"
@@ -152,7 +151,7 @@ class OfflineEngine:
 
     def _start(self) -> None:
         self._started = time.monotonic()
-        self._running_at_once = None
+        self._at_most = None
         self._process = subprocess.Popen(
             COMMAND,
             stdin=subprocess.PIPE,
