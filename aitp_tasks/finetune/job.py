@@ -3,9 +3,12 @@
 Nothing here talks to object storage: the ranks see this folder and the model only.
 """
 
+import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from statistics import fmean
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -100,10 +103,21 @@ class _Failure(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What a finished training has done."""
+    """What a finished training has done; losses are in nats per token."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int
+    #: Means over the first and the last quarter of the steps: a single step's hangs on its examples.
     train_loss_first: float
     train_loss_last: float
+
+    @classmethod
+    def of(cls, losses: Sequence[float]) -> Self:
+        """The outcome of a training with these losses, one a step."""
+        quarter = math.ceil(len(losses) / 4)
+        return cls(
+            steps=len(losses),
+            train_loss_first=round(fmean(losses[:quarter]), 4),
+            train_loss_last=round(fmean(losses[-quarter:]), 4),
+        )

@@ -222,11 +222,7 @@ def _progress(job: Job) -> "TrainerCallback":
 def _leave_outcome(job: Job, trainer: "SFTTrainer") -> None:
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     job.log_history.write_text(json.dumps(steps, indent=1, allow_nan=False))
-    outcome = Outcome(
-        steps=trainer.state.global_step,
-        train_loss_first=steps[0]["loss"],
-        train_loss_last=steps[-1]["loss"],
-    )
+    outcome = Outcome.of([entry["loss"] for entry in steps])
     job.outcome.write_text(outcome.model_dump_json())
 
 

@@ -21,7 +21,7 @@ from aitp_tasks import finetune, tables
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.finetune import launcher
-from aitp_tasks.finetune.job import Job
+from aitp_tasks.finetune.job import Job, Outcome
 from aitp_tasks.finetune.model import load_model
 from aitp_tasks.finetune.train import deepspeed_config
 
@@ -84,7 +84,7 @@ def test_trains_commits_and_does_it_once(
     assert manifest.peak_memory_mb > 300
     history = json.loads(run.storage.read(manifest.output("log_history")))
     assert [entry["step"] for entry in history] == [1, 2]
-    assert history[0]["loss"] == manifest.figures["train_loss_first"]
+    assert manifest.figures["train_loss_first"] == pytest.approx(history[0]["loss"], abs=1e-4)
 
     _check_checkpoint(run, manifest.output("checkpoint"), tmp_path / "checkpoint")
 
@@ -195,6 +195,12 @@ def test_broken_weights_are_bad_input(smollm2: Path, tmp_path: Path) -> None:
     (broken / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="broken cannot be loaded"):
         load_model(Finetune(model=str(broken)), torch.float32)
+
+
+def test_losses_are_means_over_a_quarter_of_the_steps() -> None:
+    outcome = Outcome.of([4.0, 3.0, 9.0, 9.0, 9.0, 9.0, 2.0, 1.0])
+    assert (outcome.steps, outcome.train_loss_first, outcome.train_loss_last) == (8, 3.5, 1.5)
+    assert Outcome.of([2.0]) == Outcome(steps=1, train_loss_first=2.0, train_loss_last=2.0)
 
 
 def test_what_a_rank_says_reaches_the_stage(smollm2: Path, tmp_path: Path) -> None:
