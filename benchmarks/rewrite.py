@@ -42,7 +42,7 @@ _DATA = REPOSITORY / ".aitp" / "data"
 #: Of the three stages, and of bare vLLM beside each.
 _PASSES = 2
 #: Some give no question; with this share of the questions answered, each stage has over 300 requests.
-_DOCUMENTS, _ANSWERED = 305, 0.72
+_DOCUMENTS, _ANSWERED = 305, 0.8
 _PREFIX_DOCUMENTS, _LOOP_DOCUMENTS, _DEATH_DOCUMENTS = 80, 60, 60
 _KILLS, _DEATHS = 10, 5
 #: The engine is killed whenever it has generated so many tokens more.
