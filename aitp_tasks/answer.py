@@ -27,8 +27,8 @@ def _requests(run: Run, part: str) -> list[Request]:
     ]
 
 
-def _read(run: Run, request: Request, response: Parsed) -> Reading:
-    answer = response.value["answer"].strip()
+def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
+    answer = parsed.value["answer"].strip()
     question = request.arguments["question"]
     reason = closed(answer, question, request.arguments["text"], run.config.gates)
     row = {
@@ -37,6 +37,7 @@ def _read(run: Run, request: Request, response: Parsed) -> Reading:
         "question_id": request.id,
         "question": question,
         "answer": answer,
+        "cut_characters": parsed.response.cut_characters,
         "kept": reason is None,
         "reason": reason,
     }
@@ -52,6 +53,7 @@ STAGE = PromptStage(
             ("question_id", pa.string()),
             ("question", pa.large_string()),
             ("answer", pa.large_string()),
+            ("cut_characters", pa.int64()),
             ("kept", pa.bool_()),
             ("reason", pa.string()),
         ]

@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         ("shard", pa.string()),
         ("row", pa.int64()),
         ("density_ratio", pa.float64()),
+        ("cut_characters", pa.int64()),  # of the document, not seen by who answered
         ("quality", pa.int64()),
         ("difficulty", pa.int64()),
         ("prompt_digest", pa.string()),
@@ -176,6 +177,7 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
                     "origin": "aitp",
                     "pair_id": row["pair_id"],
                     "density_ratio": document["ratio"],
+                    "cut_characters": row["cut_characters"],
                     **{name: document[name] for name in ("doc_id", "dump", "shard", "row")},
                     **{name: score[name] for name in ("quality", "difficulty")},
                     **provenance,

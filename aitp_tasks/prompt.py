@@ -12,10 +12,11 @@ from typing import Any
 
 from aitp_tasks import answer, digest, generation, models, prompts, rewrite, score
 from aitp_tasks.config import RunConfig
-from aitp_tasks.engine import Completion, Engine, Job, open_engine
+from aitp_tasks.engine import Engine, Job, open_engine
 from aitp_tasks.engine.prompting import Prompter
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation import PromptStage, Reading, Rejected, Request
+from aitp_tasks.generation.stored import Response
 from aitp_tasks.rows import Refusal
 from aitp_tasks.run import FrozenPrompt, Plan, Run
 from aitp_tasks.storage import open_storage
@@ -144,7 +145,7 @@ class _Asker:
 
     def _outcomes(
         self, stage: PromptStage, requests: list[Request]
-    ) -> Iterable[tuple[Request, Completion | Refusal]]:
+    ) -> Iterable[tuple[Request, Response | Refusal]]:
         prompt = self._run.plan.prompts[stage.name]
         for request in requests:
             try:
@@ -165,9 +166,12 @@ class _Asker:
                 )
             )
             for _, outcome in self._engine.finished():
-                yield request, outcome
+                yield (
+                    request,
+                    outcome if isinstance(outcome, Refusal) else Response(outcome, rendered.cut_characters),
+                )
 
-    def _reading(self, stage: PromptStage, request: Request, outcome: Completion | Refusal) -> Reading:
+    def _reading(self, stage: PromptStage, request: Request, outcome: Response | Refusal) -> Reading:
         if isinstance(outcome, Refusal):
             return outcome
         parsed = generation.parse(outcome, self._run.plan.prompts[stage.name])

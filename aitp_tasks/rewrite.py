@@ -30,9 +30,9 @@ def _requests(run: Run, part: str) -> list[Request]:
     return [Request(row["doc_id"], {"text": row["text"]}) for row in documents]
 
 
-def _read(run: Run, request: Request, response: Parsed) -> Reading:
+def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
     # Two questions that are the same text are one question.
-    questions = list(dict.fromkeys(question.strip() for question in response.value["questions"]))
+    questions = list(dict.fromkeys(question.strip() for question in parsed.value["questions"]))
     questions = [question for question in questions if question]
     if not questions:
         return Refusal("no_question", "every question is white space")
@@ -45,6 +45,7 @@ def _read(run: Run, request: Request, response: Parsed) -> Reading:
                 "doc_id": request.id,
                 "question_id": question_id(request.id, question),
                 "question": question,
+                "cut_characters": parsed.response.cut_characters,
                 "kept": reason is None,
                 "reason": reason,
             }
@@ -59,6 +60,7 @@ STAGE = PromptStage(
             ("doc_id", pa.string()),
             ("question_id", pa.string()),
             ("question", pa.large_string()),
+            ("cut_characters", pa.int64()),
             ("kept", pa.bool_()),
             ("reason", pa.string()),
         ]

@@ -34,10 +34,10 @@ def _requests(run: Run, part: str) -> list[Request]:
     ]
 
 
-def _read(run: Run, request: Request, response: Parsed) -> Reading:
-    scores = response.value
+def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
+    scores = parsed.value
     reason = closed_gate(run.config.gates, scores)
-    quality, difficulty = expected_scores(response)
+    quality, difficulty = expected_scores(parsed)
     row = {
         "doc_id": request.id.partition("-")[0],
         "question_id": request.id,
@@ -73,15 +73,15 @@ def _dropped(row: dict[str, Any]) -> Rejected:
     return Rejected("keep_best", [row | {"kept": False, "reason": "keep_best"}])
 
 
-def expected_scores(response: Parsed) -> tuple[float | None, float | None]:
+def expected_scores(parsed: Parsed) -> tuple[float | None, float | None]:
     """The means of quality and difficulty over the probabilities of the numbers that could have stood there.
 
     None where the engine gives no probabilities, or the text is not the object alone.
     """
-    if response.repairs:
+    if parsed.repairs:
         return None, None
-    values = (response.value["quality"], response.value["difficulty"])
-    found = _score_tokens(response.completion, values)
+    values = (parsed.value["quality"], parsed.value["difficulty"])
+    found = _score_tokens(parsed.response.completion, values)
     return (found[0], found[1]) if found else (None, None)
 
 

@@ -27,6 +27,7 @@ from aitp_tasks import answer, cli, generation, models, rewrite, score
 from aitp_tasks.engine import Completion, offline
 from aitp_tasks.engine.prompting import Prompter, Rendered
 from aitp_tasks.generation import Parsed, Request
+from aitp_tasks.generation.stored import Response
 from aitp_tasks.run import FrozenPrompt, Run
 
 STAGES = {"rewrite": rewrite.STAGE, "score": score.STAGE, "answer": answer.STAGE}
@@ -108,7 +109,7 @@ def _asked(run: Run, engine: Any, way: str, stage: str, requests: list[Request])
         outputs = engine.chat([_said(content) for content in contents], sampling, use_tqdm=False)
         for request, output in zip(batch, outputs, strict=True):
             said = output.outputs[0]
-            parsed = read(Completion(said.text, said.finish_reason or "stop", 0, 0), prompt)
+            parsed = read(Response(Completion(said.text, said.finish_reason or "stop", 0, 0)), prompt)
             if isinstance(parsed, Parsed):
                 yield from _gated(run, stage, request, parsed)
 
@@ -121,9 +122,9 @@ def _gated(run: Run, stage: str, request: Request, parsed: Parsed) -> list[dict[
     return [row for row in reading if row["kept"]] if isinstance(reading, list) else []
 
 
-def _as_published(response: Completion, _: FrozenPrompt) -> Parsed | None:
+def _as_published(response: Response, _: FrozenPrompt) -> Parsed | None:
     """The published runner's reading: from the first brace to the last."""
-    match = _OBJECT.search(response.text)
+    match = _OBJECT.search(response.completion.text)
     try:
         return Parsed(json.loads(match[0]), (), response) if match else None
     except ValueError:

@@ -43,6 +43,7 @@ def test_every_pair_traces_back_to_its_document(
         assert (pair["dump"], pair["quality"], pair["difficulty"]) == ("news", 8, 5)
         assert pair["prompt_digest"] == run.plan.prompts["answer"].digest
         assert pair["density_ratio"] > 0
+        assert pair["cut_characters"] == 0
 
 
 def test_sft_examples_keep_their_turns(configure: Configure, root: Path, engine: type[StandIn]) -> None:

@@ -15,7 +15,8 @@ from aitp_tasks import density as density_stage
 from aitp_tasks.engine import Completion, Job
 from aitp_tasks.engine.prompting import Rendered
 from aitp_tasks.errors import BudgetExceededError, TransientError
-from aitp_tasks.generation import Parsed
+from aitp_tasks.generation import Parsed, stored
+from aitp_tasks.generation.stored import Response
 from aitp_tasks.rows import Refusal
 from aitp_tasks.run import FrozenPrompt, Run
 from tests.aitp_tasks.conftest import Configure
@@ -159,8 +160,8 @@ def test_an_interrupted_part_generates_only_what_is_missing(run: Run, engine: ty
     engine.respond = staticmethod(dies)
     with pytest.raises(TransientError):
         rewrite.execute(run, 0)
-    stored = len(engine.asked)
-    assert stored == 4
+    before = len(engine.asked)
+    assert before == 4
     engine.respond = staticmethod(good)
     result = rewrite.execute(run, 0)
     assert len(engine.asked) == result["rows_in"]
@@ -178,6 +179,29 @@ def test_another_configuration_reuses_what_its_prompts_left_alone(
     assert engine.asked == []
 
 
+def test_what_was_made_of_a_part_of_a_document_says_so(
+    run: Run, engine: type[StandIn], configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = generation.documents(run, run.parts[0], ["text"])[0]["text"]
+
+    def render(_: Any, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
+        return Rendered(json.dumps([prompt.name, values]), [1], 7 if values.get("text") == long else 0)
+
+    monkeypatch.setattr(StandInPrompter, "render", render)
+    # The second configuration reads what the first has left in storage.
+    for bandwidth in (1.0, 2.0):
+        planned = up_to_difference(configure(**SELECT_ALL, density={"bandwidth": bandwidth}))
+        for stage in (rewrite, score, answer):
+            run_stage(stage, planned)
+        cut = {row["doc_id"] for row in rows_of(planned, "rewrite") if row["cut_characters"] == 7}
+        assert len(cut) == 1
+        for stage in ("rewrite", "answer"):
+            assert {row["doc_id"] for row in rows_of(planned, stage) if row["cut_characters"]} == cut
+        figures = planned.require_manifest("rewrite", planned.parts[0]).figures
+        assert figures["documents_cut"] == 1
+    assert figures["generated"] == 0
+
+
 def test_one_bad_request_costs_itself_only(run: Run, engine: type[StandIn]) -> None:
     bad = generation.documents(run, run.parts[0], ["text"])[0]["text"]
 
@@ -189,10 +213,10 @@ def test_one_bad_request_costs_itself_only(run: Run, engine: type[StandIn]) -> N
         BudgetExceededError, match=r"rewrite of part-0000.*'not_servable': 1.*failure_budget=0.05"
     ):
         rewrite.execute(run, 0)
-    stored = len(engine.asked)
+    before = len(engine.asked)
     engine.respond = staticmethod(good)
     assert rewrite.execute(run, 0)["rows_quarantined"] == 0
-    assert len(engine.asked) == stored + 1
+    assert len(engine.asked) == before + 1
 
 
 @pytest.mark.parametrize(
@@ -329,14 +353,14 @@ def test_a_third_attempt_waits_for_another_round(configure: Configure, engine: t
 def test_what_a_killed_task_has_finished_is_there_within_a_second(
     run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "_FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(stored, "_FLUSH_SECONDS", 0.05)
 
     class KilledError(BaseException):
         """Like a kill: nothing is flushed at the end."""
 
     def slow(stage: str, values: dict[str, str]) -> str:
         if len(engine.asked) == 4:
-            assert wait_for(lambda: len(stored(run)) >= 3)
+            assert wait_for(lambda: len(stored_keys(run)) >= 3)
             raise KilledError
         time.sleep(0.1)
         return good(stage, values)
@@ -346,7 +370,7 @@ def test_what_a_killed_task_has_finished_is_there_within_a_second(
         rewrite.execute(run, 0)
 
 
-def stored(run: Run) -> list[str]:
+def stored_keys(run: Run) -> list[str]:
     return [info.key for info in run.storage.list("generations/rewrite/")]
 
 
@@ -364,7 +388,7 @@ def test_a_full_disk_ends_the_task_and_loses_nothing(
         raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(generation.tables, "write", full)
+        patched.setattr(stored.tables, "write", full)
         with pytest.raises(OSError, match="no space left"):
             rewrite.execute(run, 0)
     assert run.find_manifest("rewrite", run.parts[0]) is None
@@ -394,7 +418,7 @@ def outputs_of(run: Run) -> list[str]:
 
 
 def scored(text: str, numbers: list[Any], repairs: tuple[str, ...] = ()) -> Parsed:
-    return Parsed(json.loads(text), repairs, Completion(text, "stop", 1, 1, 0, numbers))
+    return Parsed(json.loads(text), repairs, Response(Completion(text, "stop", 1, 1, 0, numbers)))
 
 
 def odds(**shares: float) -> list[tuple[str, float]]:

@@ -20,6 +20,7 @@ from aitp_tasks.engine.offline import OfflineEngine
 from aitp_tasks.engine.prompting import Prompter
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.generation import Parsed
+from aitp_tasks.generation.stored import Response
 from aitp_tasks.rows import Refusal
 from aitp_tasks.run import Run
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY, Configure
@@ -128,7 +129,7 @@ def test_vllm_answers_as_the_offline_engine_does(vllm: str, caplog: pytest.LogCa
         # The server's chat template gives what the prompter counted.
         assert (found.prompt_tokens, found.generated_tokens) == (len(asked.token_ids), same.generated_tokens)
         means, expected_means = (
-            score.expected_scores(Parsed(json.loads(one.text), (), one)) for one in (found, same)
+            score.expected_scores(Parsed(json.loads(one.text), (), Response(one))) for one in (found, same)
         )
         assert means == pytest.approx(expected_means, abs=0.05)
         assert None not in means

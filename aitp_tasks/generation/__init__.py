@@ -8,53 +8,32 @@ else. A response that cannot be used is asked for once more. Every request ends
 as an output row, rejected, or quarantined.
 """
 
-import json
 import logging
-import math
-import queue
-import threading
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
 from aitp_tasks import digest, models, responses, tables
-from aitp_tasks.engine import Completion, Engine, Job, open_engine
+from aitp_tasks.engine import Engine, Job, open_engine
 from aitp_tasks.engine.prompting import Prompter
+from aitp_tasks.generation import stored
+from aitp_tasks.generation.figures import Figures
+from aitp_tasks.generation.stored import Response, Writer
 from aitp_tasks.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.rows import Refusal
 from aitp_tasks.run import FrozenPrompt, Run
-from aitp_tasks.storage import Storage
 
 log = logging.getLogger(__name__)
 
-_RESPONSES = pa.schema(
-    [
-        ("id", pa.string()),
-        ("attempt", pa.int64()),
-        ("text", pa.large_string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("generated_tokens", pa.int64()),
-        ("cached_tokens", pa.int64()),
-        ("numbers", pa.large_string()),  # JSON
-    ]
-)
 CUT_OFF, NOT_PARSED = "cut_off", "not_parsed"
 #: Classes of which a second attempt may give something else.
 _RETRIED = (CUT_OFF, NOT_PARSED)
 #: Times the room of a response that was cut.
 _MORE_ROOM = 2
 _RETRY_TEMPERATURE = 0.7
-_FLUSH_SECONDS = 1.0
-_LOG_SECONDS = 5.0
-#: Characters of an id that a stored object's name tells its range by.
-_RANGE = 8
 
 
 @dataclass(frozen=True)
@@ -91,7 +70,7 @@ class Parsed:
 
     value: dict[str, Any]
     repairs: tuple[str, ...]
-    completion: Completion
+    response: Response
 
 
 @dataclass(frozen=True)
@@ -208,15 +187,15 @@ def _ledger(readings: Iterable[Reading]) -> Ledger:
     return Ledger(rows_in=total, rows_out=out, rejected=rejected, quarantined=quarantined)
 
 
-def parse(response: Completion, prompt: FrozenPrompt) -> Parsed | Refusal:
+def parse(response: Response, prompt: FrozenPrompt) -> Parsed | Refusal:
     """A response as an object of the prompt's schema, or why it is none."""
-    if response.finish_reason != "stop":
+    said = response.completion
+    if said.finish_reason != "stop":
         return Refusal(
-            CUT_OFF,
-            f"the response ended by {response.finish_reason} after {response.generated_tokens} tokens",
+            CUT_OFF, f"the response ended by {said.finish_reason} after {said.generated_tokens} tokens"
         )
     try:
-        read = responses.read(response.text, prompt.output_schema)
+        read = responses.read(said.text, prompt.output_schema)
     except responses.UnreadableError as error:
         return Refusal(NOT_PARSED, str(error))
     return Parsed(read.value, read.repairs, response)
@@ -234,11 +213,11 @@ class _Generator:
             [run.plan.engine_identity, self.prompt.digest, run.config.engine.generation_identity()]
         )
         self._prefix = f"generations/{stage.name}/{fingerprint}/"
-        self._figures = _Figures()
+        self._figures = Figures()
 
     def readings(self, requests: list[Request]) -> dict[str, Reading]:
         """What came of each request, in their order."""
-        attempts = self._stored(requests)
+        attempts = stored.load(self._storage, self._prefix, {request.id for request in requests})
         self._figures.reused = sum(map(len, attempts.values()))
         cases = {request.id: _Case(request, attempts.get(request.id, [])) for request in requests}
         waiting = deque(
@@ -249,6 +228,7 @@ class _Generator:
         log.info("%s requests=%d to_generate=%d", self.prompt.name, len(requests), len(waiting))
         if waiting:
             self._generate(waiting)
+        self._figures.cut = sum(case.cut for case in cases.values())
         return {request.id: cases[request.id].reading for request in requests}
 
     def figures(self) -> dict[str, Any]:
@@ -269,7 +249,7 @@ class _Generator:
         last = a_round if refusal.error_class in _RETRIED else 1
         return a_round * settings.failed_round + last
 
-    def _read(self, request: Request, response: Completion) -> Reading:
+    def _read(self, request: Request, response: Response) -> Reading:
         parsed = parse(response, self.prompt)
         if isinstance(parsed, Refusal):
             return parsed
@@ -280,7 +260,7 @@ class _Generator:
         settings = self._run.config.engine
         model = models.local(settings)
         with (
-            _Flusher(self._storage, self._prefix, settings.requests_per_flush) as flusher,
+            Writer(self._storage, self._prefix, settings.requests_per_flush) as writer,
             open_engine(settings, model) as engine,
         ):
             prompter = Prompter(settings, model)
@@ -297,8 +277,9 @@ class _Generator:
                         case.reading = outcome
                         continue
                     self._figures.add(outcome, bool(case.attempts))
-                    flusher.add(key, len(case.attempts), outcome)
-                    case.attempts.append(outcome)
+                    response = Response(outcome, case.cut_characters)
+                    writer.add(key, len(case.attempts), response)
+                    case.attempts.append(response)
                     if self._wants_more(case):
                         # Soon, while the engine still holds its prompt.
                         waiting.appendleft(case)
@@ -313,7 +294,7 @@ class _Generator:
             case.reading = Refusal("not_servable", str(error))
             return False
         room = prompter.context - len(rendered.token_ids)
-        self._figures.cut += bool(rendered.cut_characters)
+        case.cut_characters = rendered.cut_characters
         engine.submit(
             Job(
                 id=case.request.id,
@@ -326,169 +307,27 @@ class _Generator:
         )
         return True
 
-    def _stored(self, requests: list[Request]) -> dict[str, list[Completion]]:
-        """The attempts of each request that earlier runs have left, in their order."""
-        wanted = {request.id for request in requests}
-        if not wanted:
-            return {}
-        low, high = min(wanted)[:_RANGE], max(wanted)[:_RANGE]
-        keys = []
-        for info in self._storage.list(self._prefix):
-            first, last = info.key.removeprefix(self._prefix).split("-")[:2]
-            if first <= high and last >= low:
-                keys.append(info.key)
-        found: dict[str, dict[int, Completion]] = {}
-        with ThreadPoolExecutor(self._storage.concurrency) as pool:
-            for table in pool.map(lambda key: tables.read(self._storage, key), keys):
-                for row in table.to_pylist():
-                    key, attempt = row.pop("id"), row.pop("attempt")
-                    if key in wanted:
-                        numbers = json.loads(row.pop("numbers"))
-                        found.setdefault(key, {}).setdefault(attempt, Completion(**row, numbers=numbers))
-        return {key: _unbroken(attempts) for key, attempts in found.items()}
-
 
 @dataclass
 class _Case:
     """A request, its attempts, and what the last of them has given."""
 
     request: Request
-    attempts: list[Completion]
+    attempts: list[Response]
     reading: Reading = field(default_factory=list)
+    #: Of the document, left out of the prompt that is under way.
+    cut_characters: int = 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether the last attempt has not seen all of the document."""
+        return bool(self.attempts and self.attempts[-1].cut_characters)
 
 
-def _unbroken(attempts: Mapping[int, Completion]) -> list[Completion]:
-    """The attempts from the first on; what follows a gap was decided by what is missing."""
-    return [attempts[number] for number in range(len(attempts)) if set(range(number + 1)) <= attempts.keys()]
-
-
-def _varied(sampling: dict[str, Any], attempts: list[Completion], last: Reading, room: int) -> dict[str, Any]:
+def _varied(sampling: dict[str, Any], attempts: list[Response], last: Reading, room: int) -> dict[str, Any]:
     """Sampling of the next attempt: with more room after one that was cut, else at another temperature."""
     if not attempts:
         return sampling
     if isinstance(last, Refusal) and last.error_class == CUT_OFF and len(attempts) == 1:
         return sampling | {"max_tokens": min(_MORE_ROOM * int(sampling["max_tokens"]), room)}
     return sampling | {"temperature": max(float(sampling.get("temperature", 0.0)), _RETRY_TEMPERATURE)}
-
-
-class _Figures:
-    """Counts and speed of a part."""
-
-    def __init__(self) -> None:
-        self.reused = self.cut = 0
-        self.repairs: Counter[str] = Counter()
-        self._generated = self._retried = 0
-        self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
-        self._start = self._logged = time.monotonic()
-        self._seconds = self._load_seconds = 0.0
-        self._restarts = 0
-
-    def add(self, completion: Completion, again: bool) -> None:
-        """Count a completion."""
-        self._generated += 1
-        self._retried += again
-        self._prompt_tokens += completion.prompt_tokens
-        self._cached_tokens += completion.cached_tokens
-        self._generated_tokens += completion.generated_tokens
-
-    def tick(self, engine: Engine, done: int, total: int) -> None:
-        """Take the time, and tell how far it is, every few seconds."""
-        now = time.monotonic()
-        self._seconds, self._load_seconds, self._restarts = (
-            now - self._start,
-            engine.load_seconds,
-            engine.restarts,
-        )
-        if now - self._logged < _LOG_SECONDS:
-            return
-        self._logged = now
-        left = self._busy / done * (total - done) if done else math.nan
-        log.info(
-            "done=%d of=%d tokens_per_second=%s prefix_hit_share=%s restarts=%d seconds_left=%.0f",
-            done, total, *(self.told()[name] for name in ("tokens_per_second", "prefix_hit_share")),
-            self._restarts, left,
-        )  # fmt: skip
-
-    def told(self) -> dict[str, Any]:
-        """For the manifest."""
-        return {
-            "requests": self.reused + self._generated,
-            "reused": self.reused,
-            "generated": self._generated,
-            "retried": self._retried,
-            "documents_cut": self.cut,
-            "repairs": dict(sorted(self.repairs.items())),
-            "prompt_tokens": self._prompt_tokens,
-            "generated_tokens": self._generated_tokens,
-            "tokens_per_second": round(self._generated_tokens / self._busy, 1) if self._busy else 0.0,
-            "prefix_hit_share": round(self._cached_tokens / max(self._prompt_tokens, 1), 4),
-            "load_seconds": round(self._load_seconds, 1),
-            "busy_seconds": round(self._busy, 1),
-            "engine_restarts": self._restarts,
-        }
-
-    @property
-    def _busy(self) -> float:
-        return max(self._seconds - self._load_seconds, 0.0)
-
-
-class _Flusher:
-    """Makes responses durable within a second after they finish, beside the generation."""
-
-    def __init__(self, storage: Storage, prefix: str, at_most: int) -> None:
-        self._storage = storage
-        self._prefix = prefix
-        self._at_most = at_most
-        self._rows: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="flusher")
-
-    def add(self, key: str, attempt: int, completion: Completion) -> None:
-        """Take in a response; raises what writing an earlier one has raised."""
-        if self._failure is not None:
-            raise self._failure
-        values = vars(completion) | {"numbers": json.dumps(completion.numbers)}
-        self._rows.put({"id": key, "attempt": attempt, **values})
-
-    def __enter__(self) -> "_Flusher":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._rows.put(None)
-        self._thread.join()
-        if error is None and self._failure is not None:
-            raise self._failure
-
-    def _run(self) -> None:
-        written = -math.inf
-        try:
-            while rows := self._next(written + _FLUSH_SECONDS):
-                self._write(rows)
-                written = time.monotonic()
-        except BaseException as failure:
-            self._failure = failure
-
-    def _next(self, until: float) -> list[dict[str, Any]]:
-        """Waits for a row; then those that come until then. Empty at the end."""
-        rows: list[dict[str, Any]] = []
-        row = self._rows.get()
-        while row is not None:
-            rows.append(row)
-            left = until - time.monotonic()
-            if len(rows) >= self._at_most or left <= 0:
-                return rows
-            try:
-                row = self._rows.get(timeout=left)
-            except queue.Empty:
-                return rows
-        if rows:
-            self._rows.put(None)
-        return rows
-
-    def _write(self, rows: list[dict[str, Any]]) -> None:
-        ids = sorted(row["id"][:_RANGE] for row in rows)
-        table = pa.Table.from_pylist(rows, _RESPONSES)
-        tables.write(self._storage, f"{self._prefix}{ids[0]}-{ids[-1]}", table)
