@@ -8,11 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, settings
 
 from aitp_tasks.config import RunConfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / ".aitp" / "models"
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 Configure = Callable[..., RunConfig]
 #: What tests prepare once (the encoder) stays inside the checkout.

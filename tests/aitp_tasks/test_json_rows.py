@@ -5,7 +5,7 @@ from io import BufferedReader, BytesIO
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aitp_tasks import json_rows
@@ -17,7 +17,6 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXTS, inner, max_size=3),
     max_leaves=10,
 )
-_SETTINGS = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 def stream(data: bytes, buffer: int = 8) -> BufferedReader:
@@ -28,7 +27,6 @@ def classes(found: Any) -> list[Any]:
     return [value.error_class if isinstance(value, Refusal) else value for value in found]
 
 
-@_SETTINGS
 @given(st.lists(_VALUES, max_size=8), st.integers(1, 40), st.sampled_from([None, 1]), st.booleans())
 def test_an_array_reads_as_json_reads_it(
     values: list[Any], buffer: int, indent: int | None, ascii_only: bool
@@ -39,7 +37,6 @@ def test_an_array_reads_as_json_reads_it(
         assert list(json_rows.array(stream(data, buffer))) == json.loads(data)
 
 
-@_SETTINGS
 @given(st.lists(_VALUES, max_size=8), st.sampled_from(["\n", "\r\n", "\n\n \t\n"]), st.integers(0, 10))
 def test_lines_read_as_json_reads_them(values: list[Any], newline: str, start: int) -> None:
     data = newline.join(map(json.dumps, values)).encode()

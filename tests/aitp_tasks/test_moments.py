@@ -25,7 +25,7 @@ def test_sums_are_exact() -> None:
             assert found == sum(row[i] * row[j] for row in rows)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 1199), max_size=8))
 def test_moments_of_any_shards_add_to_the_same_bytes(seed: int, cuts: list[int]) -> None:
     random = np.random.default_rng(seed)

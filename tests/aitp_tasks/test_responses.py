@@ -115,7 +115,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(VALUES, st.booleans(), st.sampled_from([None, 2]))
 def test_json_of_the_schema_comes_back_unchanged(
     value: tuple[str, dict[str, Any]], ascii_only: bool, indent: int | None
@@ -147,7 +147,7 @@ WRAPPERS = {
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS.values(), ids=WRAPPERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(value=VALUES)
 def test_what_is_around_the_object_does_not_change_it(
     wrapper: str, value: tuple[str, dict[str, Any]]
@@ -168,7 +168,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     st.sampled_from(sorted(SCHEMAS)),
     st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=30).map("".join)),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aitp_tasks.config import SftText
@@ -59,7 +59,6 @@ _CONVERSATIONS = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(_CONVERSATIONS, st.integers(0, 3), st.integers(0, 8), st.integers(0, 8), st.booleans())
 def test_an_element_of_a_list_stays_in_its_row(
     lists: list[Any], index: int, offset: int, length: int, large: bool

@@ -93,7 +93,7 @@ def in_form(form: str, question: str, answer: str) -> dict[str, Any]:
     return {column: [{role: user, content: question}, {role: assistant, content: answer}]}
 
 
-@settings(max_examples=40, suppress_health_check=_UNCHECKED, deadline=None)
+@settings(max_examples=40, suppress_health_check=_UNCHECKED)
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=5), st.sampled_from(SftText))
 def test_every_form_ending_and_compression_gives_the_same(
     files: Files, examples: list[tuple[str, str]], rule: SftText
@@ -125,7 +125,7 @@ def test_sft_texts_from_a_row_on_are_the_end_of_all_texts(files: Files, ending: 
     assert outcome(reader.texts(start)) == whole[start:]
 
 
-@settings(max_examples=60, suppress_health_check=_UNCHECKED, deadline=None)
+@settings(max_examples=60, suppress_health_check=_UNCHECKED)
 @given(
     st.lists(st.none() | st.text(max_size=30), min_size=1, max_size=30),
     st.integers(1, 12),

@@ -77,7 +77,7 @@ def test_a_thousand_shards_in_any_order_select_the_same_bits(
     whole = select(config, np.arange(len(CORPUS)), [])
     assert len(whole[1]) == 120
 
-    @settings(max_examples=3, deadline=None)
+    @settings(max_examples=3)
     @given(st.integers(0, 2**32 - 1))
     def same(seed: int) -> None:
         random = np.random.default_rng(seed)

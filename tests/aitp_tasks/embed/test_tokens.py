@@ -48,7 +48,7 @@ def test_real_texts_are_cut_as_by_the_models_own_tokenizer(prepared: Prepared, p
     assert [ids(found) for found in tokeniser(prepared)(texts)] == [[tokens] for tokens in expected]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=900), min_size=1, max_size=4))
 def test_any_text_is_cut_as_by_the_models_own_tokenizer(
     prepared: Prepared, plain: Any, texts: list[str]

@@ -49,7 +49,7 @@ wordy = st.lists(st.sampled_from(WORDS.split(" "))).map(" ".join)
 texts = anything | wordy
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(texts, texts, st.lists(texts, max_size=2))
 @example("?", "", [""])
 @example("\ud800 why is this", "\ud800", ["\ud800"])
@@ -61,7 +61,7 @@ def test_any_question(question: str, document: str, earlier: list[str]) -> None:
         assert questions.closed(question, document, [question], GATES) == "near_identical"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(texts, texts, texts)
 @example("", "", "")
 @example("\ud800", "\ud800", "\ud800")

@@ -9,7 +9,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.kde.grid import ONE, SparseGrid
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.lists(st.integers(1, 199), max_size=6))
 def test_grids_of_any_shards_add_to_the_same_bits(seed: int, axes: int, cuts: list[int]) -> None:
     random = np.random.default_rng(seed)
