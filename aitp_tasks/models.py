@@ -6,6 +6,7 @@ model is another folder, and no copy is ever changed. Old ones are the user's to
 delete.
 """
 
+import errno
 import fcntl
 import logging
 import os
@@ -23,6 +24,7 @@ from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "AITP_CACHE"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 def local(model: Model) -> str:
@@ -44,6 +46,46 @@ def local(model: Model) -> str:
             if not _whole(folder, listing):
                 _copy(storage, listing, folder)
     return str(folder)
+
+
+@contextmanager
+def loading(model: Model, what: str) -> Iterator[None]:
+    """Explain why a model cannot be loaded.
+
+    Args:
+        model: the model.
+        what: how messages call it, e.g. "encoder".
+
+    Raises:
+        InputError: it is wrong.
+        TransientError: see ``passing``.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        if passing(error, model.on_hub):
+            raise TransientError(f"{what} {model.model} cannot be loaded now, retry: {reason}") from error
+        raise InputError(
+            f"{what} {model.model} cannot be loaded: correct it or its revision: {reason}"
+        ) from error
+
+
+def passing(error: Exception, on_hub: bool) -> bool:
+    """Whether loading may succeed next time: the hub does not answer, or there is no room."""
+    from huggingface_hub.errors import (
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if not isinstance(error, OSError):
+        return False
+    wrong = RemoteEntryNotFoundError | RepositoryNotFoundError | RevisionNotFoundError
+    known = isinstance(error, wrong) or isinstance(error.__cause__, wrong)
+    return error.errno in _NO_ROOM or (on_hub and not known)
 
 
 def stored_identity(uri: str) -> str:

@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from aitp_tasks import config, models
 from aitp_tasks.embed.batches import Answer, Batch
 from aitp_tasks.embed.prepared import Facts
-from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.errors import TransientError
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +87,10 @@ def load(settings: config.Encoder, device: str) -> SentenceTransformer:
 
     Raises:
         InputError: it cannot be loaded.
+        TransientError: the hub does not answer.
     """
     place = models.local(settings)
-    try:
+    with models.loading(settings, "encoder"):
         return SentenceTransformer(
             place,
             revision=settings.revision,
@@ -97,10 +98,6 @@ def load(settings: config.Encoder, device: str) -> SentenceTransformer:
             trust_remote_code=False,
             local_files_only=place.startswith("/"),
         ).eval()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"encoder {settings.model} cannot be loaded: {' '.join(str(error).split())}"
-        ) from error
 
 
 def vectors(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -107,7 +107,8 @@ class OfflineEngine:
             self.load_seconds += time.monotonic() - self._started
             return []
         if "error" in message:
-            raise InputError(f"engine model {self._settings.model} cannot be loaded: {message['error']}")
+            kind = TransientError if message["passing"] else InputError
+            raise kind(f"engine model {self._settings.model} cannot be loaded: {message['error']}")
         job = self._jobs.pop(message.pop("id"))
         self._deaths = 0
         if "refused" in message:
@@ -116,7 +117,8 @@ class OfflineEngine:
 
     def _died(self) -> list[tuple[str, Completion | Refusal]]:
         """Start anew, with the half of the jobs that were under way."""
-        code = self._process.wait()
+        self._end()
+        code = self._process.returncode
         self._deaths += 1
         jobs = list(self._jobs.values())
         self._jobs = {}
@@ -128,7 +130,6 @@ class OfflineEngine:
                 f"the engine died {self._deaths} times in a row (exit code {code}): see the log above; "
                 "finished responses are kept"
             )
-        self._end()
         self.restarts += 1
         refused: list[tuple[str, Completion | Refusal]] = []
         if len(suspects) == 1:
@@ -164,6 +165,8 @@ class OfflineEngine:
         )
         self._replies: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         threading.Thread(target=_listen, args=(self._process, self._replies), daemon=True).start()
+        # vLLM's own processes hold the pipe that it speaks through: without it, nothing else ends them.
+        threading.Thread(target=_end_group_after, args=(self._process,), daemon=True).start()
         self._send({"arguments": self._arguments})
 
     def _send(self, message: _Message) -> None:
@@ -183,18 +186,25 @@ class OfflineEngine:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _end_group_after(self._process)
+
+
+def _end_group_after(process: "subprocess.Popen[str]") -> None:
+    """When a process has ended, end all that it has started."""
+    process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _listen(process: "subprocess.Popen[str]", replies: "queue.SimpleQueue[_Message | None]") -> None:
     assert process.stdout is not None
-    with process.stdout as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                replies.put(json.loads(line))
-    replies.put(None)
+    try:
+        with process.stdout as lines:
+            for line in lines:
+                if line.endswith("\n"):
+                    replies.put(json.loads(line))
+    finally:
+        replies.put(None)
 
 
 def _arguments(settings: config.Engine, model: str) -> dict[str, Any]:

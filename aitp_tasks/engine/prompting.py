@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aitp_tasks import config
+from aitp_tasks import config, models
 from aitp_tasks.errors import InputError
 from aitp_tasks.prompts import control_tokens, fill, neutralise
 from aitp_tasks.run import FrozenPrompt
@@ -48,19 +48,15 @@ class Prompter:
 
         Raises:
             InputError: it cannot be loaded, or there is no chat template.
+            TransientError: the hub does not answer.
         """
         from transformers import AutoTokenizer
 
         self._room = settings.max_model_len
-        try:
+        with models.loading(settings, "the tokenizer of engine model"):
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 model, revision=settings.revision if settings.on_hub else None
             )
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"the tokenizer of engine model {settings.model} cannot be loaded: {reason}"
-            ) from None
         if settings.chat_template is not None:
             self._tokenizer.chat_template = Path(settings.chat_template).read_text(encoding="utf-8")
         if not self._tokenizer.chat_template:

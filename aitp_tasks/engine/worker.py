@@ -15,6 +15,7 @@ import threading
 import time
 from typing import Any, TextIO
 
+from aitp_tasks import models
 from aitp_tasks.engine.offline import READY
 
 #: For vLLM's own processes to end by themselves.
@@ -30,7 +31,8 @@ def main() -> None:
     try:
         server = _Server(first["arguments"], jobs, replies)
     except (OSError, TypeError, ValueError, VLLMError) as error:
-        _send(replies, {"error": " ".join(str(error).split())})
+        passing = models.passing(error, on_hub=not first["arguments"]["model"].startswith("/"))
+        _send(replies, {"error": " ".join(str(error).split()), "passing": passing})
         sys.exit(1)
     # Whoever is gone takes no answer any more.
     with contextlib.suppress(BrokenPipeError):

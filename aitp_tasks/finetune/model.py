@@ -1,11 +1,10 @@
 """The base model and its tokenizer: the one place that loads them, and says why it cannot."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from aitp_tasks import models
 from aitp_tasks.config import Finetune
-from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +20,8 @@ def load_tokenizer(settings: Finetune) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    with _explained(settings):
+    _require_folder(settings)
+    with models.loading(settings, "finetune.model"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             settings.model, revision=settings.revision, trust_remote_code=False
         )
@@ -37,30 +37,16 @@ def load_model(settings: Finetune, dtype: "torch.dtype") -> "PreTrainedModel":
     """
     from transformers import AutoModelForCausalLM
 
-    with _explained(settings):
+    _require_folder(settings)
+    with models.loading(settings, "finetune.model"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             settings.model, revision=settings.revision, trust_remote_code=False, dtype=dtype
         )
     return model
 
 
-@contextmanager
-def _explained(settings: Finetune) -> Iterator[None]:
-    """Tell a model that cannot work from a hub that does not answer."""
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-    from safetensors import SafetensorError
-
+def _require_folder(settings: Finetune) -> None:
     if settings.folder is not None and not settings.folder.is_dir():
         raise InputError(
             f"finetune.model {settings.model} does not exist: run the setup, or correct the configured path"
         )
-    try:
-        yield
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        unknown = isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError)
-        if settings.folder is None and isinstance(error, OSError) and not unknown:
-            raise TransientError(f"finetune.model {settings.model} cannot be fetched: {reason}") from error
-        raise InputError(
-            f"finetune.model {settings.model} cannot be loaded: correct it or its revision: {reason}"
-        ) from error

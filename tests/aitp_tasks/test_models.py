@@ -1,12 +1,16 @@
 """Models in a folder, on the hub and under a storage prefix: identity, copy, races, hostile keys."""
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from huggingface_hub.errors import RepositoryNotFoundError
+from safetensors import SafetensorError
 
 from aitp_tasks import models
 from aitp_tasks.config import Model
@@ -155,3 +159,32 @@ def test_a_real_encoder_loads_from_its_copy() -> None:
     assert os.path.commonpath([folder, MODELS]) != str(MODELS)
     encoder = SentenceTransformer(folder, device="cpu", local_files_only=True)
     assert encoder.encode(["grain"]).shape == (1, 384)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "kind"),
+    [
+        ("org/name", OSError("the hub does not answer"), TransientError),
+        ("org/name", ValueError("no such architecture"), InputError),
+        ("/a/folder", OSError("no config.json"), InputError),
+        ("/a/folder", OSError(errno.ENOSPC, "no space left"), TransientError),
+        ("/a/folder", SafetensorError("header too small"), InputError),
+    ],
+)
+def test_why_a_model_cannot_be_loaded(model: str, error: Exception, kind: type[Exception]) -> None:
+    with (
+        pytest.raises(kind, match=f"encoder {model} cannot be loaded.*"),
+        models.loading(Model(model=model, revision="abc"), "encoder"),
+    ):
+        raise error
+
+
+def test_a_name_that_the_hub_does_not_know_is_wrong_input() -> None:
+    unknown = RepositoryNotFoundError(
+        "404", response=httpx.Response(404, request=httpx.Request("GET", "http://hub"))
+    )
+    with (
+        pytest.raises(InputError, match="org/none cannot be loaded: correct it"),
+        models.loading(Model(model="org/none", revision="abc"), "encoder"),
+    ):
+        raise OSError("org/none is not a valid model identifier") from unknown

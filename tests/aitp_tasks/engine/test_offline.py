@@ -26,9 +26,12 @@ ROOM = 96
 PROMPTS = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"), sampling={"max_tokens": ROOM}))
 Outcomes = dict[str, Completion | Refusal]
 
-#: Answers after a moment, in any order; dies of what its jobs' content says.
+#: Answers at once; dies of what its jobs' schema says. Has a process of its own that
+#: holds its input and output, as vLLM's has on GPUs.
 STAND_IN = """
-import json, os, sys
+import json, os, sys, time
+if os.fork() == 0:
+    time.sleep(600)
 json.loads(sys.stdin.readline())
 print(json.dumps({"ready": 4}), flush=True)
 for number, line in enumerate(sys.stdin):
@@ -219,7 +222,10 @@ def test_processes_of_vllms_own_end_with_the_engine(
         processes = [process, *process.children(recursive=True)]
         assert len(processes) > 1
         if killed:
+            engine.submit(prompted(prompter, "score", "b", question="What is a key?"))
             process.kill()
+            assert engine.finished()[0][0] == "b"
+            assert engine.restarts == 1
     psutil.wait_procs(processes, timeout=1)
     assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
@@ -234,6 +240,19 @@ def test_a_request_that_vllm_refuses_costs_itself_only(engine: OfflineEngine, pr
         refusal = found[name]
         assert isinstance(refusal, Refusal)
         assert refusal.error_class == "not_servable"
+
+
+def test_a_hub_that_does_not_answer_is_a_passing_fault(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    hub = settings.model_copy(update={"model": "org/name", "revision": "0" * 40})
+    with (
+        OfflineEngine(hub, hub.model) as engine,
+        pytest.raises(TransientError, match="engine model org/name cannot be loaded"),
+    ):
+        answered(engine, [job("a")])
 
 
 @pytest.mark.parametrize(
