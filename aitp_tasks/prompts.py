@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aitp_tasks.config import Prompts
 from aitp_tasks.errors import InputError
@@ -27,9 +28,27 @@ FILES = {
     "score": ("score_shift.yaml", ("question",)),
     "answer": ("generate_shift_answer.yaml", ("text", "question")),
 }
-_SAMPLING_KEYS = {"max_tokens", "temperature", "top_p", "top_k", "repetition_penalty"}
+#: What each stage reads of a response.
+_READ: dict[str, dict[str, str]] = {
+    "rewrite": {"questions": "array"},
+    "score": {"quality": "integer", "difficulty": "integer", "additional_information": "boolean"},
+    "answer": {"answer": "string"},
+}
 _MARK = re.compile(r"<\S+>|\[\S+\]")
 _ZERO_WIDTH_SPACE = "\u200b"
+
+
+class _Sampling(BaseModel):
+    """What an engine takes; it would refuse every row for another value."""
+
+    # A per-request seed kills vLLM's CPU engine; the engine's own seed is used.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    max_tokens: int = Field(1, ge=1)
+    temperature: float = Field(0, ge=0, le=2)
+    top_p: float = Field(1, gt=0, le=1)
+    top_k: int = Field(0, ge=-1)
+    repetition_penalty: float = Field(1, gt=0)
 
 
 def load_folder(config: Prompts) -> dict[str, FrozenPrompt]:
@@ -55,7 +74,7 @@ def _load(path: str, stage: str, config: Prompts) -> FrozenPrompt:
         name=stage,
         version=str(values["version"]),
         template=_template(values["prompt_format"], path),
-        output_schema=_schema(values["schema"], path, config.questions_per_document),
+        output_schema=_schema(values["schema"], path, stage, config.questions_per_document),
         sampling=_sampling(values["sampling"], path) | _sampling(config.sampling, "prompts.sampling", ()),
     )
     pieces(prompt, path)
@@ -78,15 +97,25 @@ def _template(value: Any, path: str) -> str:
     return value[0]
 
 
-def _schema(value: Any, path: str, questions: int) -> dict[str, Any]:
+def _schema(value: Any, path: str, stage: str, questions: int) -> dict[str, Any]:
     try:
         Draft202012Validator.check_schema(value)
     except SchemaError as error:
         raise InputError(f"prompt {path}: schema is not a JSON schema: {error.message}") from None
     if not isinstance(value, dict) or value.get("type") != "object":
         raise InputError(f"prompt {path}: schema must describe an object")
-    asked = value.get("properties", {}).get("questions")
-    if asked is not None:
+    properties, required = value.get("properties", {}), value.get("required", [])
+    for name, kind in _READ[stage].items():
+        described = properties.get(name)
+        if not isinstance(described, dict) or described.get("type") != kind or name not in required:
+            raise InputError(
+                f"prompt {path}: {stage} reads {name!r} of each response: "
+                f"describe it in the schema as type {kind}, and name it in required"
+            )
+    asked = properties.get("questions")
+    if stage == "rewrite":
+        if asked.get("items", {}).get("type") != "string":
+            raise InputError(f"prompt {path}: the schema's questions must have items of type string")
         asked["minItems"] = asked["maxItems"] = questions
     return value
 
@@ -94,15 +123,14 @@ def _schema(value: Any, path: str, questions: int) -> dict[str, Any]:
 def _sampling(value: Any, path: str, needed: tuple[str, ...] = ("max_tokens",)) -> dict[str, Any]:
     if not isinstance(value, dict) or not set(needed) <= value.keys():
         raise InputError(f"prompt {path}: sampling must name max_tokens")
-    unknown = value.keys() - _SAMPLING_KEYS
-    if unknown:
-        # A per-request seed kills vLLM's CPU engine; the engine's own seed is used.
+    try:
+        return _Sampling.model_validate(value).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors()[0]
         raise InputError(
-            f"prompt {path}: sampling has {', '.join(sorted(unknown))}; "
-            f"it may hold {', '.join(sorted(_SAMPLING_KEYS))}"
-        )
-    # A configuration's numbers are read as floats; a count of tokens is whole.
-    return value | ({"max_tokens": int(value["max_tokens"])} if "max_tokens" in value else {})
+            f"prompt {path}: sampling has {first['loc'][0]}={first['input']!r} ({first['msg']}); "
+            f"it may hold {', '.join(sorted(_Sampling.model_fields))}"
+        ) from None
 
 
 def pieces(prompt: FrozenPrompt, where: str = "") -> list[str]:

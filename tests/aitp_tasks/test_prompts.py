@@ -24,6 +24,17 @@ def test_arguments_arrive_unchanged() -> None:
     assert filled.index(HOSTILE) < filled.index(HOSTILE + "?")
 
 
+def test_counts_of_a_configuration_are_whole() -> None:
+    loaded = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"), sampling={"top_k": 20}))
+    assert isinstance(loaded["score"].sampling["top_k"], int)
+
+
+def _scores(required: list[str] | None = None, quality: str = "integer") -> dict[str, Any]:
+    kinds = {"quality": quality, "difficulty": "integer", "additional_information": "boolean"}
+    properties = {name: {"type": kind} for name, kind in kinds.items()}
+    return {"type": "object", "properties": properties, "required": required or list(kinds)}
+
+
 @pytest.mark.parametrize("stage", ["rewrite", "score", "answer"])
 def test_filling_equals_kor_bench_formatting(stage: str) -> None:
     """KOR-Bench formats element 0 of ``prompt_format`` with positional arguments."""
@@ -53,8 +64,14 @@ def test_the_number_of_questions_is_part_of_the_prompts_identity() -> None:
         ({"prompt_format": "{}"}, "must be a list"),
         ({"schema": {"type": "nonsense"}}, "not a JSON schema"),
         ({"schema": {"type": "array"}}, "must describe an object"),
+        ({"schema": _scores(required=["quality", "difficulty"])}, "'additional_information' .* in required"),
+        ({"schema": _scores(quality="string")}, "score reads 'quality' .* as type integer"),
         ({"sampling": {}}, "must name max_tokens"),
-        ({"sampling": {"max_tokens": 1, "seed": 1}}, "sampling has seed"),
+        ({"sampling": {"max_tokens": 1, "seed": 1}}, "sampling has seed=1"),
+        ({"sampling": {"max_tokens": 0}}, "sampling has max_tokens=0 .*greater than or equal to 1"),
+        ({"sampling": {"max_tokens": 9, "top_k": 2.5}}, "sampling has top_k=2.5"),
+        ({"sampling": {"max_tokens": 9, "temperature": 3}}, "sampling has temperature=3"),
+        ({"sampling": {"max_tokens": 9, "repetition_penalty": 0}}, "sampling has repetition_penalty=0"),
         ({"version": None}, "lacks version"),
     ],
 )
