@@ -340,6 +340,22 @@ class Difference(Section):
 _RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs_config", "chat_template"}
 
 
+#: Those that a response does not depend on, up to rounding: how the work is spread and stored.
+_NEUTRAL_ARGUMENTS = {
+    "block_size",
+    "data_parallel_size",
+    "distributed_executor_backend",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "pipeline_parallel_size",
+    "tensor_parallel_size",
+}
+
+
 class Engine(Model):
     """The vLLM engine of the three prompt stages."""
 
@@ -374,7 +390,8 @@ class Engine(Model):
 
     def generation_identity(self) -> list[Any]:
         """What decides a response beside model, prompt and request."""
-        return [self.max_model_len, *(self.engine_args.get(name) for name in ("dtype", "quantization"))]
+        deciding = {key: value for key, value in self.engine_args.items() if key not in _NEUTRAL_ARGUMENTS}
+        return [self.max_model_len, deciding]
 
     @field_validator("engine_args")
     @classmethod

@@ -57,7 +57,8 @@ def _select(run: Run, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
     """Of the questions that pass the gates, the best; what is equal is ordered by hash."""
     scored = sum(not isinstance(reading, Refusal) for reading in readings.values())
     passed = {key: reading[0] for key, reading in readings.items() if isinstance(reading, list)}
-    room = math.ceil(run.config.gates.keep_best * scored)
+    # Rounded, because 0.07 * 100 is a little more than 7.
+    room = math.ceil(round(run.config.gates.keep_best * scored, 6))
     dropped = sorted(passed, key=lambda key: _rank(passed[key]))[room:]
     return {**readings, **{key: _dropped(passed[key]) for key in dropped}}
 

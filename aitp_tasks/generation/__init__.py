@@ -11,6 +11,7 @@ as an output row, rejected, or quarantined.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,8 @@ import pyarrow as pa
 
 from aitp_tasks import digest, models, responses, tables
 from aitp_tasks.engine import Engine, Job, open_engine
-from aitp_tasks.engine.prompting import Prompter
+from aitp_tasks.engine.prompting import Prompter, Rendered
+from aitp_tasks.errors import InputError
 from aitp_tasks.generation import stored
 from aitp_tasks.generation.figures import Figures
 from aitp_tasks.generation.stored import Response, Writer
@@ -264,6 +266,7 @@ class _Generator:
             open_engine(settings, model) as engine,
         ):
             prompter = Prompter(settings, model)
+            self._require_planned_model()
             under_way: dict[str, _Case] = {}
             total = len(waiting)
             while waiting or under_way:
@@ -289,7 +292,7 @@ class _Generator:
         """Hand a case to the engine; False when it can never be served."""
         sampling = dict(self.prompt.sampling)
         try:
-            rendered = prompter.render(self.prompt, case.request.arguments, int(sampling["max_tokens"]))
+            rendered = self._rendered(prompter, case)
         except ValueError as error:
             case.reading = Refusal("not_servable", str(error))
             return False
@@ -301,11 +304,28 @@ class _Generator:
                 content=rendered.content,
                 token_ids=rendered.token_ids,
                 schema=self.prompt.output_schema,
-                sampling=_varied(sampling, case.attempts, case.reading, room),
+                sampling=_varied(sampling, case, room),
                 alternatives=self._stage.alternatives,
             )
         )
         return True
+
+    def _rendered(self, prompter: Prompter, case: "_Case") -> Rendered:
+        """A response that was cut gets its room from the document, where that leaves some of it."""
+        room = int(self.prompt.sampling["max_tokens"])
+        if case.wants_room:
+            with suppress(ValueError):
+                return prompter.render(self.prompt, case.request.arguments, _MORE_ROOM * room)
+        return prompter.render(self.prompt, case.request.arguments, room)
+
+    def _require_planned_model(self) -> None:
+        """Responses are kept under the planned model's name; while the engine loads, this costs no time."""
+        settings = self._run.config.engine
+        if settings.identity() != self._run.plan.engine_identity:
+            raise InputError(
+                f"engine model {settings.model} or its chat template was changed after the run was planned: "
+                "plan the run anew"
+            )
 
 
 @dataclass
@@ -319,15 +339,21 @@ class _Case:
     cut_characters: int = 0
 
     @property
+    def wants_room(self) -> bool:
+        """Whether the first attempt was cut by its length."""
+        cut = isinstance(self.reading, Refusal) and self.reading.error_class == CUT_OFF
+        return cut and len(self.attempts) == 1
+
+    @property
     def cut(self) -> bool:
         """Whether the last attempt has not seen all of the document."""
         return bool(self.attempts and self.attempts[-1].cut_characters)
 
 
-def _varied(sampling: dict[str, Any], attempts: list[Response], last: Reading, room: int) -> dict[str, Any]:
+def _varied(sampling: dict[str, Any], case: _Case, room: int) -> dict[str, Any]:
     """Sampling of the next attempt: with more room after one that was cut, else at another temperature."""
-    if not attempts:
+    if not case.attempts:
         return sampling
-    if isinstance(last, Refusal) and last.error_class == CUT_OFF and len(attempts) == 1:
+    if case.wants_room:
         return sampling | {"max_tokens": min(_MORE_ROOM * int(sampling["max_tokens"]), room)}
     return sampling | {"temperature": max(float(sampling.get("temperature", 0.0)), _RETRY_TEMPERATURE)}

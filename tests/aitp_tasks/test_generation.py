@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from aitp_tasks import answer, difference, embed, generation, merge, plan, rewrite, score
+from aitp_tasks import answer, config, difference, embed, generation, merge, plan, rewrite, score
 from aitp_tasks import density as density_stage
 from aitp_tasks.engine import Completion, Job
 from aitp_tasks.engine.prompting import Rendered
-from aitp_tasks.errors import BudgetExceededError, TransientError
+from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
 from aitp_tasks.generation import Parsed, stored
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.rows import Refusal
@@ -323,6 +323,38 @@ def test_what_cannot_be_used_is_asked_for_once_more(
     assert [sampling for sampling in engine.sampling if sampling != plain] == [plain | changed] * 12
     figures = [run.require_manifest("rewrite", part).figures for part in run.parts]
     assert sum(figure["retried"] for figure in figures) == 12
+
+
+def test_a_response_that_was_cut_gets_its_room_from_a_long_document(
+    run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms: list[int] = []
+
+    def render(_: Any, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
+        rooms.append(max_tokens)
+        return Rendered(json.dumps([prompt.name, values]), [1], max_tokens)
+
+    monkeypatch.setattr(StandInPrompter, "render", render)
+    engine.respond = staticmethod(tries("cut", GOOD))
+    run_stage(rewrite, run)
+    plain = run.plan.prompts["rewrite"].sampling["max_tokens"]
+    assert sorted(rooms) == [plain] * 12 + [2 * plain] * 12
+    assert {row["cut_characters"] for row in rows_of(run, "rewrite")} == {2 * plain}
+
+
+def test_responses_of_a_model_that_was_replaced_are_not_kept(run: Run, engine: type[StandIn]) -> None:
+    (Path(run.config.engine.model) / "config.json").write_text("{ }")
+    with pytest.raises(InputError, match="changed after the run was planned: plan the run anew"):
+        rewrite.execute(run, 0)
+    assert engine.asked == []
+
+
+def test_what_an_engine_argument_decides_is_part_of_a_responses_identity() -> None:
+    def identity(**arguments: Any) -> list[Any]:
+        return config.Engine(model="/model", engine_args=arguments).generation_identity()
+
+    assert identity(load_format="dummy") != identity() != identity(dtype="float32")
+    assert identity(max_num_seqs=8, tensor_parallel_size=2) == identity()
 
 
 def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[StandIn]) -> None:
