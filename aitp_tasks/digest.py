@@ -30,9 +30,13 @@ def of_value(value: Mapping[str, Any] | list[Any]) -> str:
 
 
 def of_folder(folder: Path) -> str:
-    """Digest of all files below ``folder``: their relative names and their content."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return of_value([[path.relative_to(folder).as_posix(), _of_file(path)] for path in files])
+    """Digest of all files below ``folder``: their relative names and their content.
+
+    Without ``.cache``, where the hub's client notes when it has downloaded what.
+    """
+    found = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
+    files = sorted((name.as_posix(), path) for name, path in found if name.parts[0] != ".cache")
+    return of_value([[name, _of_file(path)] for name, path in files])
 
 
 def _of_file(path: Path) -> str:

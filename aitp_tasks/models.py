@@ -24,6 +24,7 @@ from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "AITP_CACHE"
+_PASSING_STATUSES = (408, 429, *range(500, 600))
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
@@ -66,26 +67,35 @@ def loading(model: Model, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        if passing(error, model.on_hub):
+        if passing(error):
             raise TransientError(f"{what} {model.model} cannot be loaded now, retry: {reason}") from error
         raise InputError(
             f"{what} {model.model} cannot be loaded: correct it or its revision: {reason}"
         ) from error
 
 
-def passing(error: Exception, on_hub: bool) -> bool:
+def passing(error: BaseException) -> bool:
     """Whether loading may succeed next time: the hub does not answer, or there is no room."""
-    from huggingface_hub.errors import (
-        RemoteEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    chain = _chain(error)
+    if any(isinstance(one, OfflineModeIsEnabled) for one in chain):
+        return False
+    return any(
+        isinstance(one, ConnectionError | TimeoutError | LocalEntryNotFoundError)
+        or (isinstance(one, HfHubHTTPError) and one.response.status_code in _PASSING_STATUSES)
+        or (isinstance(one, OSError) and one.errno in _NO_ROOM)
+        for one in chain
     )
 
-    if not isinstance(error, OSError):
-        return False
-    wrong = RemoteEntryNotFoundError | RepositoryNotFoundError | RevisionNotFoundError
-    known = isinstance(error, wrong) or isinstance(error.__cause__, wrong)
-    return error.errno in _NO_ROOM or (on_hub and not known)
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error, and those that led to it."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def stored_identity(uri: str) -> str:

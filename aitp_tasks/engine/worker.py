@@ -31,8 +31,7 @@ def main() -> None:
     try:
         server = _Server(first["arguments"], jobs, replies)
     except (OSError, TypeError, ValueError, VLLMError) as error:
-        passing = models.passing(error, on_hub=not first["arguments"]["model"].startswith("/"))
-        _send(replies, {"error": " ".join(str(error).split()), "passing": passing})
+        _send(replies, {"error": " ".join(str(error).split()), "passing": models.passing(error)})
         sys.exit(1)
     # Whoever is gone takes no answer any more.
     with contextlib.suppress(BrokenPipeError):

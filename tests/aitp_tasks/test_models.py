@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from safetensors import SafetensorError
 
 from aitp_tasks import models
@@ -161,30 +161,38 @@ def test_a_real_encoder_loads_from_its_copy() -> None:
     assert encoder.encode(["grain"]).shape == (1, 384)
 
 
+def status(code: int) -> HfHubHTTPError:
+    return HfHubHTTPError("no", response=httpx.Response(code, request=httpx.Request("GET", "http://hub")))
+
+
 @pytest.mark.parametrize(
-    ("model", "error", "kind"),
+    ("cause", "kind"),
     [
-        ("org/name", OSError("the hub does not answer"), TransientError),
-        ("org/name", ValueError("no such architecture"), InputError),
-        ("/a/folder", OSError("no config.json"), InputError),
-        ("/a/folder", OSError(errno.ENOSPC, "no space left"), TransientError),
-        ("/a/folder", SafetensorError("header too small"), InputError),
+        (LocalEntryNotFoundError("no connection, and not in the cache"), TransientError),
+        (ConnectionResetError(), TransientError),
+        (status(503), TransientError),
+        (OSError(errno.ENOSPC, "no space left"), TransientError),
+        (status(404), InputError),
+        (OfflineModeIsEnabled("HF_HUB_OFFLINE=1"), InputError),
+        (SafetensorError("header too small"), InputError),
+        (None, InputError),
     ],
 )
-def test_why_a_model_cannot_be_loaded(model: str, error: Exception, kind: type[Exception]) -> None:
+def test_a_model_that_is_wrong_is_told_from_a_hub_that_does_not_answer(
+    cause: Exception | None, kind: type[Exception]
+) -> None:
     with (
-        pytest.raises(kind, match=f"encoder {model} cannot be loaded.*"),
-        models.loading(Model(model=model, revision="abc"), "encoder"),
+        pytest.raises(kind, match="encoder org/name cannot be loaded"),
+        models.loading(Model(model="org/name", revision="abc"), "encoder"),
     ):
-        raise error
+        raise OSError("the model cannot be had") from cause
 
 
-def test_a_name_that_the_hub_does_not_know_is_wrong_input() -> None:
-    unknown = RepositoryNotFoundError(
-        "404", response=httpx.Response(404, request=httpx.Request("GET", "http://hub"))
-    )
-    with (
-        pytest.raises(InputError, match="org/none cannot be loaded: correct it"),
-        models.loading(Model(model="org/none", revision="abc"), "encoder"),
-    ):
-        raise OSError("org/none is not a valid model identifier") from unknown
+def test_notes_of_the_hubs_client_are_no_part_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    before = Model(model=str(tmp_path)).identity()
+    (tmp_path / ".cache/huggingface").mkdir(parents=True)
+    (tmp_path / ".cache/huggingface/config.json.metadata").write_text("1764000000.0")
+    assert Model(model=str(tmp_path)).identity() == before
+    (tmp_path / "other.json").write_text("{}")
+    assert Model(model=str(tmp_path)).identity() != before
