@@ -114,7 +114,8 @@ def _schema(value: Any, path: str, stage: str, questions: int) -> dict[str, Any]
             )
     asked = properties.get("questions")
     if stage == "rewrite":
-        if asked.get("items", {}).get("type") != "string":
+        items = asked.get("items")
+        if not isinstance(items, dict) or items.get("type") != "string":
             raise InputError(f"prompt {path}: the schema's questions must have items of type string")
         asked["minItems"] = asked["maxItems"] = questions
     return value

@@ -85,6 +85,19 @@ def test_a_wrong_prompt_file_is_named(tmp_path: Path, change: dict[str, Any], me
         prompts.load_folder(Prompts(folder=str(tmp_path)))
 
 
+@pytest.mark.parametrize("items", [None, True, {"type": "object"}])
+def test_questions_are_strings(tmp_path: Path, items: Any) -> None:
+    for name, _ in prompts.FILES.values():
+        (tmp_path / name).write_text((REPOSITORY / "prompts" / name).read_text())
+    path = tmp_path / "rewrite_shift_question.yaml"
+    values = yaml.safe_load(path.read_text())
+    questions = {"type": "array"} | ({} if items is None else {"items": items})
+    values["schema"]["properties"]["questions"] = questions
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match="questions must have items of type string"):
+        prompts.load_folder(Prompts(folder=str(tmp_path)))
+
+
 def test_a_missing_prompt_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"rewrite_shift_question.yaml cannot be read .*prompts.folder"):
         prompts.load_folder(Prompts(folder=str(tmp_path)))
