@@ -177,7 +177,8 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
                     "origin": "aitp",
                     "pair_id": row["pair_id"],
                     "density_ratio": document["ratio"],
-                    "cut_characters": row["cut_characters"],
+                    # Answers of an earlier release do not say it.
+                    "cut_characters": row.get("cut_characters"),
                     **{name: document[name] for name in ("doc_id", "dump", "shard", "row")},
                     **{name: score[name] for name in ("quality", "difficulty")},
                     **provenance,

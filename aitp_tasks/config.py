@@ -343,8 +343,11 @@ _RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs
 #: Those that a response does not depend on, up to rounding: how the work is spread and stored.
 _NEUTRAL_ARGUMENTS = {
     "block_size",
+    "cpu_offload_gb",
     "data_parallel_size",
+    "disable_log_stats",
     "distributed_executor_backend",
+    "download_dir",
     "enable_prefix_caching",
     "enforce_eager",
     "gpu_memory_utilization",

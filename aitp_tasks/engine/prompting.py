@@ -32,7 +32,7 @@ class Rendered:
     Attributes:
         content: what the user says.
         token_ids: the same within the chat template.
-        cut_characters: of the document, left out at its end.
+        cut_characters: of the document, its control tokens made plain, left out at its end.
     """
 
     content: str

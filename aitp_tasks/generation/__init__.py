@@ -2,7 +2,7 @@
 
 A response is stored under ``generations/<stage>/<fingerprint>/`` within a second
 after it is finished, apart from what is read out of it. The fingerprint covers
-model, prompt, schema, sampling and lengths, the request's id its content; so a
+model, engine arguments, prompt, schema, sampling and lengths, the request's id its content; so a
 part that is run again, in whatever run, generates what is missing and nothing
 else. A response that cannot be used is asked for once more. Every request ends
 as an output row, rejected, or quarantined.
@@ -34,7 +34,7 @@ CUT_OFF, NOT_PARSED = "cut_off", "not_parsed"
 #: Classes of which a second attempt may give something else.
 _RETRIED = (CUT_OFF, NOT_PARSED)
 #: Times the room of a response that was cut.
-_MORE_ROOM = 2
+_MORE_ROOM, _ENOUGH_ROOM = 2, 1.5
 _RETRY_TEMPERATURE = 0.7
 
 
@@ -260,13 +260,14 @@ class _Generator:
 
     def _generate(self, waiting: "deque[_Case]") -> None:
         settings = self._run.config.engine
+        self._require_planned_model()
         model = models.local(settings)
+        self._figures.begin()
         with (
             Writer(self._storage, self._prefix, settings.requests_per_flush) as writer,
             open_engine(settings, model) as engine,
         ):
             prompter = Prompter(settings, model)
-            self._require_planned_model()
             under_way: dict[str, _Case] = {}
             total = len(waiting)
             while waiting or under_way:
@@ -315,11 +316,12 @@ class _Generator:
         room = int(self.prompt.sampling["max_tokens"])
         if case.wants_room:
             with suppress(ValueError):
-                return prompter.render(self.prompt, case.request.arguments, _MORE_ROOM * room)
+                more = min(_MORE_ROOM * room, (prompter.context + room) // 2)
+                return prompter.render(self.prompt, case.request.arguments, more)
         return prompter.render(self.prompt, case.request.arguments, room)
 
     def _require_planned_model(self) -> None:
-        """Responses are kept under the planned model's name; while the engine loads, this costs no time."""
+        """Responses are kept under the planned model's name."""
         settings = self._run.config.engine
         if settings.identity() != self._run.plan.engine_identity:
             raise InputError(
@@ -351,9 +353,15 @@ class _Case:
 
 
 def _varied(sampling: dict[str, Any], case: _Case, room: int) -> dict[str, Any]:
-    """Sampling of the next attempt: with more room after one that was cut, else at another temperature."""
+    """Sampling of the next attempt: with more room after one that was cut.
+
+    At another temperature where it could not be read, or where there is hardly more room.
+    """
     if not case.attempts:
         return sampling
     if case.wants_room:
-        return sampling | {"max_tokens": min(_MORE_ROOM * int(sampling["max_tokens"]), room)}
+        plain = int(sampling["max_tokens"])
+        sampling = sampling | {"max_tokens": min(_MORE_ROOM * plain, room)}
+        if sampling["max_tokens"] >= _ENOUGH_ROOM * plain:
+            return sampling
     return sampling | {"temperature": max(float(sampling.get("temperature", 0.0)), _RETRY_TEMPERATURE)}

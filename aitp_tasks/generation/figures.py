@@ -21,9 +21,13 @@ class Figures:
         self.repairs: Counter[str] = Counter()
         self._generated = self._retried = 0
         self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
-        self._start = self._logged = time.monotonic()
+        self.begin()
         self._seconds = self._load_seconds = 0.0
         self._restarts = 0
+
+    def begin(self) -> None:
+        """Generating begins."""
+        self._start = self._logged = time.monotonic()
 
     def add(self, completion: Completion, again: bool) -> None:
         """Count a completion."""

@@ -332,14 +332,18 @@ def test_a_response_that_was_cut_gets_its_room_from_a_long_document(
 
     def render(_: Any, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
         rooms.append(max_tokens)
-        return Rendered(json.dumps([prompt.name, values]), [1], max_tokens)
+        # A long document: what it may have, it takes.
+        return Rendered(json.dumps([prompt.name, values]), [1] * (1024 - max_tokens), max_tokens)
 
     monkeypatch.setattr(StandInPrompter, "render", render)
     engine.respond = staticmethod(tries("cut", GOOD))
     run_stage(rewrite, run)
-    plain = run.plan.prompts["rewrite"].sampling["max_tokens"]
-    assert sorted(rooms) == [plain] * 12 + [2 * plain] * 12
-    assert {row["cut_characters"] for row in rows_of(run, "rewrite")} == {2 * plain}
+    # Of 1,024 tokens, the response has 640: it cannot have twice as many.
+    plain = run.plan.prompts["rewrite"].sampling
+    assert sorted(rooms) == [640] * 12 + [832] * 12
+    assert {row["cut_characters"] for row in rows_of(run, "rewrite")} == {832}
+    changed = {"max_tokens": 832, "temperature": 0.7}
+    assert [sampling for sampling in engine.sampling if sampling != plain] == [plain | changed] * 12
 
 
 def test_responses_of_a_model_that_was_replaced_are_not_kept(run: Run, engine: type[StandIn]) -> None:
