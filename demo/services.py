@@ -374,11 +374,13 @@ class Services:
                 )
 
     def _store_answers(self) -> bool:
+        """Whether it lists its buckets, and knows where its objects are: it may answer before that."""
         try:
             self.bucket_client().list_buckets()
-        except (BotoCoreError, ClientError):
+            status = httpx.get(f"http://{HOST}:{self.ports.master}/dir/status", timeout=5).json()
+        except (BotoCoreError, ClientError, httpx.HTTPError, ValueError):
             return False
-        return True
+        return bool(status["Topology"]["Max"] > 0)
 
     def _airflow_answers(self) -> bool:
         try:
