@@ -1,4 +1,4 @@
-"""Where a model's files are: a folder, the hub, or a storage prefix that is copied here once.
+"""Where a model's files are: a folder, the hub, or a storage prefix that is copied here once; why loading fails.
 
 The copy of a storage prefix lies under ``AITP_CACHE`` (by default
 ``~/.cache/aitp``), in a folder named by its identity: another version of the

@@ -112,8 +112,8 @@ def _schema(value: Any, path: str, stage: str, questions: int) -> dict[str, Any]
                 f"prompt {path}: {stage} reads {name!r} of each response: "
                 f"describe it in the schema as type {kind}, and name it in required"
             )
-    asked = properties.get("questions")
     if stage == "rewrite":
+        asked = properties["questions"]
         items = asked.get("items")
         if not isinstance(items, dict) or items.get("type") != "string":
             raise InputError(f"prompt {path}: the schema's questions must have items of type string")

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 CUT_OFF, NOT_PARSED = "cut_off", "not_parsed"
 #: Classes of which a second attempt may give something else.
 _RETRIED = (CUT_OFF, NOT_PARSED)
-#: Times the room of a response that was cut.
+#: Times the room of a response that was cut: what it gets if it can, and what makes a difference by itself.
 _MORE_ROOM, _ENOUGH_ROOM = 2, 1.5
 _RETRY_TEMPERATURE = 0.7
 
@@ -100,7 +100,8 @@ def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
     """Run one part of a stage.
 
     Raises:
-        InputError: an earlier stage has not been run, or the engine cannot be loaded.
+        InputError: an earlier stage has not been run, the model is not the planned one any more, or the
+            engine cannot be loaded.
         BudgetExceededError: too many requests were quarantined.
         TransientError: the engine died.
     """

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -366,6 +367,15 @@ def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[Sta
     engine.respond = staticmethod(lambda *_: "cut")
     run_stage(rewrite, up_to_difference(configure(**SELECT_ALL, prompts=prompts)))
     assert len(engine.asked) == 12
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.07, 7), (0.55, 55), (0.071, 8), (1.0, 100)])
+def test_the_best_share_is_no_more_by_rounding(configure: Configure, share: float, kept: int) -> None:
+    planned = SimpleNamespace(config=configure(gates={"keep_best": share}))
+    scores = {"quality": 5, "difficulty": 5, "expected_quality": None, "expected_difficulty": None}
+    rows = {f"{number}": [{"question_id": f"{number}", **scores}] for number in range(100)}
+    readings = score.STAGE.select(cast("Run", planned), rows)
+    assert sum(isinstance(reading, list) for reading in readings.values()) == kept
 
 
 def test_a_third_attempt_waits_for_another_round(configure: Configure, engine: type[StandIn]) -> None:
