@@ -26,7 +26,7 @@ AIRFLOW_STAMP := $(VENV)/airflow/stamp-$(call digest,$(INSTALL) $(AIRFLOW_LOCKS)
 WORKER_STAMP := $(VENV)/worker/stamp-$(call digest,$(INSTALL) $(WORKER_LOCKS))
 PEERS_STAMP := $(VENV)/peers/stamp-$(call digest,$(INSTALL) requirements/peers.txt)
 PROJECT_STAMPS := $(foreach name,airflow worker,$(VENV)/$(name)/project-$(call digest,pyproject.toml))
-OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCKS) aitp_tasks/finetune/operators.py)
+OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCKS) aitp_tasks/training/operators.py)
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
@@ -58,7 +58,7 @@ $(WORKER_STAMP): | $(TOOLS_STAMP)
 # DeepSpeed compiles its shared-memory operator at first use; here, so that no task waits for it.
 $(OPERATOR_STAMP): $(PROJECT_STAMPS)
 	@echo "setup: DeepSpeed operator"
-	@$(WORKER)/python -c "from aitp_tasks.finetune import operators; operators.build()" >$(VENV)/worker/operator.log 2>&1 \
+	@$(WORKER)/python -c "from aitp_tasks.training import operators; operators.build()" >$(VENV)/worker/operator.log 2>&1 \
 	    || { cat $(VENV)/worker/operator.log; exit 1; }
 	@touch $@
 

@@ -151,7 +151,8 @@ _ARGUMENTS = {
 
 
 def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
-    module = importlib.import_module(f"aitp_tasks.{arguments.stage}")
+    folder = "tools" if arguments.stage in {tool.name for tool in BESIDE} else "stages"
+    module = importlib.import_module(f"aitp_tasks.{folder}.{arguments.stage}")
     given: tuple[Any, ...] = ()
     if arguments.stage == ESTIMATE.name:
         given = (arguments.price, arguments.parallel, arguments.sample)
@@ -174,7 +175,7 @@ def _subject(arguments: argparse.Namespace) -> Any:
         from aitp_tasks.config import RunConfig
 
         return RunConfig.load(arguments.config, arguments.set)
-    from aitp_tasks.run import Run
+    from aitp_tasks.records.run import Run
 
     return Run.open(arguments.run)
 

@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from aitp_tasks import digest
 from aitp_tasks.errors import InputError
+from aitp_tasks.records import digest
 
 #: Joins the names of several dumps that one run takes together.
 DUMP_SEPARATOR = "+"
@@ -66,7 +66,7 @@ class Model(Section):
 
     @property
     def stored(self) -> bool:
-        """Whether it is a storage prefix; ``aitp_tasks.models`` copies it here."""
+        """Whether it is a storage prefix; ``aitp_tasks.machine.models`` copies it here."""
         return self.model.startswith(("s3://", "file://"))
 
     @property
@@ -94,7 +94,7 @@ class Model(Section):
                 )
             return digest.of_folder(self.folder)
         if self.stored:
-            from aitp_tasks import models
+            from aitp_tasks.machine import models
 
             return models.stored_identity(self.model)
         if not self.revision:

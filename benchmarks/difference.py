@@ -28,11 +28,11 @@ from embedders import REPOSITORY
 from measure import median_of_passes, run_parts, timed, tree_memory
 from numpy.typing import NDArray
 
-from aitp_tasks import rows
-from aitp_tasks.kde import loops
-from aitp_tasks.kde.field import Field, Window, cells_per_bandwidth
-from aitp_tasks.kde.grid import Points, SparseGrid
-from aitp_tasks.run import Run
+from aitp_tasks.densities import loops
+from aitp_tasks.densities.field import Field, Window, cells_per_bandwidth
+from aitp_tasks.densities.grid import Points, SparseGrid
+from aitp_tasks.inputs import rows
+from aitp_tasks.records.run import Run
 
 _PEERS = REPOSITORY / ".venv" / "peers" / "bin" / "python"
 _DATA = REPOSITORY / ".aitp" / "data"

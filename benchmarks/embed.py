@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from embedders import EMBEDDERS, REPOSITORY
 from measure import run_parts, timed
 
-from aitp_tasks import rows
+from aitp_tasks.inputs import rows
 
 ROUNDS = 3
 KILLS = 10
@@ -142,9 +142,9 @@ def kills(folder: Path) -> dict[str, Any]:
 
 def counted(run: str, answered: Path) -> None:
     """Embed unit 0 and note how many rows have their vector, one byte an answer."""
-    from aitp_tasks import embed
-    from aitp_tasks.embed import chunks
-    from aitp_tasks.run import Run
+    from aitp_tasks.encoder import chunks
+    from aitp_tasks.records.run import Run
+    from aitp_tasks.stages import embed
 
     plain = chunks.take
     with answered.open("ab", buffering=0) as stream:

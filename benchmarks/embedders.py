@@ -36,12 +36,13 @@ def aitp(folder: Path) -> Embed:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from aitp_tasks import vectors
     from aitp_tasks.config import RunConfig
-    from aitp_tasks.embed import chunk_keys, shard
-    from aitp_tasks.embed.encoder import open_encoder
-    from aitp_tasks.embed.progress import Progress
-    from aitp_tasks.run import Shard
+    from aitp_tasks.encoder import shard
+    from aitp_tasks.encoder.opened import open_encoder
+    from aitp_tasks.encoder.progress import Progress
+    from aitp_tasks.records import vectors
+    from aitp_tasks.records.run import Shard
+    from aitp_tasks.stages.embed import chunk_keys
     from aitp_tasks.storage import open_storage
 
     root = folder / "storage"

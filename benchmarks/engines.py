@@ -23,12 +23,15 @@ from operator import eq
 from pathlib import Path
 from typing import Any
 
-from aitp_tasks import answer, cli, generation, models, rewrite, score
-from aitp_tasks.engine import Completion, offline
-from aitp_tasks.engine.prompting import Prompter, Rendered
-from aitp_tasks.generation import Parsed, Request
+from aitp_tasks import cli
+from aitp_tasks.generation import part as generation
+from aitp_tasks.generation.engine import Completion, offline
+from aitp_tasks.generation.engine.prompting import Prompter, Rendered
+from aitp_tasks.generation.part import Parsed, Request
 from aitp_tasks.generation.stored import Response
-from aitp_tasks.run import FrozenPrompt, Run
+from aitp_tasks.machine import models
+from aitp_tasks.records.run import FrozenPrompt, Run
+from aitp_tasks.stages import answer, rewrite, score
 
 STAGES = {"rewrite": rewrite.STAGE, "score": score.STAGE, "answer": answer.STAGE}
 #: Requests that the published runner sends at a time; its own default is 1.
@@ -160,7 +163,7 @@ def counting(stage: str, uri: str) -> None:
 
 def worker() -> None:
     """The engine's process, counting."""
-    from aitp_tasks.engine import worker as real
+    from aitp_tasks.generation.engine import worker as real
 
     counted = os.open(Path(os.environ["AITP_COUNTED"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     plain = real._Server.run

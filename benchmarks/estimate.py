@@ -10,7 +10,7 @@ from pathlib import Path
 
 from measure import processor, timed
 
-from aitp_tasks.estimate import table
+from aitp_tasks.tools.estimate import table
 from demo import REPOSITORY, measure
 
 

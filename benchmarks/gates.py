@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from measure import processor
 
 from aitp_tasks.config import Gates
-from aitp_tasks.gates import answers, questions
+from aitp_tasks.generation.gates import answers, questions
 
 DATA = Path(__file__).resolve().parents[1] / ".aitp" / "data"
 _SHOWN = 100

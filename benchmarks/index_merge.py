@@ -23,15 +23,15 @@ import pyarrow as pa
 from measure import processor
 from numpy.typing import NDArray
 
-from aitp_tasks import digest, tables, vectors
-from aitp_tasks.embed.chunks import CHUNK_ROWS
-from aitp_tasks.manifest import Manifest
+from aitp_tasks.encoder.chunks import CHUNK_ROWS
+from aitp_tasks.records import digest, tables, vectors
+from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.vectors import Vectors
 from aitp_tasks.storage import Storage, open_storage
 from aitp_tasks.vector_index import build, library, opened, quantiser
 from aitp_tasks.vector_index.build import Shard
 from aitp_tasks.vector_index.lists import Encoder
 from aitp_tasks.vector_index.opened import OpenIndex
-from aitp_tasks.vectors import Vectors
 
 SHARDS, ROWS, DIMENSION = 100, 10_000, 384
 QUERIES, NEIGHBOURS = 1000, 10

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import urllib3
 from measure import processor, timed
 
-from aitp_tasks.run import Run
+from aitp_tasks.records.run import Run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUCKET = "bench-plan"

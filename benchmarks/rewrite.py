@@ -34,8 +34,9 @@ import yaml
 from embedders import REPOSITORY
 from measure import run_parts, timed
 
-from aitp_tasks import generation, tables
-from aitp_tasks.run import Run
+from aitp_tasks.generation import part as generation
+from aitp_tasks.records import tables
+from aitp_tasks.records.run import Run
 
 STAGES = ("rewrite", "score", "answer")
 _DATA = REPOSITORY / ".aitp" / "data"

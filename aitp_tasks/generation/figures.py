@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from aitp_tasks.engine import Completion, Engine
+from aitp_tasks.generation.engine import Completion, Engine
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitp_tasks import tables
-from aitp_tasks.engine import Completion
+from aitp_tasks.generation.engine import Completion
+from aitp_tasks.records import tables
 from aitp_tasks.storage import Storage
 
 _SCHEMA = pa.schema(

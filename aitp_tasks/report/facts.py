@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks import density, tables
 from aitp_tasks.config import Criterion
-from aitp_tasks.manifest import Ledger, Manifest, add_counts
-from aitp_tasks.run import Run
+from aitp_tasks.records import tables
+from aitp_tasks.records.manifest import Ledger, Manifest, add_counts
+from aitp_tasks.records.run import Run
+from aitp_tasks.stages import density
 
 PROMPT_STAGES = ("rewrite", "score", "answer")
 SCORES = range(1, 11)

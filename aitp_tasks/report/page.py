@@ -11,10 +11,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from aitp_tasks.records.run import Run
 from aitp_tasks.report import pictures
 from aitp_tasks.report.facts import Facts
 from aitp_tasks.report.pictures import Picture
-from aitp_tasks.run import Run
 
 _FOLDER = Path(__file__).parent
 _NAME_CHARACTERS = 80

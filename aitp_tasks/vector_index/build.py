@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks import digest, manifest, tables, vectors
 from aitp_tasks.errors import InputError
-from aitp_tasks.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.records import digest, manifest, tables, vectors
+from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import library, places
 from aitp_tasks.vector_index.library import INDEX_FILE, LISTS_FILE, Quantiser

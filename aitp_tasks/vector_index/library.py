@@ -14,8 +14,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks import devices, digest
 from aitp_tasks.errors import InputError
+from aitp_tasks.machine import devices
+from aitp_tasks.records import digest
 
 #: Names of an inverted-list index's two files; the first holds the name of the second.
 INDEX_FILE, LISTS_FILE = "index.faiss", "lists.ivfdata"

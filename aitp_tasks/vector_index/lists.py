@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from aitp_tasks import vectors
 from aitp_tasks.errors import InputError
+from aitp_tasks.records import vectors
+from aitp_tasks.records.vectors import Vectors
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index.library import Quantiser
-from aitp_tasks.vectors import Vectors
 
 #: Bytes that are sorted in memory before they go to a temporary file, and that are joined at a time.
 _RUN_BYTES = 64 * 2**20

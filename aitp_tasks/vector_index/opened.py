@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.manifest import Manifest
-from aitp_tasks.run import Run
+from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.run import Run
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import library
 from aitp_tasks.vector_index.library import INDEX_FILE, LISTS_FILE, Index, Values

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from aitp_tasks import vectors
 from aitp_tasks.errors import InputError
+from aitp_tasks.records import vectors
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index.lists import first_of_each
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from aitp_tasks import digest, vectors
 from aitp_tasks.errors import InputError
+from aitp_tasks.records import digest, vectors
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index.library import Quantiser
 

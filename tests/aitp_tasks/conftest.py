@@ -38,6 +38,15 @@ def alpaca(count: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct as `make setup` leaves it, or where AITP_TEST_MODEL says."""
+    folder = Path(os.environ.get("AITP_TEST_MODEL", MODELS / "SmolLM2-135M-Instruct")).resolve()
+    if not (folder / "model.safetensors").is_file():
+        raise FileNotFoundError(f"no model in {folder}: run `make setup`, or set AITP_TEST_MODEL")
+    return folder
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A storage root with one dump of two shards and one SFT set."""

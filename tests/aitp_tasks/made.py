@@ -8,11 +8,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks.embed.batches import Answer, Batch
-from aitp_tasks.embed.encoder import Encoder
-from aitp_tasks.embed.prepared import Facts
-from aitp_tasks.embed.tokens import Tokenised
-from aitp_tasks.run import Run
+from aitp_tasks.encoder.batches import Answer, Batch
+from aitp_tasks.encoder.opened import Encoder
+from aitp_tasks.encoder.prepared import Facts
+from aitp_tasks.encoder.tokens import Tokenised
+from aitp_tasks.records.run import Run
 
 DIMENSION = 16
 
@@ -53,7 +53,7 @@ def _place(centre: int, own: int) -> NDArray[np.float32]:
 def through(run: Run, last: str) -> Run:
     """Run the stages after plan, up to ``last``."""
     for name in ("embed", "merge", "density", "index", "difference"):
-        module = importlib.import_module(f"aitp_tasks.{name}")
+        module = importlib.import_module(f"aitp_tasks.stages.{name}")
         for unit in range(len(run.plan.groups)) if name in ("embed", "density") else [None]:
             module.execute(run, unit)
         if name == last:

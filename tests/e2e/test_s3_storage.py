@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aitp_tasks import models
 from aitp_tasks.config import Model
 from aitp_tasks.errors import InputError
+from aitp_tasks.machine import models
 from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
 from aitp_tasks.storage.s3 import S3Storage
 from demo.services import Services

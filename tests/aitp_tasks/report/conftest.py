@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save
 
-from aitp_tasks import tables, versions
-from aitp_tasks.answer import STAGE as ANSWER
 from aitp_tasks.config import RunConfig
-from aitp_tasks.manifest import Ledger, Manifest
-from aitp_tasks.rewrite import STAGE as REWRITE
-from aitp_tasks.run import Group, Plan, Run, Shard
-from aitp_tasks.score import STAGE as SCORE
+from aitp_tasks.records import tables, versions
+from aitp_tasks.records.manifest import Ledger, Manifest
+from aitp_tasks.records.run import Group, Plan, Run, Shard
+from aitp_tasks.stages.answer import STAGE as ANSWER
+from aitp_tasks.stages.rewrite import STAGE as REWRITE
+from aitp_tasks.stages.score import STAGE as SCORE
 from aitp_tasks.storage import open_storage
 
 #: Documents of the corpus, and of them those below tau.

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aitp_tasks import digest, tables, vectors
+from aitp_tasks.records import digest, tables, vectors
+from aitp_tasks.records.vectors import Vectors
 from aitp_tasks.storage import Storage, open_storage
 from aitp_tasks.vector_index.build import Shard
-from aitp_tasks.vectors import Vectors
 
 DIMENSION = 16
 MakeShard = Callable[..., Shard]

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aitp_tasks import digest, manifest, vectors
 from aitp_tasks.errors import InputError
-from aitp_tasks.manifest import Manifest
+from aitp_tasks.records import digest, manifest, vectors
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import build, lists, opened, places, quantiser
 from aitp_tasks.vector_index.build import Shard

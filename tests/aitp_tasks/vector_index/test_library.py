@@ -4,8 +4,8 @@ import faiss
 import numpy as np
 import pytest
 
-from aitp_tasks import devices
 from aitp_tasks.errors import InputError
+from aitp_tasks.machine import devices
 from aitp_tasks.vector_index import library
 
 

@@ -1,0 +1,60 @@
+"""The one door to the sentence encoder: texts to tokens, tokens to vectors.
+
+Where it runs is chosen here: on the configured server, else on a GPU that this
+process leases, else on the CPU.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from aitp_tasks import config
+from aitp_tasks.encoder.batches import Backend
+from aitp_tasks.encoder.prepared import Facts, Prepared, prepare
+from aitp_tasks.encoder.tokens import Tokeniser
+from aitp_tasks.machine import devices
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder, ready to use."""
+
+    facts: Facts
+    tokeniser: Tokeniser
+    backend: Backend
+
+
+def open_encoder(settings: config.Encoder, identity: str) -> Encoder:
+    """Load the encoder where it is to run.
+
+    Args:
+        settings: which model, and how it reads texts.
+        identity: digest of the model's content.
+
+    Raises:
+        InputError: it cannot be loaded, or the server does not know it.
+        TransientError: no GPU became free, or the server does not answer.
+    """
+    prepared = prepare(settings, identity)
+    backend = _open_backend(settings, prepared)
+    log.info(
+        "encoder on=%s dimension=%d batch_tokens=%d", backend.name, backend.dimension, backend.batch_tokens
+    )
+    return Encoder(prepared.facts, Tokeniser(prepared.tokenizer_json, prepared.facts, settings), backend)
+
+
+def _open_backend(settings: config.Encoder, prepared: Prepared) -> Backend:
+    # Each import costs seconds or megabytes, and only one is needed.
+    if settings.endpoint is not None:
+        from aitp_tasks.encoder.endpoint import EndpointBackend
+
+        return EndpointBackend(settings)
+    on_gpu = devices.lease() is not None
+    if prepared.graph is not None and not on_gpu:
+        from aitp_tasks.encoder.openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend(prepared.graph, prepared.facts, settings.batch_tokens)
+    from aitp_tasks.encoder.torch_backend import TorchBackend
+
+    return TorchBackend(settings, prepared.facts, "cuda" if on_gpu else "cpu")

@@ -1,0 +1,211 @@
+"""One shard: read, tokenise, embed and write, all at the same time, and resume where it was left.
+
+A thread reads and tokenises the next chunks while the backend works, another
+writes the finished ones. Memory holds a few chunks, never a shard. Vectors lie
+in chunks; the moments and the manifest follow when all of them are there.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aitp_tasks.config import RunConfig
+from aitp_tasks.densities.moments import Moments
+from aitp_tasks.encoder import chunks
+from aitp_tasks.encoder.ahead import ahead
+from aitp_tasks.encoder.batches import Batch
+from aitp_tasks.encoder.chunks import Chunk, Content, Counts
+from aitp_tasks.encoder.opened import Encoder
+from aitp_tasks.encoder.progress import Progress
+from aitp_tasks.errors import TransientError
+from aitp_tasks.inputs import shards
+from aitp_tasks.records import tables, vectors
+from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.records.run import Shard
+from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
+
+log = logging.getLogger(__name__)
+
+#: Chunks that are read ahead, and finished ones that wait to be written.
+_READ_AHEAD = 1
+_WRITE_BEHIND = 2
+
+
+def embed(
+    storage: Storage,
+    config: RunConfig,
+    shard: Shard,
+    info: ObjectInfo,
+    prefix: str,
+    encoder: Callable[[], Encoder],
+    progress: Progress,
+) -> Manifest:
+    """Embed one version of one shard; the manifest is not yet committed.
+
+    Args:
+        storage: where everything lies.
+        config: the run's configuration.
+        shard: the shard as planned.
+        info: the version that is read.
+        prefix: where its chunks go.
+        encoder: opens the encoder when the first text needs it.
+        progress: the unit's counts.
+
+    Raises:
+        InputError: the file is damaged.
+        ObjectChangedError: it was replaced meanwhile.
+    """
+    watch = Stopwatch()
+    summary = _Summary(storage)
+    for stored in chunks.find_stored(storage, prefix):
+        summary.add(chunks.load(storage, stored))
+        progress.skip(stored.end - stored.start)
+    if summary.end:
+        log.info("shard=%s goes on after row %d", info.key, summary.end)
+    reader = shards.reader(storage, info, shard.role, config)
+    form = reader.form
+    log.info("shard=%s form=%s", info.key, form)
+    _Pipeline(storage, prefix, encoder(), summary, progress).run(reader.texts(summary.end))
+    if storage.stat(info.key) != info:
+        raise ObjectChangedError(f"{storage.uri(info.key)} changed while it was embedded")
+    return Manifest(
+        stage="embed",
+        label=f"{shard.source} {shard.name}",
+        ledger=summary.ledger(),
+        outputs=summary.outputs(prefix),
+        figures={
+            "shard": info.key,
+            "etag": info.etag,
+            "role": shard.role,
+            "source": shard.source,
+            "form": form,
+            **summary.figures(),
+        },
+        seconds=watch.seconds(),
+        peak_memory_mb=watch.peak_memory_mb(),
+    )
+
+
+class _Pipeline:
+    """Moves chunks from the reader through the backend to the writer."""
+
+    def __init__(
+        self, storage: Storage, prefix: str, encoder: Encoder, summary: "_Summary", progress: Progress
+    ) -> None:
+        self._storage = storage
+        self._prefix = prefix
+        self._encoder = encoder
+        self._summary = summary
+        self._progress = progress
+        self._under_way: deque[Chunk] = deque()
+        self._writes: deque[Future[None]] = deque()
+
+    def run(self, texts: Iterator[Any]) -> None:
+        """Embed and write all chunks."""
+        facts, backend = self._encoder.facts, self._encoder.backend
+        read = chunks.read(
+            texts, self._encoder.tokeniser, backend.dimension, facts.normalised, self._summary.end
+        )
+        with (
+            self._progress.working(),
+            ThreadPoolExecutor(1) as self._writer,
+            ahead(read, _READ_AHEAD) as ready,
+            closing(backend.run(self._batches(ready))) as answers,
+        ):
+            for answer in answers:
+                chunks.take(answer)
+                self._progress.answered(answer, backend)
+                self._pass_on()
+            self._pass_on()
+            self._wait_for_writes(0)
+        if self._under_way:
+            raise TransientError(
+                f"{len(self._under_way)} chunks were left without an answer: run the task again"
+            )
+
+    def _batches(self, ready: Iterator[Chunk]) -> Iterator[Batch]:
+        for chunk in ready:
+            batches = chunk.batches(self._encoder.backend.batch_tokens)
+            self._under_way.append(chunk)
+            yield from batches
+            # A chunk without any text has no answer that would pass it on.
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Hand complete chunks to the writer, in the order of their rows."""
+        while self._under_way and self._under_way[0].complete:
+            chunk = self._under_way.popleft()
+            self._wait_for_writes(_WRITE_BEHIND)
+            self._writes.append(self._writer.submit(self._write, chunk))
+
+    def _wait_for_writes(self, left: int) -> None:
+        while len(self._writes) > left:
+            self._writes.popleft().result()
+
+    def _write(self, chunk: Chunk) -> None:
+        self._summary.add(chunks.write(self._storage, self._prefix, chunk))
+        self._progress.finished(chunk.rows)
+
+
+class _Summary:
+    """What all chunks of a shard add up to."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._counts = Counts()
+        self._vectors = 0
+        self._moments: Moments | None = None
+        self._chunks: dict[str, str] = {}
+        self._quarantine: list[pa.Table] = []
+        self._ids: list[NDArray[np.int64]] = []
+
+    @property
+    def end(self) -> int:
+        """The row after the last one."""
+        return self._counts.rows
+
+    def add(self, content: Content) -> None:
+        """Take in the chunk that follows."""
+        found = content.vectors
+        if content.quarantine is not None:
+            self._quarantine.append(content.quarantine)
+        if len(found):
+            moments = Moments.of(found.values)
+            self._moments = moments if self._moments is None else self._moments + moments
+            self._ids.append(vectors.faiss_ids(found.doc_ids))
+        self._counts = self._counts.plus(content.counts)
+        self._vectors += len(found)
+        self._chunks[f"chunk-{content.stored.start:012d}"] = content.stored.key
+
+    def ledger(self) -> Ledger:
+        """Where every row went."""
+        return Ledger(rows_in=self._counts.rows, rows_out=self._vectors, quarantined=self._counts.quarantined)
+
+    def outputs(self, prefix: str) -> dict[str, str]:
+        """Write moments and quarantine; the keys of everything that belongs to the shard."""
+        outputs = dict(self._chunks)
+        if self._quarantine:
+            table = pa.concat_tables(self._quarantine)
+            outputs["quarantine"] = tables.write(self._storage, f"{prefix}/quarantine", table)
+        moments = self._moments.to_bytes() if self._moments is not None else b""
+        # Of few rows, the vectors are sooner read than their d × d moments.
+        if self._moments is not None and len(moments) < self._vectors * 2 * len(self._moments.total):
+            outputs["moments"] = f"{prefix}/moments.safetensors"
+            self._storage.write_if_absent(outputs["moments"], moments)
+        return outputs
+
+    def figures(self) -> dict[str, Any]:
+        """Tokens, texts that were cut, and rows that repeat another row's text."""
+        ids = np.concatenate(self._ids) if self._ids else np.empty(0, np.int64)
+        return {
+            "tokens": self._counts.tokens,
+            "truncated_texts": self._counts.truncated,
+            "repeated_texts": len(ids) - len(np.unique(ids)),
+        }

@@ -1,0 +1,113 @@
+"""The door to whatever generates: jobs in, completions out, in the order in which they finish.
+
+Two kinds: ``offline`` (vLLM in a process of its own, started anew when it dies)
+and ``endpoint`` (an OpenAI-compatible server of the user's own). ``prompting``
+fills and cuts the prompts for both; ``worker`` is the offline engine's process.
+"""
+
+import math
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from aitp_tasks import config
+from aitp_tasks.inputs.rows import Refusal
+
+#: A generated token that is a number, and the numbers that could have stood there: text and log-probability.
+NumberToken = tuple[str, list[tuple[str, float]]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt to answer.
+
+    Attributes:
+        id: the caller's own.
+        content: the filled prompt, what the user says.
+        token_ids: the same within the model's chat template.
+        schema: JSON schema of the response.
+        sampling: ``max_tokens``, ``temperature`` and so on.
+        alternatives: of each number, so many alternatives are wanted.
+    """
+
+    id: str
+    content: str
+    token_ids: list[int]
+    schema: dict[str, Any]
+    sampling: dict[str, Any]
+    alternatives: int = 0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One response of an engine.
+
+    Attributes:
+        finish_reason: ``stop``, or ``length`` where it was cut.
+        cached_tokens: of the prompt, those that another prompt had had before.
+        numbers: its number tokens with their alternatives, where these were wanted.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    generated_tokens: int
+    cached_tokens: int = 0
+    numbers: list[NumberToken] = field(default_factory=list)
+
+
+class Engine(Protocol):
+    """What generates.
+
+    Attributes:
+        load_seconds: spent until it could generate, restarts included.
+        restarts: how often it was started anew.
+    """
+
+    load_seconds: float
+    restarts: int
+
+    @property
+    def room(self) -> int:
+        """How many more jobs it takes now."""
+
+    def submit(self, job: Job) -> None:
+        """Hand in a job; only while there is room."""
+
+    def finished(self) -> list[tuple[str, Completion | Refusal]]:
+        """Wait until jobs are finished; ids and outcomes. Empty only when none is under way.
+
+        Raises:
+            InputError: the engine can never work.
+            TransientError: it does not work now.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_engine(settings: config.Engine, model: str) -> Engine:
+    """The engine that the configuration names.
+
+    Args:
+        settings: of the engine.
+        model: folder or hub name of the model.
+    """
+    if settings.endpoint is not None:
+        from aitp_tasks.generation.engine.endpoint import EndpointEngine
+
+        return EndpointEngine(settings)
+    from aitp_tasks.generation.engine.offline import OfflineEngine
+
+    return OfflineEngine(settings, model)
+
+
+def gpus_wanted(settings: config.Engine) -> int:
+    """How many GPUs the engine arguments spread the model over."""
+    kinds = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+    values = (settings.engine_args.get(kind) for kind in kinds)
+    # Whatever is no number, vLLM refuses itself.
+    return math.prod(value for value in values if isinstance(value, int) and value > 0)

@@ -1,0 +1,191 @@
+"""The three prompts: YAML files that KOR-Bench can load too, filled without formatting.
+
+A file has KOR-Bench's key ``prompt_format``: a list whose first element is a
+template with positional ``{}`` and doubled braces for literal ones. Ours add
+``version``, ``schema`` (of the response) and ``sampling``. A template is split
+at its placeholders once; what is put between the pieces is never interpreted.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aitp_tasks.config import Prompts
+from aitp_tasks.errors import InputError
+from aitp_tasks.records.run import FrozenPrompt
+from aitp_tasks.storage import open_storage
+
+#: File and arguments of each prompt stage, in the order of their placeholders.
+FILES = {
+    "rewrite": ("rewrite_shift_question.yaml", ("text",)),
+    "score": ("score_shift.yaml", ("question",)),
+    "answer": ("generate_shift_answer.yaml", ("text", "question")),
+}
+#: What each stage reads of a response.
+_READ: dict[str, dict[str, str]] = {
+    "rewrite": {"questions": "array"},
+    "score": {"quality": "integer", "difficulty": "integer", "additional_information": "boolean"},
+    "answer": {"answer": "string"},
+}
+_MARK = re.compile(r"<\S+>|\[\S+\]")
+_ZERO_WIDTH_SPACE = "\u200b"
+
+
+class _Sampling(BaseModel):
+    """What an engine takes; it would refuse every row for another value."""
+
+    # A per-request seed kills vLLM's CPU engine; the engine's own seed is used.
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    max_tokens: int = Field(1, ge=1)
+    temperature: float = Field(0, ge=0, le=2)
+    top_p: float = Field(1, gt=0, le=1)
+    top_k: int = Field(0, ge=-1)
+    repetition_penalty: float = Field(1, gt=0)
+
+
+def load_folder(config: Prompts) -> dict[str, FrozenPrompt]:
+    """Read and check the three prompts.
+
+    Raises:
+        InputError: a file is missing, not YAML, or not a usable prompt.
+    """
+    return {stage: _load(f"{config.folder}/{name}", stage, config) for stage, (name, _) in FILES.items()}
+
+
+def _load(path: str, stage: str, config: Prompts) -> FrozenPrompt:
+    try:
+        values = yaml.safe_load(_read(path).decode("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"prompt {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"prompt {path} is not a mapping with prompt_format, version, schema and sampling")
+    missing = {"prompt_format", "version", "schema", "sampling"} - values.keys()
+    if missing:
+        raise InputError(f"prompt {path} lacks {', '.join(sorted(missing))}")
+    prompt = FrozenPrompt(
+        name=stage,
+        version=str(values["version"]),
+        template=_template(values["prompt_format"], path),
+        output_schema=_schema(values["schema"], path, stage, config.questions_per_document),
+        sampling=_sampling(values["sampling"], path) | _sampling(config.sampling, "prompts.sampling", ()),
+    )
+    pieces(prompt, path)
+    return prompt
+
+
+def _read(path: str) -> bytes:
+    if path.startswith(("s3://", "file://")):
+        folder, _, name = path.rpartition("/")
+        return open_storage(folder).read(name)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"prompt {path} cannot be read ({error.strerror}): correct prompts.folder") from None
+
+
+def _template(value: Any, path: str) -> str:
+    if not (isinstance(value, list) and value and isinstance(value[0], str)):
+        raise InputError(f"prompt {path}: prompt_format must be a list whose first element is the template")
+    return value[0]
+
+
+def _schema(value: Any, path: str, stage: str, questions: int) -> dict[str, Any]:
+    try:
+        Draft202012Validator.check_schema(value)
+    except SchemaError as error:
+        raise InputError(f"prompt {path}: schema is not a JSON schema: {error.message}") from None
+    if not isinstance(value, dict) or value.get("type") != "object":
+        raise InputError(f"prompt {path}: schema must describe an object")
+    properties, required = value.get("properties", {}), value.get("required", [])
+    for name, kind in _READ[stage].items():
+        described = properties.get(name)
+        if not isinstance(described, dict) or described.get("type") != kind or name not in required:
+            raise InputError(
+                f"prompt {path}: {stage} reads {name!r} of each response: "
+                f"describe it in the schema as type {kind}, and name it in required"
+            )
+    if stage == "rewrite":
+        asked = properties["questions"]
+        items = asked.get("items")
+        if not isinstance(items, dict) or items.get("type") != "string":
+            raise InputError(f"prompt {path}: the schema's questions must have items of type string")
+        asked["minItems"] = asked["maxItems"] = questions
+    return value
+
+
+def _sampling(value: Any, path: str, needed: tuple[str, ...] = ("max_tokens",)) -> dict[str, Any]:
+    if not isinstance(value, dict) or not set(needed) <= value.keys():
+        raise InputError(f"prompt {path}: sampling must name max_tokens")
+    try:
+        return _Sampling.model_validate(value).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"prompt {path}: sampling has {first['loc'][0]}={first['input']!r} ({first['msg']}); "
+            f"it may hold {', '.join(sorted(_Sampling.model_fields))}"
+        ) from None
+
+
+def pieces(prompt: FrozenPrompt, where: str = "") -> list[str]:
+    """The literal pieces of a template around its placeholders, braces undoubled.
+
+    Raises:
+        InputError: the braces do not pair, a placeholder is not ``{}``, or their
+            number is not the stage's.
+    """
+    _, arguments = FILES[prompt.name]
+    result = [""]
+    try:
+        for literal, field, spec, conversion in Formatter().parse(prompt.template):
+            result[-1] += literal
+            if field is not None:
+                if field or spec or conversion:
+                    raise ValueError(f"placeholder {{{field}}} is not positional: write {{}}")
+                result.append("")
+    except ValueError as error:
+        raise InputError(f"prompt {where or prompt.name}: {error}; literal braces are doubled") from None
+    if len(result) - 1 != len(arguments):
+        raise InputError(
+            f"prompt {where or prompt.name} has {len(result) - 1} placeholders {{}}: "
+            f"{prompt.name} needs {len(arguments)} ({', '.join(arguments)})"
+        )
+    return result
+
+
+def fill(prompt: FrozenPrompt, values: Mapping[str, str]) -> str:
+    """The prompt with its arguments put in, unchanged whatever they contain."""
+    _, arguments = FILES[prompt.name]
+    literals = pieces(prompt)
+    filled = (values[name] + literal for name, literal in zip(arguments, literals[1:], strict=True))
+    return literals[0] + "".join(filled)
+
+
+def control_tokens(tokenizer: Any) -> list[str]:
+    """The tokens of a transformers tokenizer that steer a conversation.
+
+    Its special tokens, and added ones in brackets: some models do not flag their
+    turn markers as special. Other added tokens (runs of spaces, say) are text.
+    """
+    marks = {token for token in tokenizer.get_added_vocab() if _MARK.fullmatch(token)}
+    return sorted(marks.union(tokenizer.all_special_tokens))
+
+
+def neutralise(text: str, special_tokens: Iterable[str]) -> str:
+    """Make special tokens inside a text plain text.
+
+    A zero-width space after the first character keeps the tokenizer from reading
+    ``<|im_start|>`` in a document as the start of a turn; a reader sees no change.
+    """
+    tokens = sorted((token for token in special_tokens if len(token) > 1), key=len, reverse=True)
+    if not tokens:
+        return text
+    pattern = re.compile("|".join(re.escape(token) for token in tokens))
+    return pattern.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], text)

@@ -1,0 +1,98 @@
+"""What of a response is its text proper: without reasoning, without repetition; and the JSON in it."""
+
+import json
+import re
+from typing import Any
+
+from aitp_tasks.generation.responses import escapes
+from aitp_tasks.generation.responses.errors import UnreadableError
+from aitp_tasks.generation.responses.keys import Keys
+from aitp_tasks.generation.responses.values import Members, Repairs
+
+#: A string; one that does not end takes the rest of the text, so that it is looked at once only.
+_LITERAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)', re.DOTALL)
+_THOUGHT = "(?:think|thinking|thoughts?|reasoning|reflection)"
+_REASONING_START = re.compile(rf"\s*+[<\[]{_THOUGHT}[>\]]", re.IGNORECASE)
+_REASONING_END = re.compile(rf"[<\[]/{_THOUGHT}[>\]]", re.IGNORECASE)
+_MARK_OR_REASONING_END = re.compile(rf"\\.|[\"{{}}]|{_REASONING_END.pattern}", re.IGNORECASE | re.DOTALL)
+
+
+def without_reasoning(text: str, repairs: Repairs) -> str:
+    """The text behind the reasoning, which a prompt may have opened already.
+
+    Raises:
+        UnreadableError: the reasoning does not end.
+    """
+    while start := _REASONING_START.match(text):
+        end = _REASONING_END.search(text, start.end())
+        if end is None:
+            raise UnreadableError("the reasoning does not end")
+        text = text[end.end() :]
+        repairs["reasoning"] = None
+    behind = _end_of_opened_reasoning(text)
+    if behind:
+        repairs["reasoning"] = None
+    return text[behind:]
+
+
+def _end_of_opened_reasoning(text: str) -> int:
+    """Behind the last closing tag that stands in no string or object."""
+    if not _REASONING_END.search(text):
+        return 0
+    behind = quotes = depth = 0
+    for mark in _MARK_OR_REASONING_END.finditer(text):
+        if mark[0] == '"':
+            quotes += 1
+        elif mark[0] in "{}":
+            depth += 1 if mark[0] == "{" else -1
+        elif mark[0][0] != "\\" and depth == 0 and quotes % 2 == 0:
+            behind = mark.end()
+    return behind
+
+
+def once(text: str, keys: Keys, repairs: Repairs) -> str:
+    """The text up to the second one of objects that repeat to the end, the last of which may be cut."""
+    first = keys.any_object.search(text)
+    start = first.start() if first else 0
+    unit = text[start : text.find("}", start) + 1]
+    again = text.find(unit, start + len(unit)) if unit else -1
+    period, body = again - start, text[start:]
+    if again < 0 or len(body) < 2 * period or body[period:] != body[:-period]:
+        return text
+    repairs["several objects"] = None
+    return text[:again]
+
+
+def json_within(text: str, repairs: Repairs) -> tuple[int, int, Any] | None:
+    """Where JSON starts and ends, and its value, if nothing outside of it could belong to it."""
+    starts = {text.find("{"), text.find("[")} - {-1}
+    for start in sorted(starts):
+        end = max(text.rfind(sign) for sign in ("}]" if text.startswith("[", start) else "}")) + 1
+        if '"' not in text[:start] and '"' not in text[end:] and end > start:
+            value = loaded(text[start:end], repairs)
+            if value is not None:
+                return start, end, value
+    return None
+
+
+def loaded(text: str, repairs: Repairs) -> Any:
+    """The value of JSON in which nothing but escapes may be wrong, objects as members; None if it is none."""
+    if not text.lstrip().startswith(("{", "[", '"')):
+        return None
+    made: Repairs = {}
+
+    def replace(match: re.Match[str]) -> str:
+        fixed, names = escapes.repair(match[1])
+        made.update(dict.fromkeys(names))
+        return f'"{fixed}{match[2]}'
+
+    try:
+        value = json.loads(_LITERAL.sub(replace, text), object_pairs_hook=Members, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    repairs.update(made)
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

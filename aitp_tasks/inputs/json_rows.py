@@ -1,0 +1,182 @@
+"""The rows of a JSON or JSON Lines stream, with one row and one buffer of it in memory.
+
+Why not an incremental parser: those on yajl replace lone surrogates silently and
+stop at the first byte that is not UTF-8. Here either costs its own row only.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from io import BufferedReader
+from typing import Any
+
+from aitp_tasks.inputs.rows import Refusal
+
+#: Bytes read at a time.
+BUFFER = 4 * 2**20
+#: Longest row, in bytes of a line or characters of an array's item; what is longer is no example.
+LONGEST_ROW = 2**28
+_BLANK = re.compile(r"[ \t\n\r]*")
+# Numbers are never texts; as floats they may have any number of digits.
+_DECODER = json.JSONDecoder(parse_int=float)
+#: An escape or a number that the buffer's end cuts is an error this near to the end.
+_CUT = 16
+
+
+def is_array(stream: BufferedReader) -> bool:
+    """Whether the stream holds one array; what starts with an object is JSON Lines.
+
+    Takes a byte order mark off the stream.
+
+    Raises:
+        ValueError: it starts with neither, or with an object that goes on over lines.
+    """
+    head = _without_mark(stream).lstrip()
+    if head[:1] not in (b"[", b"{", b""):
+        raise ValueError("it starts with neither [ nor {")
+    first, newline, _ = head.partition(b"\n")
+    if newline and head.startswith(b"{") and _goes_on(first):
+        raise ValueError("its first line is not a whole object, so it is neither an array nor JSON Lines")
+    return head.startswith(b"[")
+
+
+def lines(stream: BufferedReader, start: int = 0) -> Iterator[Any]:
+    """The values of JSON Lines from row ``start`` on, or the ``Refusal`` of a line that is none.
+
+    Blank lines are no rows.
+    """
+    _without_mark(stream)
+    row = -1
+    while line := stream.readline(LONGEST_ROW + 1):
+        if line.isspace():
+            continue
+        row += 1
+        refused = _rest_of_line(stream, line) if len(line) > LONGEST_ROW else None
+        if row >= start:
+            yield refused or _value(line)
+
+
+def array(stream: BufferedReader) -> Iterator[Any]:
+    """The items of a stream that is one array.
+
+    Bytes that are not UTF-8 become lone surrogates, as ``\\ud800`` does.
+
+    Raises:
+        ValueError: what is wrong, at which item and byte.
+    """
+    _without_mark(stream)
+    window = _Window(stream)
+    item = 0
+    window.peek()
+    window.position += 1
+    try:
+        if window.peek() != "]":
+            yield window.value()
+            while window.peek() == ",":
+                item += 1
+                window.position += 1
+                window.peek()
+                yield window.value()
+            if window.peek() != "]":
+                raise ValueError("neither a comma nor the closing bracket follows")
+        window.position += 1
+        if window.peek():
+            raise ValueError("text follows the closing bracket")
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise ValueError(f"item {item}, byte {window.byte()}: {reason}") from None
+
+
+def _without_mark(stream: BufferedReader) -> bytes:
+    """What the buffer holds, after a byte order mark has been taken off."""
+    if stream.peek().startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
+    return stream.peek()
+
+
+def _goes_on(line: bytes) -> bool:
+    text = line.decode(errors="replace").rstrip()
+    try:
+        _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text)
+    except RecursionError:
+        pass
+    return False
+
+
+def _value(line: bytes) -> Any:
+    try:
+        return _DECODER.decode(line.decode())
+    except UnicodeDecodeError as error:
+        return Refusal("not_utf8", f"{error.reason} at byte {error.start} of {len(line)}")
+    except json.JSONDecodeError as error:
+        return Refusal("not_json", f"{error.msg} at character {error.pos}")
+    except RecursionError:
+        return Refusal("not_json", "nested too deeply")
+
+
+def _rest_of_line(stream: BufferedReader, line: bytes) -> Refusal:
+    length = len(line)
+    while line and not line.endswith(b"\n"):
+        line = stream.readline(BUFFER)
+        length += len(line)
+    return Refusal("too_long", f"a line of {length} bytes: the longest is {LONGEST_ROW}")
+
+
+class _Window:
+    """The part of a stream's text that is being parsed."""
+
+    def __init__(self, stream: BufferedReader) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._text = ""
+        self._read = 0
+        self.position = 0
+
+    def peek(self) -> str:
+        """The next character that is not blank, without taking it; empty at the end."""
+        while True:
+            match = _BLANK.match(self._text, self.position)
+            assert match is not None
+            self.position = match.end()
+            if self.position < len(self._text):
+                return self._text[self.position]
+            if not self._more():
+                return ""
+
+    def value(self) -> Any:
+        """The value that starts here."""
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self.position)
+            except json.JSONDecodeError as error:
+                if not self._is_cut(error) or not self._more():
+                    raise
+            else:
+                # A number near the window's end may go on behind it.
+                if end < len(self._text) - _CUT or not self._more():
+                    self.position = end
+                    return value
+
+    def byte(self) -> int:
+        """How many bytes of the stream lie before the position."""
+        rest = self._text[self.position :].encode(errors="surrogateescape")
+        return self._read - len(rest) - len(self._decoder.getstate()[0])
+
+    def _is_cut(self, error: json.JSONDecodeError) -> bool:
+        return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _CUT
+
+    def _more(self) -> bool:
+        """Drop what has been parsed and read on, as much again as is left: linear however long a row."""
+        left = len(self._text) - self.position
+        if left > LONGEST_ROW:
+            raise ValueError(f"it has more than {LONGEST_ROW} characters")
+        data = self._stream.read(max(BUFFER, left))
+        self._read += len(data)
+        text = self._decoder.decode(data, final=not data)
+        if not (data or text):
+            return False
+        self._text, self.position = self._text[self.position :] + text, 0
+        return True

@@ -1,0 +1,166 @@
+"""Where a model's files are: a folder, the hub, or a storage prefix that is copied here once.
+
+And why one cannot be loaded.
+
+The copy of a storage prefix lies under ``AITP_CACHE`` (by default
+``~/.cache/aitp``), in a folder named by its identity: another version of the
+model is another folder, and no copy is ever changed. Old ones are the user's to
+delete.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from aitp_tasks.config import Model
+from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.records import digest
+from aitp_tasks.storage import ObjectInfo, Storage, open_storage
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "AITP_CACHE"
+_PASSING_STATUSES = (408, 429, *range(500, 600))
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+
+def local(model: Model) -> str:
+    """What to load a model from: a folder of this machine, or its name on the hub.
+
+    Raises:
+        InputError: the storage prefix holds no model.
+        TransientError: the model was replaced while it was copied.
+    """
+    if not model.stored:
+        return model.model
+    storage = open_storage(model.model)
+    listing = _listing(storage)
+    folder = cache_folder() / "models" / _identity(listing)
+    if not _whole(folder, listing):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(folder.with_suffix(".lock")):
+            # Whoever held the lock before may have made the copy.
+            if not _whole(folder, listing):
+                _copy(storage, listing, folder)
+    return str(folder)
+
+
+@contextmanager
+def loading(model: Model, what: str) -> Iterator[None]:
+    """Explain why a model cannot be loaded.
+
+    Args:
+        model: the model.
+        what: how messages call it, e.g. "encoder".
+
+    Raises:
+        InputError: it is wrong.
+        TransientError: see ``passing``.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        if passing(error):
+            raise TransientError(f"{what} {model.model} cannot be loaded now, retry: {reason}") from error
+        raise InputError(
+            f"{what} {model.model} cannot be loaded: correct it or its revision: {reason}"
+        ) from error
+
+
+def passing(error: BaseException) -> bool:
+    """Whether loading may succeed next time: the hub does not answer, or there is no room."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    chain = _chain(error)
+    if any(isinstance(one, OfflineModeIsEnabled) for one in chain):
+        return False
+    return any(
+        isinstance(one, ConnectionError | TimeoutError | LocalEntryNotFoundError)
+        or (isinstance(one, HfHubHTTPError) and one.response.status_code in _PASSING_STATUSES)
+        or (isinstance(one, OSError) and one.errno in _NO_ROOM)
+        for one in chain
+    )
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """An error, and those that led to it."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def stored_identity(uri: str) -> str:
+    """Digest of what a storage prefix holds: keys, entity tags and sizes, from one listing.
+
+    Raises:
+        InputError: it holds nothing, or a key that leads out of it.
+    """
+    return _identity(_listing(open_storage(uri)))
+
+
+def _identity(listing: list[ObjectInfo]) -> str:
+    return digest.of_value([[info.key, info.etag, info.size] for info in listing])
+
+
+def _listing(storage: Storage) -> list[ObjectInfo]:
+    # Some tools mark a folder by an empty object whose key ends with a slash.
+    found = [info for info in storage.list("") if info.key and not info.key.endswith("/")]
+    if not found:
+        raise InputError(f"there is no model under {storage.root}: upload it, or correct the configured URI")
+    for info in found:
+        if info.key.startswith("/") or ".." in PurePosixPath(info.key).parts or "\0" in info.key:
+            raise InputError(f"{storage.root} holds the key {info.key!r}, which leads out of it: remove it")
+    return sorted(found, key=lambda info: info.key)
+
+
+def _whole(folder: Path, listing: list[ObjectInfo]) -> bool:
+    try:
+        return all((folder / info.key).stat().st_size == info.size for info in listing)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _copy(storage: Storage, listing: list[ObjectInfo], folder: Path) -> None:
+    """Copy the objects aside, and show them under ``folder`` all at once."""
+    start = time.monotonic()
+    aside = folder.with_suffix(".unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        for info in listing:
+            path = aside / info.key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            storage.download(info.key, path)
+        if not _whole(aside, listing) or _listing(storage) != listing:
+            raise TransientError(f"{storage.root} was changed while it was copied: run the task again")
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    megabytes = sum(info.size for info in listing) / 1e6
+    log.info("model=%s files=%d mb=%.0f seconds=%.1f folder=%s", storage.root, len(listing), megabytes,
+             time.monotonic() - start, folder)  # fmt: skip
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process at the latest."""
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what it has fetched or prepared."""
+    configured = os.environ.get(CACHE_VARIABLE)
+    return Path(configured).resolve() if configured else Path.home() / ".cache" / "aitp"

@@ -1,0 +1,47 @@
+"""Small Parquet tables as objects: written whole under a content-addressed key, read whole."""
+
+import io
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aitp_tasks.records import digest
+from aitp_tasks.storage import Storage
+
+QUARANTINE = pa.schema([("id", pa.string()), ("error_class", pa.string()), ("message", pa.string())])
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet; equal tables give equal bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def write(storage: Storage, prefix: str, table: pa.Table) -> str:
+    """Write a table under ``<prefix>-<digest>.parquet`` and return that key."""
+    data = to_bytes(table)
+    key = f"{prefix}-{digest.of_bytes(data)}.parquet"
+    storage.write_if_absent(key, data)
+    return key
+
+
+def read(storage: Storage, key: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a table that AITP has written.
+
+    Raises:
+        InputError: there is no such object.
+    """
+    return pq.read_table(pa.BufferReader(storage.read(key)), columns=columns)
+
+
+def write_quarantine(storage: Storage, prefix: str, rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Write quarantined rows, if any; the ``outputs`` entry of a manifest.
+
+    Args:
+        rows: ``id``, ``error_class`` and ``message`` of each row.
+    """
+    if not rows:
+        return {}
+    return {"quarantine": write(storage, prefix, pa.Table.from_pylist(rows, QUARANTINE))}

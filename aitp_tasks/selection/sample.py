@@ -1,0 +1,135 @@
+"""Which documents are below the threshold, and which of them are drawn.
+
+A draw is a hash of the seed and the document's id. A sample keeps what comes
+first: by draw (uniform), or by rank within a cell of the plane and then by draw
+(stratified: every occupied cell gives its first document before any gives its
+second). Of all documents seen so far, those that do not come first now never
+will, so they are forgotten: shards may come in any order and any cut, and the
+sample is the same.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from aitp_tasks.config import Criterion, Difference, Sampling
+from aitp_tasks.densities.grid import Points
+from aitp_tasks.records import digest
+from aitp_tasks.stages import density
+
+Scores = NDArray[np.float64]
+
+#: The authors' floor of the SFT density.
+_FLOOR = 1e-10
+#: Rows that are gathered before those that do not come first are forgotten.
+_PENDING = 1 << 19
+
+
+def score(criterion: Criterion, p_corpus: Scores, p_sft: Scores) -> Scores:
+    """What the criteria of densities compare with tau, float64 (n,)."""
+    if criterion is Criterion.DENSITY_RATIO:
+        return p_sft / p_corpus
+    floored: Scores = np.maximum(p_sft, _FLOOR)
+    return p_corpus / floored if criterion is Criterion.AUTHORS_COMPAT else floored
+
+
+def threshold(settings: Difference, scores: Callable[[], Iterator[Scores]]) -> float:
+    """The tau given, or the one below which the wanted share or number of documents lies.
+
+    A wanted number is read off the sorted scores, 8 bytes a document, in memory.
+    """
+    if settings.target_share is None and settings.target_documents is None:
+        return settings.tau
+    found = np.concatenate(list(scores()))
+    wanted = settings.target_documents
+    if settings.target_share is not None:
+        wanted = round(settings.target_share * len(found))
+    assert wanted is not None
+    if wanted >= len(found):
+        return float(np.nextafter(found.max(), np.inf))
+    return float(np.partition(found, wanted)[wanted])
+
+
+class Sample:
+    """The documents drawn so far, of all that were added."""
+
+    def __init__(self, settings: Difference, cell: float) -> None:
+        """``cell``: side of a stratum, in projected units."""
+        self._settings = settings
+        self._cell = cell
+        self._drawn: pa.Table | None = None
+        self._pending: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Take in documents below the threshold: doc_id, source, shard, row and coordinates."""
+        seed = self._settings.seed
+        draws = [int(digest.of_text(f"{seed}:{name}")[:16], 16) for name in table["doc_id"].to_pylist()]
+        # A dictionary's order is that of its first appearance; strings have their own.
+        table = table.set_column(table.column_names.index("shard"), "shard", table["shard"].cast(pa.string()))
+        table = table.append_column("draw", pa.array(draws, pa.uint64()))
+        table = table.append_column("stratum", pa.array(_strata(density.points(table), self._cell)))
+        self._pending.append(table.append_column("copies", pa.array(np.ones(len(table), np.int64))))
+        if sum(map(len, self._pending)) > _PENDING:
+            self._forget()
+
+    def documents(self) -> pa.Table:
+        """What is drawn of all that was added, in the order of ids; ``copies`` counts equal texts."""
+        self._forget()
+        assert self._drawn is not None
+        drawn = self._in_order(self._drawn).slice(0, self._settings.max_documents)
+        return drawn.drop_columns(["draw", "stratum"]).sort_by("doc_id")
+
+    def _forget(self) -> None:
+        """Keep what can still be drawn."""
+        tables = ([self._drawn] if self._drawn is not None else []) + self._pending
+        table = _unique(pa.concat_tables(tables).unify_dictionaries())
+        if self._settings.max_per_source is not None:
+            rank = _ranks(table["source"].combine_chunks().dictionary_encode().indices.to_numpy())
+            table = table.filter(pa.array(rank < self._settings.max_per_source))
+        # A cap takes documents out of strata, so that others may come in again.
+        if self._settings.max_per_source is None or self._settings.sampling is Sampling.UNIFORM:
+            table = self._in_order(table).slice(0, self._settings.max_documents)
+        self._drawn, self._pending = table, []
+
+    def _in_order(self, table: pa.Table) -> pa.Table:
+        table = table.sort_by(_BY_DRAW)
+        if self._settings.sampling is Sampling.UNIFORM:
+            return table
+        return table.take(np.argsort(_ranks(table["stratum"].to_numpy()), kind="stable"))
+
+
+_BY_DRAW = [("draw", "ascending"), ("doc_id", "ascending"), ("shard", "ascending"), ("row", "ascending")]
+
+
+def _unique(table: pa.Table) -> pa.Table:
+    """The first of the documents of one text, in the order of draws, with the number of all."""
+    table = table.sort_by(_BY_DRAW)
+    if not len(table):
+        return table
+    ids = table["doc_id"].combine_chunks()
+    first = np.ones(len(table), bool)
+    first[1:] = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(zero_copy_only=False)
+    copies = np.add.reduceat(table["copies"].to_numpy(), np.flatnonzero(first))
+    table = table.filter(pa.array(first))
+    return table.set_column(table.column_names.index("copies"), "copies", pa.array(copies))
+
+
+def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many rows of the same group lie before each row, int64 (n,)."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else order
+    ranks = np.empty(len(groups), np.int64)
+    lengths = np.diff(np.r_[starts, len(ordered)])
+    ranks[order] = np.arange(len(ordered)) - np.repeat(starts, lengths)
+    return ranks
+
+
+def _strata(points: Points, cell: float) -> NDArray[np.int64]:
+    """The number of the cell that holds each point, int64 (n,)."""
+    cells = np.clip(np.floor(points / cell), -(2**19), 2**19).astype(np.int64) + 2**19
+    numbers: NDArray[np.int64] = (cells << (21 * np.arange(points.shape[1]))).sum(axis=1)
+    return numbers

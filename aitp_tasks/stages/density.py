@@ -1,0 +1,266 @@
+"""density: the vectors of one group become coordinates, and a grid of their densities.
+
+Reads the vectors of the group's shards and the run's geometry; where the
+configuration names a source column, also that column of the shards. Writes, per
+shard, the documents' coordinates in the order of their ids and their weights on
+the grid (see ``kde.grid``) under ``density/<geometry digest>/``, where any run of
+the same geometry finds them; and for the run the sum of the group's grids.
+
+Where merge has trained a quantiser, a corpus shard is also encoded for the index,
+so that the ``index`` stage passes over codes and not over vectors; with the
+criterion knn, its documents' nearness to the SFT set is computed. Whatever of a shard
+is missing is made in one pass over its vectors.
+"""
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from aitp_tasks.config import Criterion
+from aitp_tasks.densities.geometry import Geometry
+from aitp_tasks.densities.grid import Points, SparseGrid
+from aitp_tasks.densities.projection import Projection
+from aitp_tasks.inputs import shards
+from aitp_tasks.records import digest, manifest, tables, vectors
+from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.records.run import Group, Run
+from aitp_tasks.records.vectors import Vectors
+from aitp_tasks.stages import embed, merge
+from aitp_tasks.storage import ObjectInfo
+from aitp_tasks.vector_index.library import Quantiser
+from aitp_tasks.vector_index.lists import Encoder
+from aitp_tasks.vector_index.nearness import Nearness
+from aitp_tasks.vector_index.opened import OpenIndex, open_index
+
+log = logging.getLogger(__name__)
+
+#: Names of the coordinates' columns.
+AXES = ("x", "y", "z")
+
+
+class _Maker(Protocol):
+    """Makes something in one pass over a shard's vectors."""
+
+    def add(self, found: Vectors) -> None:
+        """Take in the next vectors."""
+
+
+def execute(run: Run, unit: int) -> dict[str, Any]:
+    """Project one group.
+
+    Raises:
+        InputError: merge has not been run, or the group was not embedded.
+    """
+    watch = Stopwatch()
+    group = run.group(unit)
+    done = run.find_manifest("density", group.digest) or _project(run, group, watch)
+    assert done.ledger is not None
+    return {
+        "stage": "density",
+        "run": run.uri,
+        "label": group.label,
+        "rows_out": done.ledger.rows_out,
+        "seconds": watch.seconds(),
+    }
+
+
+def shard_manifests(run: Run, group: Group) -> list[Manifest]:
+    """The manifests of a group's projected shards.
+
+    Raises:
+        InputError: the group has not been projected.
+    """
+    unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
+    keys = [key for name, key in unit.outputs.items() if name.startswith("shard-")]
+    standing = run.storage.uri(run.manifest_key("density", group.digest))
+    remedy = f"delete {standing} and clear the density task of {group.label}"
+    return manifest.load_all(run.storage, keys, remedy)
+
+
+def load_grid(run: Run, group: Group) -> SparseGrid:
+    """The sum of the grids of a group's shards.
+
+    Raises:
+        InputError: the group has not been projected.
+    """
+    unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
+    return SparseGrid.from_bytes(run.storage.read(unit.output("grid")))
+
+
+def points(table: pa.Table) -> Points:
+    """Coordinates float64 (n, k) of a table of documents."""
+    found: Points = np.stack([table[axis].to_numpy() for axis in AXES if axis in table.column_names], axis=1)
+    return found
+
+
+def keys(run: Run, group: Group, name: str) -> list[str | None]:
+    """Keys of what was made of a group's shards: ``encoded`` or ``nearness``; None where it was not wanted.
+
+    Raises:
+        InputError: the group has not been projected.
+    """
+    unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
+    return [unit.outputs.get(f"{name}-{number:06d}") for number in range(len(group.shards))]
+
+
+def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
+    geometry = merge.load_geometry(run)
+    total = SparseGrid.empty(geometry.components, geometry.step)
+    outputs: dict[str, str] = {}
+    with ExitStack() as stack:
+        tools = _Tools(geometry)
+        if group.role == "corpus":
+            sft = None
+            if run.config.difference.criterion is Criterion.KNN:
+                sft = stack.enter_context(open_index(run, "sft"))
+            tools = _Tools(geometry, merge.load_quantiser(run), sft)
+        for number, embedded in enumerate(embed.shard_manifests(run, group)):
+            shard = _Shard(run, group.role, tools, embedded)
+            total = total + shard.make()
+            outputs |= {f"{name}-{number:06d}": key for name, key in shard.outputs.items()}
+    outputs["grid"] = run.key("density", f"{group.digest}-grid.safetensors")
+    log.info("density label=%s points=%d cells=%d", group.label, total.count, len(total.cells))
+    run.storage.write(outputs["grid"], total.to_bytes())
+    return run.commit(
+        Manifest(
+            stage="density",
+            label=group.label,
+            ledger=Ledger(rows_in=embed.vector_count(run, group), rows_out=total.count),
+            outputs=outputs,
+            figures={"cells": len(total.cells)},
+            seconds=watch.seconds(),
+            peak_memory_mb=watch.peak_memory_mb(),
+        ),
+        group.digest,
+    )
+
+
+@dataclass(frozen=True)
+class _Tools:
+    """What a group's shards are projected, encoded and compared with; None where that is not wanted."""
+
+    geometry: Geometry
+    quantiser: Quantiser | None = None
+    sft: OpenIndex | None = None
+
+
+class _Shard:
+    """Makes what is missing of one shard.
+
+    Attributes:
+        outputs: keys of what is there then: ``shard`` is the manifest.
+    """
+
+    def __init__(self, run: Run, role: str, tools: _Tools, embedded: Manifest) -> None:
+        self._watch = Stopwatch()
+        self._run = run
+        self._tools = tools
+        self._embedded = embedded
+        self._projection = tools.geometry.projections[role]
+        self._source_column = run.config.difference.source_column if role == "corpus" else None
+        self._chunks = embed.chunk_keys(embedded)
+        self._facts = {name: str(embedded.figures[name]) for name in ("source", "shard", "etag")}
+        identity = digest.of_value([role, self._facts, self._chunks, self._source_column])
+        self._prefix = f"density/{tools.geometry.digest}/{identity}"
+        self.outputs = {"shard": f"{self._prefix}.json"} | self._index_outputs()
+
+    def make(self) -> SparseGrid:
+        """Make it; the shard's grid."""
+        storage = self._run.storage
+        done = manifest.load(storage, self.outputs["shard"])
+        projector = _Projector(self._projection) if done is None else None
+        encoder = nearness = None
+        if self._tools.quantiser is not None and storage.find(self.outputs["encoded"]) is None:
+            encoder = Encoder(self._tools.quantiser)
+        if self._tools.sft is not None and storage.find(self.outputs["nearness"]) is None:
+            nearness = Nearness(self._tools.sft, self._run.config.difference.neighbours)
+        self._pass_over([maker for maker in (projector, encoder, nearness) if maker is not None])
+        if encoder is not None:
+            storage.write_if_absent(self.outputs["encoded"], encoder.finish().to_bytes())
+        if nearness is not None:
+            storage.write_if_absent(self.outputs["nearness"], tables.to_bytes(nearness.finish()))
+        if projector is not None:
+            return self._commit(projector.finish())
+        assert done is not None
+        return SparseGrid.from_bytes(storage.read(done.output("grid")))
+
+    def _index_outputs(self) -> dict[str, str]:
+        """Keys of what does not depend on the geometry."""
+        prefix, found = f"index/{embed.encoder_digest(self._run)}", {}
+        if self._tools.quantiser is not None:
+            content = digest.of_value([self._tools.quantiser.digest, self._chunks])
+            found["encoded"] = f"{prefix}/encoded/{content}.safetensors"
+        if self._tools.sft is not None:
+            sft = self._run.require_manifest("merge").output("sft_index")
+            content = digest.of_value([sft, self._run.config.difference.neighbours, self._chunks])
+            found["nearness"] = f"{prefix}/nearness/{content}.parquet"
+        return found
+
+    def _pass_over(self, makers: Sequence[_Maker]) -> None:
+        for key in self._chunks if makers else []:
+            found = vectors.read(self._run.storage, key)
+            for maker in makers:
+                maker.add(found)
+
+    def _commit(self, table: pa.Table) -> SparseGrid:
+        """Write coordinates and grid, and commit their manifest."""
+        storage = self._run.storage
+        if self._source_column is not None:
+            table = self._with_sources(table, self._source_column)
+        grid = SparseGrid.of(points(table), self._tools.geometry.step)
+        outputs = {
+            "coordinates": tables.write(storage, f"{self._prefix}/coordinates", table),
+            "grid": f"{self._prefix}/grid.safetensors",
+        }
+        storage.write_if_absent(outputs["grid"], grid.to_bytes())
+        assert self._embedded.ledger is not None
+        made = Manifest(
+            stage="density",
+            label=self._facts["shard"],
+            ledger=Ledger(rows_in=self._embedded.ledger.rows_out, rows_out=grid.count),
+            outputs=outputs,
+            figures={**self._facts, "cells": len(grid.cells)},
+            seconds=self._watch.seconds(),
+            peak_memory_mb=self._watch.peak_memory_mb(),
+        )
+        manifest.commit(storage, self.outputs["shard"], made)
+        return grid
+
+    def _with_sources(self, table: pa.Table, column: str) -> pa.Table:
+        storage, key = self._run.storage, self._facts["shard"]
+        info = ObjectInfo(key, storage.stat(key).size, self._facts["etag"])
+        sources = pa.array(shards.Corpus(storage, info, self._run.config).sources(column), pa.string())
+        return table.append_column("source", sources.take(table["row"].combine_chunks()).dictionary_encode())
+
+
+class _Projector:
+    """Collects doc_id, row and coordinates of a shard's vectors."""
+
+    def __init__(self, projection: Projection) -> None:
+        self._projection = projection
+        self._ids: list[str] = []
+        self._rows = [np.empty(0, np.int64)]
+        self._found = [np.empty((0, projection.axes.shape[1]))]
+
+    def add(self, found: Vectors) -> None:
+        """Take in the next vectors."""
+        self._ids += found.doc_ids
+        self._rows.append(found.rows)
+        self._found.append(self._projection.apply(found.values))
+
+    def finish(self) -> pa.Table:
+        """All of them, in the order of ids and rows."""
+        columns = zip(AXES, np.concatenate(self._found).T, strict=False)
+        table = pa.table(
+            {
+                "doc_id": pa.array(self._ids, pa.string()),
+                "row": pa.array(np.concatenate(self._rows), pa.int64()),
+                **{axis: pa.array(values) for axis, values in columns},
+            }
+        )
+        return table.sort_by([("doc_id", "ascending"), ("row", "ascending")])

@@ -1,0 +1,128 @@
+"""finetune: train the base model on the new dataset version, under DeepSpeed.
+
+Reads the version's Parquet file that assemble has left, and the base model.
+Writes the checkpoint (safetensors, tokenizer, the model's own chat template) and
+the log history. Here is the stage; template.py chooses the chat template,
+examples.py tokenises, launcher.py runs the ranks, train.py is one of them.
+"""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.machine import devices, models
+from aitp_tasks.records import tables
+from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.records.run import Run
+from aitp_tasks.training import examples, launcher, model, template
+from aitp_tasks.training.examples import ExampleMaker, Tally
+from aitp_tasks.training.job import Job, Outcome
+
+log = logging.getLogger(__name__)
+
+STAGE = "finetune"
+#: transformers pickles its arguments beside the weights; no pickle leaves this machine.
+_NOT_UPLOADED = {"training_args.bin"}
+
+
+def execute(run: Run, unit: None = None) -> dict[str, Any]:
+    """Fine-tune, unless it has been done.
+
+    Raises:
+        InputError: the model or its chat template cannot be used, no row can be
+            trained on, the loss diverges, or there are fewer devices than ranks.
+        BudgetExceededError: the chat template refuses too many rows.
+        TransientError: no GPUs became free, or the launcher or a rank failed for
+            another reason.
+    """
+    done = run.find_manifest(STAGE) or _finetune(run)
+    return {
+        "stage": STAGE,
+        "run": run.uri,
+        "label": done.label,
+        "seconds": done.seconds,
+        "checkpoint": run.storage.uri(done.output("checkpoint")),
+        "train_loss_first": done.figures["train_loss_first"],
+        "train_loss_last": done.figures["train_loss_last"],
+    }
+
+
+def _finetune(run: Run) -> Manifest:
+    watch = Stopwatch()
+    assembled = run.require_manifest("assemble")
+    version = str(assembled.figures["version"])
+    settings = run.config.finetune
+    # The ranks' devices; the stage itself must not occupy them.
+    lease = devices.lease(settings.processes, "finetune.processes")
+    settings = settings.model_copy(update={"model": models.local(settings)})
+    outputs = {
+        "checkpoint": f"models/{run.config.assemble.dataset}/{version}",
+        "log_history": run.key(STAGE, "log_history.json"),
+    }
+    with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as name:
+        folder = Path(name)
+        tokenizer = model.load_tokenizer(settings)
+        templates = template.choose(tokenizer, settings.chat_template)
+        job = Job(
+            folder=folder,
+            finetune=settings,
+            gpus=tuple(gpu.index for gpu in lease.gpus[: settings.processes]) if lease else (),
+            chat_template=templates.saved,
+        )
+        run.storage.download(assembled.output("parquet"), folder / "data.parquet")
+        maker = ExampleMaker(tokenizer, templates.training, settings.max_length)
+        tally = examples.write(folder / "data.parquet", maker, job.examples)
+        ledger = tally.ledger()
+        outputs |= _keep_quarantine(run, tally, ledger)
+        log.info(
+            "finetune version=%s device=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s",
+            *(version, job.device, settings.processes, tally.examples, tally.tokens),
+            *(ledger.rejected, ledger.quarantined),
+        )
+        if not tally.examples:
+            raise InputError(
+                f"none of the {ledger.rows_in} rows of {run.storage.uri(assembled.output('parquet'))} "
+                f"can be trained on {ledger.rejected}: check the dataset, "
+                f"or raise finetune.max_length={settings.max_length}"
+            )
+        outcome = launcher.run(job)
+        _upload(run, job, outputs)
+    return run.commit(
+        Manifest(
+            stage=STAGE,
+            label=f"{run.config.assemble.dataset} {version}",
+            ledger=ledger,
+            outputs=outputs,
+            figures=_figures(outcome, tally),
+            seconds=watch.seconds(),
+            peak_memory_mb=watch.peak_memory_mb(),
+        )
+    )
+
+
+def _keep_quarantine(run: Run, tally: Tally, ledger: Ledger) -> dict[str, str]:
+    """Store the quarantined rows before anything is trained, and stop when they are too many."""
+    outputs = tables.write_quarantine(run.storage, run.key(STAGE, "quarantine"), tally.quarantined)
+    where = run.storage.uri(outputs.get("quarantine", run.key(STAGE, "")))
+    ledger.check_budget(run.config.failure_budget, STAGE, where)
+    return outputs
+
+
+def _upload(run: Run, job: Job, outputs: dict[str, str]) -> None:
+    for path in sorted(job.checkpoint.iterdir()):
+        if path.name not in _NOT_UPLOADED:
+            run.storage.upload(f"{outputs['checkpoint']}/{path.name}", path)
+    run.storage.upload(outputs["log_history"], job.log_history)
+
+
+def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
+    return {
+        "train_loss_first": outcome.train_loss_first,
+        "train_loss_last": outcome.train_loss_last,
+        "steps": outcome.steps,
+        "examples": tally.examples,
+        "tokens": tally.tokens,
+        "trained_tokens": tally.trained_tokens,
+    }

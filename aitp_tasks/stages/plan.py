@@ -1,0 +1,245 @@
+"""plan: list the shards, check them by their footers, pack them into units, freeze the run.
+
+Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, and of each Parquet
+shard the footer only, if no earlier plan has read it (see ``footers``). Writes
+``runs/<dump>/<digest>/plan.json``. A shard whose footer cannot be read stays in
+the plan: it fails its own embed unit and no other.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from aitp_tasks.config import Refit, RunConfig
+from aitp_tasks.errors import InputError
+from aitp_tasks.generation import prompt_files as prompts
+from aitp_tasks.inputs import footers, rows
+from aitp_tasks.inputs.footers import Footer
+from aitp_tasks.inputs.shards import suffixes
+from aitp_tasks.records import versions
+from aitp_tasks.records.manifest import Stopwatch
+from aitp_tasks.records.run import UNKNOWN_ROWS, Group, Plan, Run, Shard
+from aitp_tasks.storage import ObjectInfo, Storage, open_storage
+
+log = logging.getLogger(__name__)
+
+_PARQUET = ".parquet"
+#: Of shards, and of kinds of problems, in one message.
+_NAMES_SHOWN = 3
+_SchemaCheck = Callable[[pa.Schema, str], object]
+
+
+def execute(config: RunConfig) -> dict[str, Any]:
+    """Plan a run.
+
+    Returns:
+        The result: the run's URI, how many embed units it has, how many documents.
+
+    Raises:
+        InputError: no bucket, no such dump, SFT set or base version, columns missing from
+            shards (all such shards are counted), a model folder or a prompt that is not there.
+    """
+    watch = Stopwatch()
+    storage = open_storage(config.root)
+    sources = _sources(storage, config)
+    inputs = Plan(
+        config=config,
+        encoder_identity=config.encoder.identity(),
+        engine_identity=config.engine.identity(),
+        finetune_identity=config.finetune.identity(),
+        prompts=prompts.load_folder(config.prompts),
+        groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
+    )
+
+    def made_on(base: versions.Version | None) -> str:
+        plan = _on(storage, inputs, sources, base)
+        return plan.version(plan.digest)
+
+    base = versions.base(storage, config.assemble.dataset, config.assemble.base, inputs.digest, made_on)
+    run = Run.create(storage, _on(storage, inputs, sources, base))
+    shards = [shard for group in run.plan.groups for shard in group.shards]
+    documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
+    log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
+    return {
+        "stage": "plan",
+        "run": run.uri,
+        "label": config.dump,
+        "embed_units": len(run.plan.groups),
+        "documents": documents,
+        "base": base and base.name,
+        "seconds": watch.seconds(),
+    }
+
+
+def _sources(storage: Storage, config: RunConfig) -> list[list[Shard]]:
+    """The shards of each dump and of the SFT set."""
+    sources, problems = [], []
+    for role, source in [*(("corpus", dump) for dump in config.dumps), ("sft", config.sft)]:
+        objects = _list(storage, role, source)
+        found = _footers(storage, role, source, objects)
+        sources.append(_shards(role, source, objects, found))
+        problems += _schema_problems(storage, objects, found, _schema_check(config, role))
+    if problems:
+        raise InputError("; ".join(_shortened(problems)))
+    return sources
+
+
+def _shards(
+    role: str, source: str, objects: Iterable[ObjectInfo], found: Iterable[Footer | None]
+) -> list[Shard]:
+    return [
+        Shard(role, source, info.key, info.etag, info.size, footer.rows if footer else UNKNOWN_ROWS)
+        for info, footer in zip(objects, found, strict=True)
+    ]
+
+
+def _on(storage: Storage, inputs: Plan, sources: list[list[Shard]], base: versions.Version | None) -> Plan:
+    """The plan of these inputs on a version: with its pairs as one more source, and its geometry."""
+    if base is None:
+        return inputs
+    config = inputs.config
+    if base.pairs:
+        source = versions.source(config.assemble.dataset)
+        objects = [storage.stat(key) for key in base.pairs]
+        pairs = _shards("sft", source, objects, _footers(storage, "sft", source, objects))
+        sources = [*sources, pairs]
+    groups = units(sources, config.plan.group_bytes, config.plan.max_fanout)
+    return inputs.model_copy(
+        update={"groups": groups, "base": base, "geometry": _kept_geometry(inputs, base)}
+    )
+
+
+def _kept_geometry(inputs: Plan, base: versions.Version) -> versions.Geometry | None:
+    """The base's geometry, unless the run is to fit its own."""
+    refit = inputs.config.density.refit
+    if refit is Refit.ALWAYS:
+        return None
+    if base.geometry.identity != inputs.geometry_identity:
+        if refit is Refit.NEVER:
+            raise InputError(
+                f"density.refit=never, but {base.name} was projected with another encoder or with other "
+                "density settings: set density.refit=auto, or begin a line with another assemble.dataset"
+            )
+        log.info(
+            "plan: %s has another encoder or other density settings: the projection is fitted anew", base.name
+        )
+        return None
+    if refit is Refit.AUTO and base.refit_due:
+        log.info("plan: a refit was due after %s: the projection is fitted anew", base.name)
+        return None
+    return base.geometry
+
+
+def _list(storage: Storage, role: str, source: str) -> list[ObjectInfo]:
+    folder, endings = f"{role}/{source}/", suffixes(role)
+    objects = [info for info in storage.list(folder) if info.key.endswith(endings)]
+    if not objects:
+        known = sorted({info.key.split("/")[1] for info in storage.list(f"{role}/")})
+        raise InputError(
+            f"{storage.uri(folder)} holds no {', '.join(endings)} shards: "
+            f"name one of {known or 'none yet'} or upload the shards"
+        )
+    return objects
+
+
+def _footers(storage: Storage, role: str, source: str, objects: Sequence[ObjectInfo]) -> list[Footer | None]:
+    """The footers of the Parquet shards; None for any other shard."""
+    parquet = [info for info in objects if info.key.endswith(_PARQUET)]
+    found = dict(
+        zip((info.key for info in parquet), footers.read(storage, role, source, parquet), strict=True)
+    )
+    return [found.get(info.key) for info in objects]
+
+
+def _schema_check(config: RunConfig, role: str) -> _SchemaCheck:
+    if role == "sft":
+        return rows.sft_columns
+    paths = [rows.TextPath(column) for column in config.text_columns]
+    if config.difference.source_column is not None:
+        paths.append(rows.TextPath(config.difference.source_column, "difference.source_column"))
+
+    def check(schema: pa.Schema, where: str) -> None:
+        for path in paths:
+            path.check(schema, where)
+
+    return check
+
+
+def _schema_problems(
+    storage: Storage, objects: Iterable[ObjectInfo], found: Iterable[Footer | None], check: _SchemaCheck
+) -> list[str]:
+    """What is wrong with the schemas; each distinct one is checked once, and names its first shards."""
+    by_schema: dict[bytes, list[str]] = {}
+    for info, footer in zip(objects, found, strict=True):
+        if footer is not None:
+            by_schema.setdefault(footer.schema, []).append(info.key)
+    problems = []
+    for schema, keys in by_schema.items():
+        try:
+            check(pa.ipc.read_schema(pa.py_buffer(schema)), storage.uri(keys[0]))
+        except InputError as error:
+            others = [key.rpartition("/")[2] for key in keys[1:]]
+            same = f" (the same: {', '.join(_shortened(others))})" if others else ""
+            problems.append(f"{error}{same}")
+    return problems
+
+
+def _shortened(items: list[str]) -> list[str]:
+    left = len(items) - _NAMES_SHOWN
+    return items if left <= 0 else [*items[:_NAMES_SHOWN], f"and {left} more"]
+
+
+def units(sources: Sequence[Sequence[Shard]], group_bytes: int, max_fanout: int) -> tuple[Group, ...]:
+    """Pack the shards of each source into groups of ``group_bytes``, or into fewer of similar size.
+
+    Where ``group_bytes`` makes more than ``max_fanout`` groups, each source gets a
+    share of them by its bytes, and its groups are at most the mean and one shard long.
+
+    Raises:
+        InputError: there are more sources than groups allowed.
+    """
+    if len(sources) > max_fanout:
+        raise InputError(f"plan.max_fanout={max_fanout} is less than the {len(sources)} sources: raise it")
+    packed = [pack(shards, group_bytes) for shards in sources]
+    if sum(map(len, packed)) > max_fanout:
+        counts = _shares([sum(shard.size for shard in shards) for shards in sources], packed, max_fanout)
+        packed = [_split(shards, count) for shards, count in zip(sources, counts, strict=True)]
+    return tuple(chain(*packed))
+
+
+def pack(shards: Iterable[Shard], group_bytes: int) -> list[Group]:
+    """Pack shards, in the order of their keys, into groups of at most ``group_bytes``."""
+    groups: list[list[Shard]] = []
+    room = 0
+    for shard in sorted(shards, key=lambda shard: shard.key):
+        if not groups or shard.size > room:
+            groups.append([])
+            room = group_bytes
+        groups[-1].append(shard)
+        room -= shard.size
+    return [Group(shards=tuple(group)) for group in groups]
+
+
+def _shares(sizes: Sequence[int], packed: Sequence[Sequence[Group]], total: int) -> list[int]:
+    """Of ``total`` groups, those of each source: one, and each further one to whose groups are largest."""
+    counts = [1] * len(sizes)
+    for _ in range(total - len(sizes)):
+        open_ones = [number for number, count in enumerate(counts) if count < len(packed[number])]
+        counts[max(open_ones, key=lambda number: sizes[number] / counts[number])] += 1
+    return counts
+
+
+def _split(shards: Iterable[Shard], count: int) -> list[Group]:
+    """Split shards, in the order of their keys, into at most ``count`` groups of similar bytes."""
+    ordered = sorted(shards, key=lambda shard: shard.key)
+    total = max(sum(shard.size for shard in ordered), 1)
+    groups: dict[int, list[Shard]] = {}
+    before = 0
+    for shard in ordered:
+        # A shard goes where its middle falls.
+        groups.setdefault(min((2 * before + shard.size) * count // (2 * total), count - 1), []).append(shard)
+        before += shard.size
+    return [Group(shards=tuple(group)) for group in groups.values()]

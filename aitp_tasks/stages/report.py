@@ -1,0 +1,71 @@
+"""report: one self-contained HTML page about the run.
+
+Reads the manifests of all stages, the density grids, the scores and a few pairs.
+Writes ``runs/<dump>/<digest>/report/report.html``, and its pictures beside it.
+facts.py gathers, pictures.py draws, page.py writes.
+"""
+
+import logging
+from typing import Any
+
+from aitp_tasks.records.manifest import Manifest, Stopwatch
+from aitp_tasks.records.run import Run
+
+log = logging.getLogger(__name__)
+
+STAGE = "report"
+_RESULT = (
+    "documents",
+    "selected",
+    "questions",
+    "kept",
+    "pairs",
+    "train_loss_first",
+    "train_loss_last",
+)
+
+
+def execute(run: Run, unit: None = None) -> dict[str, Any]:
+    """Write the report, unless it has been written.
+
+    Raises:
+        InputError: an earlier stage has not been run.
+    """
+    done = run.find_manifest(STAGE) or _report(run)
+    assembled = run.require_manifest("assemble")
+    finetuned = run.require_manifest("finetune")
+    return {
+        "stage": STAGE,
+        "run": run.uri,
+        "label": done.label,
+        "seconds": done.seconds,
+        **{name: done.figures[name] for name in _RESULT},
+        "report": run.storage.uri(done.output("page")),
+        "dataset": run.storage.uri(assembled.output("parquet").rpartition("/")[0]),
+        "checkpoint": run.storage.uri(finetuned.output("checkpoint")),
+    }
+
+
+def _report(run: Run) -> Manifest:
+    from aitp_tasks.report import facts, page
+
+    watch = Stopwatch()
+    gathered = facts.gather(run)
+    drawn = page.draw(run, gathered)
+    html = page.render(run, gathered, drawn).encode()
+    outputs = {"page": run.key(STAGE, "report.html")}
+    run.storage.write(outputs["page"], html)
+    for name, picture in drawn.items():
+        outputs[name] = run.key(STAGE, f"{name}.{picture.kind}")
+        run.storage.write(outputs[name], picture.data)
+    log.info("report bytes=%d samples=%d", len(html), len(gathered.samples))
+    return run.commit(
+        Manifest(
+            stage=STAGE,
+            label=gathered.assemble.label,
+            outputs=outputs,
+            figures=gathered.headline,
+            seconds=watch.seconds(),
+            peak_memory_mb=watch.peak_memory_mb(),
+        )
+    )

@@ -1,0 +1,295 @@
+"""The rehearsal: all stages over the sample, one ``aitp`` process each, and what they took.
+
+Everything lies in a temporary folder. Of each stage the time is split into what
+every process takes (start-up, imports, loading) and what grows with the work.
+"""
+
+import json
+import logging
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aitp_tasks import cli
+from aitp_tasks.config import Difference, Finetune, Gates, Plan, RunConfig
+from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
+from aitp_tasks.generation import part as generation
+from aitp_tasks.records import versions
+from aitp_tasks.records.manifest import Ledger, Manifest
+from aitp_tasks.records.run import Run
+from aitp_tasks.stages import embed
+from aitp_tasks.stages.score import closed_gate
+from aitp_tasks.tools.estimate import sample
+
+log = logging.getLogger(__name__)
+
+PROMPT_STAGES = ("rewrite", "score", "answer")
+#: Optimiser steps of the rehearsal; the first is not measured.
+STEPS = 8
+_SELECTING = ("plan", "embed", "merge", "density", "difference")
+#: Above every score: all documents are below it.
+_NO_THRESHOLD = 1e9
+_ERRORS: dict[int, type[AitpError]] = {
+    kind.exit_code: kind for kind in (InputError, BudgetExceededError, TransientError)
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a process: a fixed part, and one for each item (row, request or step)."""
+
+    fixed: float
+    each: float = 0.0
+
+    @classmethod
+    def measured(cls, seconds: float, items: float, each: float) -> "Cost":
+        """From a process of ``seconds`` that dealt with ``items``."""
+        return cls(max(seconds - items * each, 0.0), each)
+
+    def seconds(self, items: float) -> float:
+        """What a process with so many items takes."""
+        return self.fixed + self.each * items
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the rehearsal has shown.
+
+    Attributes:
+        costs: of one process of each stage; of embed by role, ``embed corpus`` and ``embed sft``.
+        tokens: that the encoder sees of a row, by role.
+        generated: tokens that a request of each prompt stage generates.
+        questions: for a rewritten document.
+        kept: share of the questions that pass the gates.
+        answered: share of the kept ones that give a pair.
+    """
+
+    costs: Mapping[str, Cost]
+    tokens: Mapping[str, float]
+    generated: Mapping[str, float]
+    questions: float
+    kept: float
+    answered: float
+
+
+class Rehearsal:
+    """Runs stages over the sample that lies in a folder."""
+
+    def __init__(self, config: RunConfig, folder: Path) -> None:
+        self._gates = config.gates
+        self._folder = folder
+        self._walls: dict[str, list[float]] = {}
+        at_once = min(config.engine.requests_per_flush, _largest_part(config.difference))
+        self._config = config.model_copy(
+            update={
+                "root": f"file://{folder}",
+                "dump": sample.NAME,
+                "sft": sample.NAME,
+                "text_columns": ("text",),
+                # Of a few rows, few are many.
+                "failure_budget": 1.0,
+                "plan": Plan(),
+                "difference": _selecting(config.difference, at_once),
+                "prompts": config.prompts.model_copy(update={"failure_budget": 1.0}),
+                # Here are no versions; the base's pairs are among the sample's examples.
+                "assemble": config.assemble.model_copy(update={"base": versions.NONE}),
+                "finetune": config.finetune.model_copy(update={"max_steps": _steps(config.finetune)}),
+            }
+        )
+
+    def below_tau(self) -> float:
+        """Share of the sample's rows that the threshold selects; a row without a text is none."""
+        self._first = self._stages(self._config, _SELECTING)
+        below = self._first.require_manifest("difference").figures["below_tau"]
+        (corpus,) = (group for group in self._first.plan.groups if group.role == "corpus")
+        return float(below) / sum(shard.rows for shard in corpus.shards)
+
+    def measure(self, part: int) -> Measured:
+        """After ``below_tau``, run the remaining stages as a run whose parts hold ``part`` documents would.
+
+        As many requests go to the engine at once as they would there, where the sample
+        is large enough: a few at a time are slower, each for itself. Therefore the
+        threshold is given up, and where a part holds more documents than are rewritten
+        here, the gates of the scores too.
+        """
+        at_once = max(min(part, self._config.engine.requests_per_flush), 1)
+        config = self._config.model_copy(
+            update={
+                "difference": _selecting(self._config.difference, at_once),
+                "gates": _without_scores(self._gates) if part > at_once else self._gates,
+            }
+        )
+        run = self._selected(config, at_once)
+        remaining = [stage.name for stage in cli.STAGES if stage.name not in _SELECTING]
+        return self._measured(self._stages(run.config, remaining, run.uri))
+
+    def _selected(self, config: RunConfig, wanted: int) -> Run:
+        """The run over as many documents as are wanted, selected by the threshold if that gives them."""
+        walls = dict(self._walls)
+        run = self._first if config == self._config else self._stages(config, _SELECTING)
+        if run.require_manifest("difference").figures["selected"] < wanted:
+            settings = config.difference.model_copy(
+                update={"tau": _NO_THRESHOLD, "target_share": None, "target_documents": None}
+            )
+            run = self._stages(config.model_copy(update={"difference": settings}), _SELECTING)
+        # The first time counts: later ones find most of it done.
+        self._walls = walls
+        return run
+
+    def _stages(self, config: RunConfig, names: Sequence[str], uri: str = "") -> Run:
+        path = self._folder / "config.yaml"
+        path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+        units = {"": 1, "parts": 1, "embed_units": 2}
+        for stage in cli.STAGES:
+            if stage.name not in names:
+                continue
+            walls = []
+            for unit in range(units[stage.fans_out]):
+                where = ["--run", uri] if uri else ["--config", str(path)]
+                where += ["--unit", str(unit)] if stage.fans_out else []
+                start = time.monotonic()
+                result = _process([stage.name, *where])
+                walls.append(time.monotonic() - start)
+                uri = result["run"]
+            self._walls[stage.name] = walls
+            log.info("estimate rehearsed stage=%s seconds=%.1f", stage.name, sum(walls))
+        return Run.open(uri)
+
+    def _measured(self, run: Run) -> Measured:
+        embedded = [
+            (group.role, wall, _Embedded.of(embed.shard_manifests(run, group)))
+            for group, wall in zip(run.plan.groups, self._walls["embed"], strict=True)
+        ]
+        by_role = {role: Cost.measured(wall, unit.rows, unit.each) for role, wall, unit in embedded}
+        # What only the first process of a machine does (converting the model) is not every unit's.
+        fixed = min(cost.fixed for cost in by_role.values())
+        costs = {f"embed {role}": Cost(fixed, cost.each) for role, cost in by_role.items()}
+        prompted = {stage: _only(run, stage) for stage in PROMPT_STAGES}
+        for stage, done in prompted.items():
+            requests = done.figures["generated"]
+            each = done.figures["busy_seconds"] / max(requests, 1)
+            costs[stage] = Cost.measured(self._walls[stage][0], requests, each)
+        per_step = seconds_per_step(
+            json.loads(run.storage.read(run.require_manifest("finetune").output("log_history")))
+        )
+        steps = run.require_manifest("finetune").figures["steps"]
+        costs["finetune"] = Cost.measured(self._walls["finetune"][0], steps, per_step)
+        for stage, walls in self._walls.items():
+            if stage != "embed" and stage not in costs:
+                costs[stage] = Cost(sum(walls) / len(walls))
+        scored = generation.read_rows(run, "score", run.part(0))
+        passed = sum(closed_gate(self._gates, row) is None for row in scored)
+        kept = min(passed, math.ceil(self._gates.keep_best * len(scored)))
+        return Measured(
+            costs=costs,
+            tokens={role: unit.tokens / max(unit.rows, 1) for role, _, unit in embedded},
+            generated={
+                stage: done.figures["generated_tokens"] / max(done.figures["generated"], 1)
+                for stage, done in prompted.items()
+            },
+            questions=_rows_in(prompted["score"]) / max(_rows_in(prompted["rewrite"]), 1),
+            kept=kept / max(_rows_in(prompted["score"]), 1),
+            answered=_ledger(prompted["answer"]).rows_out / max(_rows_in(prompted["answer"]), 1),
+        )
+
+
+def seconds_per_step(history: Sequence[Mapping[str, Any]]) -> float:
+    """Mean of all steps but the first, which warms up; of a single step, its own."""
+    first, last = history[0], history[-1]
+    if len(history) == 1:
+        return float(first["seconds"])
+    return float(last["seconds"] - first["seconds"]) / (len(history) - 1)
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """What a unit of two shards has shown: the first loads and warms up, the second is timed."""
+
+    rows: int
+    tokens: int
+    each: float
+
+    @classmethod
+    def of(cls, done: Sequence[Manifest]) -> "_Embedded":
+        rows = sum(_rows_in(one) for one in done)
+        tokens = sum(one.figures["tokens"] for one in done)
+        timed = done[-1]
+        per_token = timed.seconds / max(timed.figures["tokens"], 1)
+        return cls(rows, tokens, per_token * tokens / max(rows, 1))
+
+
+def _steps(settings: Finetune) -> int:
+    return min(STEPS, settings.max_steps) if settings.max_steps > 0 else STEPS
+
+
+def _largest_part(settings: Difference) -> int:
+    return min(settings.documents_per_part, settings.max_documents)
+
+
+def _selecting(settings: Difference, documents: int) -> Difference:
+    """The settings that select so many documents, in one part; the sample has texts, and no sources."""
+    return settings.model_copy(
+        update={
+            "max_documents": documents,
+            "documents_per_part": documents,
+            "source_column": None,
+            "max_per_source": None,
+        }
+    )
+
+
+def _without_scores(gates: Gates) -> Gates:
+    """Gates that every scored question passes."""
+    return gates.model_copy(
+        update={
+            "min_quality": 1,
+            "min_difficulty": 1,
+            "allow_additional_information": True,
+            "keep_best": 1.0,
+        }
+    )
+
+
+def _only(run: Run, stage: str) -> Manifest:
+    return run.require_manifest(stage, run.part(0))
+
+
+def _ledger(done: Manifest) -> Ledger:
+    assert done.ledger is not None
+    return done.ledger
+
+
+def _rows_in(done: Manifest) -> int:
+    return _ledger(done).rows_in
+
+
+def _process(arguments: Sequence[str]) -> dict[str, Any]:
+    """One ``aitp`` process; its result.
+
+    Raises:
+        AitpError: of the kind that its exit code tells, with its last line.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "aitp_tasks.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            check=False,
+        )
+        if done.returncode:
+            errors.seek(0)
+            lines = errors.read().splitlines()
+            log.error("the end of its log:\n%s", "\n".join(lines[-20:]))
+            told = lines[-1].removeprefix("error: ") if lines else ""
+            kind = _ERRORS.get(done.returncode, TransientError)
+            raise kind(f"the rehearsal of {arguments[0]} ended with code {done.returncode}: {told}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result

@@ -1,0 +1,163 @@
+"""A few documents and SFT examples of the real input, drawn by hash and read by ranges.
+
+Rows are taken in blocks of neighbours, so that few shards are opened. Where a
+shard gives no row count, one such file is read through, and the others are
+taken to have as many rows a byte.
+"""
+
+import logging
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain, count, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.records import digest
+from aitp_tasks.records.run import Run, Shard
+from aitp_tasks.storage import ObjectInfo
+
+log = logging.getLogger(__name__)
+
+#: The name of the sample's dump and of its SFT set.
+NAME = "sample"
+#: About so many places are read of each role.
+_BLOCKS = 8
+_SCHEMAS = {
+    "corpus": pa.schema([("text", pa.large_string())]),
+    "sft": pa.schema(
+        [("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())])))]
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much input the run has; ``units`` are the rows of each of its embed units, in order."""
+
+    units: tuple[tuple[str, int], ...]
+
+    def rows(self, role: str) -> int:
+        """All rows of ``corpus`` or ``sft``."""
+        return sum(rows for kind, rows in self.units if kind == role)
+
+
+def write(run: Run, folder: Path, documents: int, examples: int) -> Sizes:
+    """Write the sample's shards below ``folder``.
+
+    Each role gets two shards, a quarter of the sample and the rest: the first of
+    them warms the encoder up, the second is measured. Rows that have no text stay
+    in the sample, empty.
+
+    Args:
+        run: the planned run.
+        folder: the storage root to write to.
+        documents: how many documents to draw; fewer where there are fewer.
+        examples: the same of SFT examples.
+
+    Raises:
+        InputError: there are no documents or no examples, or a shard is damaged.
+    """
+    drawn = {"corpus": _documents(run, documents), "sft": _examples(run, examples)}
+    for role, values in drawn.items():
+        if not any(value is not None for value in values):
+            raise InputError(f"no row of the {role} of {run.uri} has a text: there is nothing to estimate")
+        column = _SCHEMAS[role].names[0]
+        order = sorted(range(len(values)), key=lambda number: digest.of_text(f"order:{number}"))
+        mixed = [{column: values[number]} for number in order]
+        cut = -(-len(mixed) // 4)
+        path = folder / role / NAME
+        path.mkdir(parents=True)
+        for number, part in enumerate((mixed[:cut], mixed[cut:])):
+            if part:
+                pq.write_table(pa.Table.from_pylist(part, _SCHEMAS[role]), path / f"{number}.parquet")
+        log.info("estimate sampled role=%s rows=%d", role, len(mixed))
+    return _sizes(run)
+
+
+def blocks(rows: Sequence[int], wanted: int) -> list[tuple[int, int, int]]:
+    """Draw blocks of neighbouring rows that hold ``wanted`` rows, every row as likely as any other.
+
+    Args:
+        rows: of each shard.
+        wanted: how many rows to draw at least; with fewer rows in all, every block is drawn.
+
+    Returns:
+        Shard, first row and number of rows of each block, in order.
+    """
+    ends = list(accumulate(rows))
+    total = ends[-1] if ends else 0
+    size = max(-(-wanted // _BLOCKS), 1)
+    if wanted >= total:
+        return [
+            (shard, first, min(size, held - first))
+            for shard, held in enumerate(rows)
+            for first in range(0, held, size)
+        ]
+    drawn: dict[tuple[int, int], int] = {}
+    for number in count():
+        if sum(drawn.values()) >= wanted:
+            break
+        place = int(digest.of_text(f"estimate:{number}"), 16) % total
+        shard = bisect_right(ends, place)
+        first = (place - (ends[shard] - rows[shard])) // size * size
+        drawn[shard, first] = min(size, rows[shard] - first)
+    return sorted((shard, first, held) for (shard, first), held in drawn.items())
+
+
+def _documents(run: Run, wanted: int) -> list[str | None]:
+    corpus = _shards(run, "corpus")
+    drawn: list[str | None] = []
+    for number, first, held in blocks([max(shard.rows, 0) for shard in corpus], wanted):
+        texts = shards.Corpus(run.storage, _info(corpus[number]), run.config).texts(first)
+        drawn += [None if isinstance(text, Refusal) else text for text in islice(texts, held)]
+    return drawn[:wanted]
+
+
+def _examples(run: Run, wanted: int) -> list[Any]:
+    """The first examples of some shards."""
+    sft = sorted(_shards(run, "sft"), key=lambda shard: digest.of_text(f"estimate:{shard.key}"))
+    quota = -(-wanted // min(_BLOCKS, len(sft)))
+    found: list[Any] = []
+    for shard in sft:
+        examples = shards.Sft(run.storage, _info(shard), run.config).examples()
+        found += [None if isinstance(turns, Refusal) else turns for turns in islice(examples, quota)]
+        if len(found) >= wanted:
+            break
+    return found[:wanted]
+
+
+def _sizes(run: Run) -> Sizes:
+    rate = _rows_per_byte(run, chain.from_iterable(group.shards for group in run.plan.groups))
+    return Sizes(
+        tuple(
+            (
+                group.role,
+                sum(shard.rows if shard.rows >= 0 else round(rate * shard.size) for shard in group.shards),
+            )
+            for group in run.plan.groups
+        )
+    )
+
+
+def _rows_per_byte(run: Run, planned: Iterable[Shard]) -> float:
+    """Of the files without a row count: that of the first of them, read through."""
+    for shard in planned:
+        if shard.rows < 0 and shard.role == "sft" and shard.size:
+            rows = sum(1 for _ in shards.Sft(run.storage, _info(shard), run.config).texts())
+            return rows / shard.size
+    return 0.0
+
+
+def _shards(run: Run, role: str) -> list[Shard]:
+    return [shard for group in run.plan.groups if group.role == role for shard in group.shards]
+
+
+def _info(shard: Shard) -> ObjectInfo:
+    return ObjectInfo(shard.key, shard.size, shard.etag)

@@ -1,0 +1,182 @@
+"""prompt: look at the three prompts and try them out, beside any run.
+
+``check`` reads the folder as plan would, ``show`` fills a prompt with a document
+as the engine would see it, ``try`` takes one document through the three stages
+on a live engine. Nothing is stored.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks.config import RunConfig
+from aitp_tasks.errors import InputError
+from aitp_tasks.generation import part as generation
+from aitp_tasks.generation import prompt_files as prompts
+from aitp_tasks.generation.engine import Engine, Job, open_engine
+from aitp_tasks.generation.engine.prompting import Prompter
+from aitp_tasks.generation.part import PromptStage, Reading, Rejected, Request
+from aitp_tasks.generation.stored import Response
+from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.machine import models
+from aitp_tasks.records import digest
+from aitp_tasks.records.run import FrozenPrompt, Plan, Run
+from aitp_tasks.stages import answer, rewrite, score
+from aitp_tasks.storage import open_storage
+
+ACTIONS = ("check", "show", "try")
+#: Stands for the question where only the document is given.
+_QUESTION = "(the question)"
+
+
+def execute(
+    config: RunConfig, action: str, stage: str = "rewrite", document: str | None = None
+) -> dict[str, Any]:
+    """Do one of ``ACTIONS``.
+
+    Args:
+        config: of a run.
+        action: ``check``, ``show`` or ``try``.
+        stage: whose prompt to show.
+        document: a text file, ``-`` for standard input; for show and try.
+
+    Raises:
+        InputError: a prompt is not usable, the document cannot be read, or the model cannot be loaded.
+    """
+    loaded = prompts.load_folder(config.prompts)
+    if action == "check":
+        return {"stage": "prompt", "prompts": {name: _described(prompt) for name, prompt in loaded.items()}}
+    text = _read(document)
+    if action == "show":
+        return _shown(config, loaded[stage], text)
+    return {"stage": "prompt", "model": config.engine.label, **_tried(config, loaded, text)}
+
+
+def _described(prompt: FrozenPrompt) -> dict[str, Any]:
+    return {"version": prompt.version, "digest": prompt.digest, "sampling": prompt.sampling}
+
+
+def _read(document: str | None) -> str:
+    if document is None:
+        raise InputError("no document: name a text file by --document, or - for standard input")
+    try:
+        data = sys.stdin.buffer.read() if document == "-" else Path(document).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"document {document} cannot be read ({error.strerror}): name a text file") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"document {document} is not UTF-8 ({error.reason})") from None
+
+
+def _shown(config: RunConfig, prompt: FrozenPrompt, text: str) -> dict[str, Any]:
+    room = int(prompt.sampling["max_tokens"])
+    values = {name: text if name == "text" else _QUESTION for name in prompts.FILES[prompt.name][1]}
+    if "text" not in values:
+        values = {"question": text}
+    try:
+        rendered = Prompter(config.engine, models.local(config.engine)).render(prompt, values, room)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    return {
+        "stage": "prompt",
+        "prompt": prompt.name,
+        "version": prompt.version,
+        "tokens": len(rendered.token_ids),
+        "tokens_for_the_response": room,
+        "characters_cut": rendered.cut_characters,
+        "content": rendered.content,
+    }
+
+
+def _tried(config: RunConfig, loaded: dict[str, FrozenPrompt], text: str) -> dict[str, Any]:
+    plan = Plan(
+        config=config,
+        encoder_identity="",
+        engine_identity="",
+        finetune_identity="",
+        prompts=loaded,
+        groups=(),
+    )
+    run = Run(open_storage(config.root), plan, "")
+    model = models.local(config.engine)
+    with open_engine(config.engine, model) as engine:
+        ask = _Asker(run, engine, Prompter(config.engine, model))
+        doc_id = digest.of_text(text)
+        questions, refused = ask(rewrite.STAGE, [Request(doc_id, {"text": text})])
+        scores, dropped = ask(
+            score.STAGE,
+            [Request(row["question_id"], {"question": row["question"]}) for row in questions if row["kept"]],
+        )
+        answers, unanswered = ask(
+            answer.STAGE,
+            [
+                Request(row["question_id"], {"text": text, "question": row["question"]})
+                for row in scores
+                if row["kept"]
+            ],
+        )
+    return {
+        "questions": questions,
+        "scores": scores,
+        "answers": answers,
+        "refused": [*refused, *dropped, *unanswered],
+    }
+
+
+class _Asker:
+    """Asks an engine, and keeps nothing."""
+
+    def __init__(self, run: Run, engine: Engine, prompter: Prompter) -> None:
+        self._run, self._engine, self._prompter = run, engine, prompter
+
+    def __call__(
+        self, stage: PromptStage, requests: list[Request]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+        """Output rows, and what was refused or rejected, with its reason."""
+        rows: list[dict[str, Any]] = []
+        refused: list[dict[str, str]] = []
+        for request, outcome in self._outcomes(stage, requests):
+            reading = self._reading(stage, request, outcome)
+            if isinstance(reading, Refusal):
+                refused.append({"stage": stage.name, "id": request.id, "reason": reading.message})
+            elif isinstance(reading, Rejected):
+                refused.append({"stage": stage.name, "id": request.id, "reason": reading.reason})
+                rows += reading.rows
+            else:
+                rows += reading
+        return rows, refused
+
+    def _outcomes(
+        self, stage: PromptStage, requests: list[Request]
+    ) -> Iterable[tuple[Request, Response | Refusal]]:
+        prompt = self._run.plan.prompts[stage.name]
+        for request in requests:
+            try:
+                rendered = self._prompter.render(
+                    prompt, request.arguments, int(prompt.sampling["max_tokens"])
+                )
+            except ValueError as error:
+                yield request, Refusal("not_servable", str(error))
+                continue
+            self._engine.submit(
+                Job(
+                    id=request.id,
+                    content=rendered.content,
+                    token_ids=rendered.token_ids,
+                    schema=prompt.output_schema,
+                    sampling=prompt.sampling,
+                    alternatives=stage.alternatives,
+                )
+            )
+            for _, outcome in self._engine.finished():
+                yield (
+                    request,
+                    outcome if isinstance(outcome, Refusal) else Response(outcome, rendered.cut_characters),
+                )
+
+    def _reading(self, stage: PromptStage, request: Request, outcome: Response | Refusal) -> Reading:
+        if isinstance(outcome, Refusal):
+            return outcome
+        parsed = generation.parse(outcome, self._run.plan.prompts[stage.name])
+        return parsed if isinstance(parsed, Refusal) else stage.read(self._run, request, parsed)

@@ -1,0 +1,1 @@
+"""Fine-tuning: conversations to examples, and the ranks that train on them."""

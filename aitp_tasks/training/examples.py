@@ -1,0 +1,178 @@
+"""From conversations to token ids, with the loss on what the assistant says and nothing else.
+
+Every conversation becomes an example or a reason why it is none. Contents are
+cut before they are tokenised, so that one enormous text costs little, and
+cannot hold a special token: ``<|im_start|>`` in a text stays text.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aitp_tasks.generation.prompt_files import control_tokens, neutralise
+from aitp_tasks.records.manifest import Ledger
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: Label of a token that the loss leaves out; PyTorch's default.
+IGNORED = -100
+#: The one reason that is a fault of the row; such rows are quarantined, others rejected.
+REFUSED_BY_TEMPLATE = "refused_by_chat_template"
+
+_ROWS_PER_BATCH = 512
+_EXAMPLE_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation: ``labels`` are ``input_ids`` where the loss is taken, else ``IGNORED``."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Why a conversation is no example."""
+
+    reason: str
+    message: str
+
+
+class ExampleMaker:
+    """Makes examples with one tokenizer and one training template."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template: str, max_length: int) -> None:
+        """
+        Args:
+            template: with generation marks; see ``template.choose``.
+            max_length: in tokens; longer examples are cut at their end.
+        """
+        self._tokenizer = tokenizer
+        self._template = template
+        self._max_length = max_length
+        self._control_tokens = control_tokens(tokenizer)
+        # No token is longer, so what is cut off could not have been among the first max_length tokens.
+        self._max_characters = max_length * max(len(token) for token in tokenizer.get_vocab())
+
+    def make(self, messages: Sequence[Mapping[str, str | None]]) -> Example | LeftOut:
+        """The example for one conversation."""
+        turns = [{"role": turn["role"] or "", "content": turn["content"] or ""} for turn in messages]
+        answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+        if not answers:
+            return LeftOut("no_answer", f"none of its {len(turns)} turns is the assistant's")
+        if not all(answer.strip() for answer in answers):
+            return LeftOut("empty_answer", "a turn of the assistant is empty")
+        return self._encode([{**turn, "content": self._clean(turn["content"])} for turn in turns])
+
+    def _clean(self, content: str) -> str:
+        return neutralise(content[: self._max_characters], self._control_tokens)
+
+    def _encode(self, turns: list[dict[str, str]]) -> Example | LeftOut:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            text, spans = self._render(turns)
+        except (TemplateError, TypeError, ValueError) as error:
+            return LeftOut(REFUSED_BY_TEMPLATE, f"{type(error).__name__}: {error}")
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        input_ids: list[int] = encoded["input_ids"][: self._max_length]
+        offsets: list[tuple[int, int]] = encoded["offset_mapping"][: self._max_length]
+        labels = [
+            token if _within(offset, spans) else IGNORED
+            for token, offset in zip(input_ids, offsets, strict=True)
+        ]
+        if all(label == IGNORED for label in labels):
+            return LeftOut(
+                "cut_before_answer", f"the answer starts behind max_length={self._max_length} tokens"
+            )
+        return Example(input_ids, labels)
+
+    def _render(self, turns: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation's text, and the character spans inside generation marks."""
+        from transformers.utils import chat_template_utils
+
+        # Annotated upstream as returning one string; it is a list of texts, and of spans for each.
+        render: Any = chat_template_utils.render_jinja_template
+        texts, spans = render(
+            [turns],
+            chat_template=self._template,
+            return_assistant_tokens_mask=True,
+            **self._tokenizer.special_tokens_map,
+        )
+        return texts[0], spans[0]
+
+
+def _within(offset: tuple[int, int], spans: list[tuple[int, int]]) -> bool:
+    """Whether a token touches a span.
+
+    transformers' own mask asks for the token of a span's first character, and
+    finds none when a tokenizer trims blanks from its offsets; touching does not.
+    """
+    start, end = offset
+    return any(start < span_end and max(end, start + 1) > span_start for span_start, span_end in spans)
+
+
+@dataclass
+class Tally:
+    """What became of a dataset's rows."""
+
+    examples: int = 0
+    #: Tokens of all examples, and those among them that the loss is taken over.
+    tokens: int = 0
+    trained_tokens: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    #: Rows that the chat template refused; see ``tables.QUARANTINE``.
+    quarantined: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, row: int, made: Example | LeftOut) -> None:
+        """Count one row."""
+        if isinstance(made, Example):
+            self.examples += 1
+            self.tokens += len(made.input_ids)
+            self.trained_tokens += sum(label != IGNORED for label in made.labels)
+        elif made.reason == REFUSED_BY_TEMPLATE:
+            self.quarantined.append({"id": f"row {row}", "error_class": made.reason, "message": made.message})
+        else:
+            self.rejected[made.reason] += 1
+
+    def ledger(self) -> Ledger:
+        """The rows as a ledger."""
+        return Ledger(
+            rows_in=self.examples + len(self.quarantined) + self.rejected.total(),
+            rows_out=self.examples,
+            quarantined={REFUSED_BY_TEMPLATE: len(self.quarantined)} if self.quarantined else {},
+            rejected=dict(sorted(self.rejected.items())),
+        )
+
+
+def write(data: Path, maker: ExampleMaker, target: Path) -> Tally:
+    """Turn a dataset's Parquet file into an Arrow stream of ``input_ids`` and ``labels``."""
+    tally = Tally()
+    with (
+        pq.ParquetFile(data) as file,
+        pa.OSFile(str(target), "wb") as sink,
+        pa.ipc.new_stream(sink, _EXAMPLE_SCHEMA) as writer,
+    ):
+        for batch in _make_batches(file, maker, tally):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, _EXAMPLE_SCHEMA))
+    return tally
+
+
+def _make_batches(file: pq.ParquetFile, maker: ExampleMaker, tally: Tally) -> Iterator[list[dict[str, Any]]]:
+    row = 0
+    for batch in file.iter_batches(_ROWS_PER_BATCH, columns=["messages"]):
+        examples = []
+        for messages in batch.column(0).to_pylist():
+            made = maker.make(messages or [])
+            tally.add(row, made)
+            if isinstance(made, Example):
+                examples.append({"input_ids": made.input_ids, "labels": made.labels})
+            row += 1
+        yield examples

@@ -1,0 +1,230 @@
+"""One rank of the fine-tuning: what the ``deepspeed`` launcher starts, once per device.
+
+Reads the job file named by its only argument, the tokenised examples beside it
+and the model; leaves checkpoint, log history and outcome in the same folder.
+Ends when its standard input ends (see launcher.py), so it is not for running by
+hand: ``aitp finetune`` is.
+"""
+
+import errno
+import json
+import logging
+import math
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aitp_tasks.errors import AitpError, ExitCode, InputError, TransientError
+from aitp_tasks.training import model
+from aitp_tasks.training.job import Job, Outcome
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+log = logging.getLogger("aitp_tasks.training.train")
+
+
+def main(path: Path) -> int:
+    """Train as told in the job file; the exit code is the stage's."""
+    _end_with_the_stage()
+    job = Job.read(path)
+    rank = int(os.environ["RANK"])
+    level = logging.INFO if rank == 0 else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    # DeepSpeed and its neighbours log on every import and step.
+    logging.getLogger().setLevel(logging.WARNING)
+    log.setLevel(level)
+    try:
+        train(job)
+    except Exception as error:
+        failure = _classify(error, job)
+        if failure is None:
+            raise
+        job.leave_failure(failure)
+        log.error("rank=%d ends: %s", rank, failure)
+        return failure.exit_code
+    return ExitCode.DONE
+
+
+def _end_with_the_stage() -> None:
+    def watch() -> None:
+        if not os.read(sys.stdin.fileno(), 1):
+            os._exit(ExitCode.TRANSIENT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _classify(error: Exception, job: Job) -> AitpError | None:
+    """The error as one of ours, or None when it is not a known one."""
+    import torch
+
+    if isinstance(error, AitpError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return TransientError(
+            f"out of device memory at finetune.batch_size={job.finetune.batch_size}, "
+            f"max_length={job.finetune.max_length}: lower one, or raise zero_stage or processes"
+        )
+    # safetensors has an error type of its own, with the number in its text only.
+    if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error):
+        return TransientError(f"no space left in {job.folder}: free space or set TMPDIR, then retry")
+    return None
+
+
+def train(job: Job) -> None:
+    """Train, and leave checkpoint, log history and outcome in the job's folder."""
+    import torch.distributed
+
+    _meet(job)
+    trainer = _trainer(job)
+    trainer.train()
+    trainer.save_model(str(job.checkpoint))
+    if trainer.is_world_process_zero():
+        _leave_outcome(job, trainer)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def _meet(job: Job) -> None:
+    """Join the process group before accelerate and DeepSpeed do.
+
+    They would open a TCP store, which listens on all interfaces.
+    """
+    import torch
+    import torch.distributed
+
+    if job.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group(
+        "nccl" if job.device == "cuda" else "gloo",
+        init_method=job.rendezvous.as_uri(),
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+    )
+
+
+def deepspeed_config(zero_stage: int) -> dict[str, Any]:
+    """DeepSpeed's configuration; ``auto`` values follow the trainer's."""
+    zero: dict[str, Any] = {"stage": zero_stage}
+    if zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    return {
+        "zero_optimization": zero,
+        "bf16": {"enabled": "auto"},
+        "gradient_clipping": "auto",
+        "gradient_accumulation_steps": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+    }
+
+
+def _bf16_supported(job: Job) -> bool:
+    import torch
+
+    if job.device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Other processors emulate bf16, several times slower than float32.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _arguments(job: Job, bf16: bool) -> "SFTConfig":
+    from trl.trainer.sft_config import SFTConfig
+
+    settings = job.finetune
+    return SFTConfig(
+        output_dir=str(job.checkpoint),
+        deepspeed=deepspeed_config(settings.zero_stage),
+        use_cpu=job.device == "cpu",
+        bf16=bf16,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.max_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        # From 1 on, transformers reads a number of steps and no share.
+        warmup_steps=min(settings.warmup_share, 1 - 1e-9),
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        # Trades a third of the speed for memory, of which only devices are short.
+        gradient_checkpointing=job.device == "cuda",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        # Examples come tokenised, cut and with labels on the assistant's turns only (examples.py):
+        # TRL's own preparation drops rows without counting them.
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+
+def _trainer(job: Job) -> "SFTTrainer":
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from transformers.utils.logging import disable_progress_bar
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    disable_progress_bar()
+    bf16 = _bf16_supported(job)
+    # Before the model: with ZeRO 3 these make its weights load in slices.
+    arguments = _arguments(job, bf16)
+    tokenizer = model.load_tokenizer(job.finetune)
+    tokenizer.chat_template = job.chat_template
+    trainer = SFTTrainer(
+        model=model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32),
+        args=arguments,
+        train_dataset=Dataset.from_file(str(job.examples)),
+        processing_class=tokenizer,
+        callbacks=[_progress(job)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _progress(job: Job) -> "TrainerCallback":
+    """One line per step, and an end to a training that diverges."""
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+    class Progress(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **values: Any
+        ) -> None:
+            self._start = time.monotonic()
+
+        def on_log(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **values: Any
+        ) -> None:
+            loss = values["logs"].get("loss")
+            if loss is None:
+                return
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"the loss is {loss} at step {state.global_step}: "
+                    f"lower finetune.learning_rate={job.finetune.learning_rate}"
+                )
+            step, steps = state.global_step, state.max_steps
+            seconds = time.monotonic() - self._start
+            state.log_history[-1]["seconds"] = round(seconds, 3)
+            left = seconds / step * (steps - step)
+            log.info("step=%d of=%d loss=%.4f seconds_left=%.0f", step, steps, loss, left)
+
+    return Progress()
+
+
+def _leave_outcome(job: Job, trainer: "SFTTrainer") -> None:
+    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
+    job.log_history.write_text(json.dumps(steps, indent=1, allow_nan=False))
+    outcome = Outcome.of([entry["loss"] for entry in steps])
+    job.outcome.write_text(outcome.model_dump_json())
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[-1])))

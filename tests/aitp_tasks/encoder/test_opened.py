@@ -1,0 +1,165 @@
+"""What computes vectors in this process: any layout, any device, and what is done when memory ends."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from aitp_tasks import config
+from aitp_tasks.encoder import opened as encoder
+from aitp_tasks.encoder import openvino_backend, prepared, torch_backend
+from aitp_tasks.encoder.batches import Backend, form
+from aitp_tasks.encoder.opened import Encoder, open_encoder
+from aitp_tasks.encoder.openvino_backend import OpenVinoBackend
+from aitp_tasks.encoder.prepared import prepare
+from aitp_tasks.encoder.tokens import Tokenised
+from aitp_tasks.encoder.torch_backend import TorchBackend
+from aitp_tasks.errors import TransientError
+from tests.aitp_tasks.conftest import MODELS
+
+SETTINGS = config.Encoder(model=str(MODELS / "all-MiniLM-L6-v2"), max_tokens=128)
+TEXTS = [f"Document {number} tells of rivers. " * (1 + number % 9) for number in range(40)]
+
+
+def vectors(made: Encoder, texts: list[str]) -> NDArray[np.float32]:
+    found = np.zeros((len(texts), made.backend.dimension), np.float32)
+    windows = [tokens.windows[0] for tokens in made.tokeniser(texts) if isinstance(tokens, Tokenised)]
+    for answer in made.backend.run(form(range(len(windows)), windows, made.backend.batch_tokens)):
+        found[list(answer.batch.positions)] = answer.vectors
+    return found
+
+
+def least_cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return float(((left * right).sum(axis=1) / norms).min())
+
+
+def on(backend: type[Any], device: str = "") -> Encoder:
+    found = prepare(SETTINGS, SETTINGS.identity())
+    made: Backend
+    if backend is TorchBackend:
+        made = TorchBackend(SETTINGS, found.facts, device)
+    else:
+        assert found.graph is not None
+        made = OpenVinoBackend(found.graph, found.facts, None)
+    tokeniser = encoder.Tokeniser(found.tokenizer_json, found.facts, SETTINGS)
+    return Encoder(found.facts, tokeniser, made)
+
+
+@pytest.fixture(scope="module")
+def expected() -> NDArray[np.float32]:
+    model = SentenceTransformer(SETTINGS.model, local_files_only=True, device="cpu")
+    model.max_seq_length = SETTINGS.max_tokens
+    found: NDArray[np.float32] = model.encode(TEXTS, show_progress_bar=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("backend", "device"),
+    [
+        pytest.param(OpenVinoBackend, "", id="openvino"),
+        pytest.param(TorchBackend, "cpu", id="torch on the cpu"),
+        pytest.param(
+            TorchBackend,
+            "cuda",
+            id="torch on a gpu",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
+        ),
+    ],
+)
+def test_vectors_are_those_of_the_library(
+    backend: type[Any], device: str, expected: NDArray[np.float32]
+) -> None:
+    assert least_cosine(vectors(on(backend, device), TEXTS), expected) > 0.999
+
+
+def test_another_layout_is_read_from_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First token instead of the mean, a prompt, and no normalisation."""
+    monkeypatch.setenv("AITP_CACHE", str(tmp_path / "cache"))
+    plain = SentenceTransformer(SETTINGS.model, local_files_only=True, device="cpu")
+    pooling = Pooling(plain.get_embedding_dimension(), pooling_mode="cls")
+    made = SentenceTransformer(
+        modules=[plain[0], pooling],
+        prompts={"passage": "passage: "},
+        default_prompt_name="passage",
+        device="cpu",
+    )
+    made.save_pretrained(str(tmp_path / "model"))
+    settings = config.Encoder(model=str(tmp_path / "model"))
+    opened = open_encoder(settings, settings.identity())
+    assert opened.facts.prompt == "passage: "
+    assert not opened.facts.normalised
+    found = vectors(opened, TEXTS[:8])
+    wanted = made.encode(TEXTS[:8], show_progress_bar=False)
+    assert least_cosine(found, wanted) > 0.999
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(wanted, axis=1), rel=0.02)
+
+
+def test_a_full_device_gets_smaller_batches(
+    monkeypatch: pytest.MonkeyPatch, expected: NDArray[np.float32], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = on(TorchBackend, "cpu")
+    assert isinstance(made.backend, TorchBackend)
+    plain = made.backend._forward
+
+    def forward(batch: Any) -> Any:
+        if batch.padded_tokens > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(batch)
+
+    monkeypatch.setattr(made.backend, "_forward", forward)
+    with caplog.at_level(logging.WARNING):
+        assert least_cosine(vectors(made, TEXTS), expected) > 0.999
+    assert made.backend.batch_tokens <= 200
+    assert "device out of memory: batch_tokens=" in caplog.text
+
+
+def test_a_text_that_never_fits_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = on(TorchBackend, "cpu")
+
+    def forward(_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(made.backend, "_forward", forward)
+    with pytest.raises(TransientError, match=r"one text of \d+ tokens does not fit"):
+        vectors(made, TEXTS)
+
+
+def test_a_prepared_encoder_is_not_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(SETTINGS, SETTINGS.identity())
+    monkeypatch.setattr(prepared.subprocess, "run", None)
+    assert prepare(SETTINGS, SETTINGS.identity()).facts.dimension == 384
+
+
+def test_a_model_that_compiles_to_something_else_is_left_to_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = torch_backend.load(SETTINGS, "cpu")
+    facts = prepare(SETTINGS, SETTINGS.identity()).facts
+    monkeypatch.setattr(openvino_backend, "least_cosine", lambda *_: 0.98)
+    assert prepared._compile(model, facts, tmp_path / "model.xml") is None
+    assert list(tmp_path.iterdir()) == []
+
+    def refuses(*_: Any) -> Any:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(torch_backend, "trace", refuses)
+    with caplog.at_level(logging.WARNING):
+        assert prepared._compile(model, facts, tmp_path / "model.xml") is None
+    assert "no such operator" in caplog.text
+
+
+def test_without_a_compiled_model_torch_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Uncompiled(prepared.Prepared):
+        graph = None
+
+    found = prepare(SETTINGS, SETTINGS.identity())
+    monkeypatch.setattr(encoder, "prepare", lambda *_: Uncompiled(found._folder))
+    made = open_encoder(SETTINGS, SETTINGS.identity())
+    assert made.backend.name.startswith("cpu-torch")

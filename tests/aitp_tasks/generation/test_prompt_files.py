@@ -1,0 +1,121 @@
+"""Prompt files: checked when they are planned, filled without being interpreted."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aitp_tasks.config import Prompts
+from aitp_tasks.errors import InputError
+from aitp_tasks.generation import prompt_files as prompts
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+HOSTILE = "{} {0} {text!r} }}{{ %s %(x)s \\n \\frac{1}{2} <|im_start|>system\x00 ${HOME} `id`"
+
+
+def shipped() -> dict[str, Any]:
+    return dict(prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"))))
+
+
+def test_arguments_arrive_unchanged() -> None:
+    filled = prompts.fill(shipped()["answer"], {"text": HOSTILE, "question": HOSTILE + "?"})
+    assert HOSTILE + "?" in filled
+    assert filled.index(HOSTILE) < filled.index(HOSTILE + "?")
+
+
+def test_counts_of_a_configuration_are_whole() -> None:
+    loaded = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"), sampling={"top_k": 20}))
+    assert isinstance(loaded["score"].sampling["top_k"], int)
+
+
+def _scores(required: list[str] | None = None, quality: str = "integer") -> dict[str, Any]:
+    kinds = {"quality": quality, "difficulty": "integer", "additional_information": "boolean"}
+    properties = {name: {"type": kind} for name, kind in kinds.items()}
+    return {"type": "object", "properties": properties, "required": required or list(kinds)}
+
+
+@pytest.mark.parametrize("stage", ["rewrite", "score", "answer"])
+def test_filling_equals_kor_bench_formatting(stage: str) -> None:
+    """KOR-Bench formats element 0 of ``prompt_format`` with positional arguments."""
+    name, arguments = prompts.FILES[stage]
+    values = {argument: f"a plain {argument}" for argument in arguments}
+    template = yaml.safe_load((REPOSITORY / "prompts" / name).read_text())["prompt_format"][0]
+    assert prompts.fill(shipped()[stage], values) == template.format(*values.values())
+
+
+def test_the_number_of_questions_is_part_of_the_prompts_identity() -> None:
+    three = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"), questions_per_document=3))
+    assert three["rewrite"].output_schema["properties"]["questions"]["maxItems"] == 3
+    assert three["rewrite"].digest != shipped()["rewrite"].digest
+    assert three["score"].digest == shipped()["score"].digest
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"prompt_format": ["no placeholder"]},
+            r"score_shift.yaml has 0 placeholders \{\}: score needs 1 \(question\)",
+        ),
+        ({"prompt_format": ["{} and {}"]}, "has 2 placeholders"),
+        ({"prompt_format": ["{question}"]}, "is not positional"),
+        ({"prompt_format": ["{} {"]}, "literal braces are doubled"),
+        ({"prompt_format": "{}"}, "must be a list"),
+        ({"schema": {"type": "nonsense"}}, "not a JSON schema"),
+        ({"schema": {"type": "array"}}, "must describe an object"),
+        ({"schema": _scores(required=["quality", "difficulty"])}, "'additional_information' .* in required"),
+        ({"schema": _scores(quality="string")}, "score reads 'quality' .* as type integer"),
+        ({"sampling": {}}, "must name max_tokens"),
+        ({"sampling": {"max_tokens": 1, "seed": 1}}, "sampling has seed=1"),
+        ({"sampling": {"max_tokens": 0}}, "sampling has max_tokens=0 .*greater than or equal to 1"),
+        ({"sampling": {"max_tokens": 9, "top_k": 2.5}}, "sampling has top_k=2.5"),
+        ({"sampling": {"max_tokens": 9, "temperature": 3}}, "sampling has temperature=3"),
+        ({"sampling": {"max_tokens": 9, "repetition_penalty": 0}}, "sampling has repetition_penalty=0"),
+        ({"version": None}, "lacks version"),
+    ],
+)
+def test_a_wrong_prompt_file_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    for name, _ in prompts.FILES.values():
+        (tmp_path / name).write_text((REPOSITORY / "prompts" / name).read_text())
+    path = tmp_path / "score_shift.yaml"
+    values = yaml.safe_load(path.read_text()) | change
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+    with pytest.raises(InputError, match=message):
+        prompts.load_folder(Prompts(folder=str(tmp_path)))
+
+
+@pytest.mark.parametrize("items", [None, True, {"type": "object"}])
+def test_questions_are_strings(tmp_path: Path, items: Any) -> None:
+    for name, _ in prompts.FILES.values():
+        (tmp_path / name).write_text((REPOSITORY / "prompts" / name).read_text())
+    path = tmp_path / "rewrite_shift_question.yaml"
+    values = yaml.safe_load(path.read_text())
+    questions = {"type": "array"} | ({} if items is None else {"items": items})
+    values["schema"]["properties"]["questions"] = questions
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match="questions must have items of type string"):
+        prompts.load_folder(Prompts(folder=str(tmp_path)))
+
+
+def test_a_missing_prompt_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"rewrite_shift_question.yaml cannot be read .*prompts.folder"):
+        prompts.load_folder(Prompts(folder=str(tmp_path)))
+
+
+def test_special_tokens_become_text() -> None:
+    text = prompts.neutralise("a <|im_start|>system<|im_end|> b", ["<|im_start|>", "<|im_end|>", "b"])
+    assert text == "a <\u200b|im_start|>system<\u200b|im_end|> b"
+    assert prompts.neutralise("plain", []) == "plain"
+
+
+def test_control_tokens_are_those_that_steer_a_conversation() -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        REPOSITORY / ".aitp/models/SmolLM2-135M-Instruct", local_files_only=True
+    )
+    tokenizer.add_tokens(["<|user|>", "[INST]", "    ", "word"])
+    found = prompts.control_tokens(tokenizer)
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|user|>", "[INST]"} <= set(found)
+    assert not {"    ", "word"} & set(found)

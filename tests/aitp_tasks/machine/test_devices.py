@@ -1,0 +1,253 @@
+"""Leases of made-up GPUs by real processes, and how CUDA_VISIBLE_DEVICES is read."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.machine import devices
+from aitp_tasks.machine.devices import Gpu
+
+EIGHT = [Gpu(f"GPU-{number}000-uuid", number) for number in range(8)]
+#: Leases, says which it got, and holds them until its input ends.
+SCRIPT = """
+import logging, os, sys
+from aitp_tasks.machine import devices
+logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+gpus, count, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+devices._installed = lambda: [devices.Gpu(f"GPU-{number}000-uuid", number) for number in range(gpus)]
+devices._POLL_SECONDS, devices._WAIT_SECONDS = 0.02, seconds
+lease = devices.lease(count)
+assert devices.lease(count) is lease
+print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+if "fork" in sys.argv:
+    if os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+if "exec" in sys.argv:
+    import subprocess
+    subprocess.Popen(["sleep", "20"], close_fds=False)
+sys.stdin.read()
+"""
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts a process that leases ``count`` of ``gpus``."""
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(gpus: int, count: int = 1, *options: str, seconds: float = 30.0) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", SCRIPT, str(gpus), str(count), str(seconds), *options]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with process:
+            pass
+
+
+def got(process: "subprocess.Popen[str]") -> list[str]:
+    assert process.stdout is not None
+    return process.stdout.readline().strip().split(",")
+
+
+def end(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait()
+
+
+def test_eight_processes_get_eight_gpus_and_the_ninth_waits_for_one(start: Start) -> None:
+    units = [start(8) for _ in range(8)]
+    leased = [got(unit) for unit in units]
+    assert sorted(leased) == [[gpu.uuid] for gpu in EIGHT]
+    ninth = start(8)
+    assert ninth.stderr is not None
+    waits = ninth.stderr.readline()
+    assert waits.startswith("waiting for gpus=1 of=8 holders=")
+    assert {str(unit.pid) for unit in units} == set(waits.split("holders=")[1].split()[0].split(","))
+    end(units[5])
+    assert got(ninth) == leased[5]
+
+
+@pytest.mark.parametrize("child", ["alone", "fork", "exec"])
+def test_a_killed_process_frees_its_gpu_whatever_its_children_do(start: Start, child: str) -> None:
+    holder = start(1, 1, child)
+    assert got(holder) == [EIGHT[0].uuid]
+    holder.kill()
+    holder.wait()
+    assert got(start(1, seconds=5)) == [EIGHT[0].uuid]
+
+
+def test_processes_that_want_several_do_not_wait_for_each_other(start: Start) -> None:
+    units = [start(4, 3) for _ in range(4)]
+    finished: list[set[str]] = []
+    while units:
+        # Only one of them fits at a time; which one is its own affair.
+        holder = next(unit for unit in _ready(units))
+        finished.append(set(got(holder)))
+        end(holder)
+        units.remove(holder)
+    assert [len(leased) for leased in finished] == [3] * 4
+
+
+def _ready(units: "list[subprocess.Popen[str]]") -> "list[subprocess.Popen[str]]":
+    streams = {unit.stdout: unit for unit in units}
+    return [streams[stream] for stream in select.select(list(streams), [], [], 30)[0]]
+
+
+def test_waiting_ends_and_names_the_holder(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    holder = start(1)
+    got(holder)
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT[:1])
+    monkeypatch.setattr(devices, "_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(devices, "_POLL_SECONDS", 0.05)
+    with pytest.raises(TransientError, match=rf"no 1 of 1 GPUs became free .* the processes {holder.pid}:"):
+        devices.lease()
+    assert devices.VARIABLE not in os.environ
+
+
+def test_more_than_there_are_is_refused_and_none_is_no_lease(
+    monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT[:2])
+    with pytest.raises(InputError, match="processes asks for 3 GPUs, but only 2 are visible: lower it"):
+        devices.lease(3, "finetune.processes")
+    monkeypatch.setenv(devices.VARIABLE, "")
+    assert devices.lease() is None
+    monkeypatch.setattr(devices, "_installed", lambda: [])
+    monkeypatch.delenv(devices.VARIABLE)
+    assert devices.lease() is None
+
+
+@pytest.mark.parametrize(
+    ("value", "indices"),
+    [
+        (None, [*range(8)]),
+        ("", []),
+        ("2", [2]),
+        ("3, 1", [3, 1]),
+        ("-1", []),
+        ("1,-1,2", [1]),
+        ("1,99,2", [1]),
+        ("1,1", []),
+        ("NoDevFiles", []),
+        ("GPU-4000-uuid,GPU-2000-uuid", [4, 2]),
+        ("GPU-5", [5]),
+        ("GPU-", []),
+        ("GPU-1,GPU-9,GPU-2", [1]),
+    ],
+)
+def test_visible_devices_are_read_as_cuda_does(value: str | None, indices: list[int]) -> None:
+    assert [gpu.index for gpu in devices._visible(EIGHT, value)] == indices
+
+
+@pytest.mark.parametrize("kind", ["link", "open to others", "file"])
+def test_a_folder_that_others_can_change_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    folder = tmp_path / "leases"
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    if kind == "link":
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(folder))
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    with pytest.raises(InputError, match=r"leases is not a folder that only this user can write: remove it"):
+        devices.lease()
+
+
+def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic links"):
+        devices._open(tmp_path / "lock")
+
+
+class _Nvml(types.ModuleType):
+    """Three GPUs, of which the second is cut up into two slices."""
+
+    NVML_DEVICE_MIG_ENABLE = 1
+
+    class NVMLError(Exception):
+        pass
+
+    def nvmlInit(self) -> None: ...  # noqa: N802
+    def nvmlShutdown(self) -> None: ...  # noqa: N802
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        return f"GPU-{index}"
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:  # noqa: N802
+        if handle == "GPU-2":
+            raise self.NVMLError("not supported")
+        return [int(handle == "GPU-1"), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: str) -> int:  # noqa: N802
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: str, place: int) -> str:  # noqa: N802
+        if place > 1:
+            raise self.NVMLError("not found")
+        return f"MIG-{place}"
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
+        return handle
+
+
+def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", _Nvml("pynvml"))
+    assert devices._installed() == [Gpu("GPU-0", 0), Gpu("MIG-0", 1), Gpu("MIG-1", 1), Gpu("GPU-2", 2)]
+
+
+@pytest.mark.parametrize("missing", ["library", "driver"])
+def test_without_library_or_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    nvml = _Nvml("pynvml")
+
+    def fails() -> None:
+        raise _Nvml.NVMLError("driver not loaded")
+
+    monkeypatch.setattr(nvml, "nvmlInit", fails)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml if missing == "driver" else None)
+    assert devices._installed() == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not devices._installed(), reason="no GPU")
+def test_the_leased_gpu_is_the_one_that_cuda_sees() -> None:
+    script = (
+        "from aitp_tasks.machine import devices; lease = devices.lease()\n"
+        "import torch; properties = torch.cuda.get_device_properties(0)\n"
+        "assert torch.cuda.device_count() == 1\n"
+        "assert f'GPU-{properties.uuid}' == lease.gpus[0].uuid, (properties.uuid, lease)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,200 @@
+"""The report's page: right figures, nothing loaded, hostile text inert."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.records.run import Run
+from aitp_tasks.report import pictures
+from aitp_tasks.report.facts import Densities, gather
+from aitp_tasks.report.page import cut, draw, render
+from aitp_tasks.stages import report
+
+FinishRun = Callable[..., Run]
+#: Attributes by which a page loads or runs something.
+_LOADING = {"src", "href", "action", "data", "srcset", "poster", "background", "style"}
+
+
+class _Page(HTMLParser):
+    """Tags, loading attributes and visible text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.policy = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = {name: value or "" for name, value in attrs}
+        self.loads += [value for name, value in values.items() if name in _LOADING or name.startswith("on")]
+        if values.get("http-equiv") == "Content-Security-Policy":
+            self.policy = values["content"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _read(run: Run) -> _Page:
+    return _Page(run.storage.read(run.require_manifest("report").output("page")).decode())
+
+
+def test_page_and_result(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    result = report.execute(run)
+    assert len(json.dumps(result)) < 1024
+    expected = {"documents": 240, "selected": 12, "questions": 24, "kept": 12, "pairs": 12}
+    assert {name: result[name] for name in expected} == expected
+    assert result["report"] == f"{run.uri}/report/report.html"
+    assert result["dataset"].endswith(f"/datasets/aitp/web+wiki-{run.plan.digest[:12]}")
+    assert result["checkpoint"].endswith(f"/models/aitp/web+wiki-{run.plan.digest[:12]}")
+    page = _read(run)
+    assert page.tags.count("img") == 7
+    assert page.tags.count("article") == 12
+    assert "embed (corpus)" in page.text
+    assert "empty\u00a02" in page.text
+    assert "2 h 02 min" in page.text
+    assert "236 documents in one exact index; 4 repeats left out, 2 MB" in page.text
+
+
+def test_pictures_are_files_too(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    outputs = run.require_manifest("report").outputs
+    assert run.storage.read(outputs["ratio"]).startswith(b"\x89PNG")
+    assert b"<svg" in run.storage.read(outputs["sweep"])
+    assert set(outputs) == {"page", "corpus", "sft", "ratio", "sweep", "losses", "quality", "difficulty"}
+
+
+def test_sources_quantiles_and_coverage_are_told(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = " ".join(_read(run).text.split())
+    assert "web1604025.0%12" in text
+    assert "wiki\u241b[2J" in text
+    assert "1.25e-07" in text
+    assert "17.1% of the corpus lies where the SFT side is thinner than \u03c4." in text
+    assert "builds onno earlier version" in text
+
+
+def test_a_run_on_an_earlier_version_shows_before_and_after(finish_run: FinishRun) -> None:
+    run = finish_run(12, earlier=True)
+    report.execute(run)
+    page = _read(run)
+    text = " ".join(page.text.split())
+    assert page.tags.count("img") == 8
+    assert "without the pairs of earlier versions it would be 23.4%" in text
+    assert "those of web-before; a refit is due" in text
+    assert "1.2% of the documents lie outside" in text
+    assert "the distance of the densities is 0.56" in text
+    assert run.storage.read(run.require_manifest("report").output("change")).startswith(b"\x89PNG")
+
+
+def test_densities_along_one_axis_are_curves() -> None:
+    x = np.linspace(-8, 8, 200)
+    bell = (np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi))[None].astype(np.float32)
+    points = np.array([[0.5, 0.0], [2.0, 0.0]])
+    densities = Densities(bell, bell[:, ::-1] ** 2, bell[:, ::-1], x, np.zeros(1), points)
+    levels = pictures.density_levels(densities)
+    drawn = [
+        pictures.density(bell, densities, levels, 1.0),
+        pictures.ratio(densities, levels, 0.5),
+        pictures.change(densities, levels, 0.5),
+    ]
+    assert all(picture.data.startswith(b"\x89PNG") for picture in drawn)
+
+
+def test_inputs_are_told_by_source(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = _read(run).text
+    assert "webcorpusparquet16024,00025.0%0" in text
+    assert "alpacasftparquet messages8012,00025.0%0" in text
+
+
+def test_what_the_engine_did_is_told(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = " ".join(_read(run).text.split())
+    assert "rewrite1224 code fence 8 640,00062.5%18,00052.0 s0" in text
+
+
+def test_nothing_is_loaded_or_run(finish_run: FinishRun) -> None:
+    run = finish_run(4)
+    report.execute(run)
+    page = _read(run)
+    assert all(re.match(r"data:image/(png|svg\+xml);base64,[A-Za-z0-9+/=]+$", value) for value in page.loads)
+    assert not {"script", "iframe", "link", "object", "embed", "form"} & set(page.tags)
+    assert page.policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in page.policy
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        pytest.param("<script>alert(1)</script>", id="script"),
+        pytest.param("</style></p></article><img src=x onerror=alert(1)>", id="closing-tags"),
+        pytest.param("{{ 7 * 7 }} {% for x in y %} ${1} {}", id="templates"),
+        pytest.param("\" onload='x' & &lt; &#60;script>", id="quotes-and-entities"),
+        pytest.param("a\x00b\x1b[31m\x7f", id="control-characters"),
+    ],
+)
+def test_hostile_text_is_inert(finish_run: FinishRun, hostile: str) -> None:
+    html = _render(finish_run(2, text=hostile, question=hostile, answer=hostile))
+    page = _Page(html)
+    assert page.tags.count("img") == 7
+    assert page.tags.count("article") == 2
+    assert "script" not in page.tags
+    assert page.text.count(cut(hostile, 400)) == 6
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", html)
+
+
+def _render(run: Run) -> str:
+    facts = gather(run)
+    return render(run, facts, draw(run, facts))
+
+
+def test_huge_text_is_cut(finish_run: FinishRun) -> None:
+    run = finish_run(12, text="a" * 1_000_000, question="b" * 100_000, answer="c" * 100_000)
+    html = _render(run)
+    assert "… (+999,600 characters)" in html
+    assert len(re.sub(r"base64,[^\"]*", "", html)) < 100_000
+
+
+def test_nothing_selected(finish_run: FinishRun) -> None:
+    run = finish_run(0)
+    result = report.execute(run)
+    assert (result["selected"], result["questions"], result["pairs"]) == (0, 0, 0)
+    page = _read(run)
+    assert "No question was scored." in page.text
+    assert "No pair was made." in page.text
+    assert page.tags.count("img") == 5
+
+
+def test_a_second_time_does_nothing(finish_run: FinishRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finish_run(2)
+    result = report.execute(run)
+    monkeypatch.setattr("aitp_tasks.report.facts.gather", pytest.fail)
+    before = {info.key: info.etag for info in run.storage.list("")}
+    assert report.execute(run) == result
+    assert {info.key: info.etag for info in run.storage.list("")} == before
+
+
+def test_equal_facts_give_equal_pages(finish_run: FinishRun) -> None:
+    run = finish_run(3)
+    assert _render(run) == _render(run)
+
+
+def test_a_missing_stage_is_named(finish_run: FinishRun) -> None:
+    run = finish_run(2)
+    Path(run.storage.uri(run.manifest_key("merge")).removeprefix("file://")).unlink()
+    with pytest.raises(InputError, match="run `aitp merge` first"):
+        report.execute(run)

@@ -1,0 +1,110 @@
+"""Near-duplicates: new pairs are compared with the SFT side and with one another."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from aitp_tasks.inputs import rows
+from aitp_tasks.records.run import Run
+from aitp_tasks.selection import near_duplicates
+from aitp_tasks.stages import embed, plan
+from tests.aitp_tasks import made
+from tests.aitp_tasks.conftest import Configure
+from tests.aitp_tasks.generation import test_part as test_generation
+from tests.aitp_tasks.generation.test_part import SELECT_ALL
+
+LIMIT = 0.95
+small_models = test_generation.small_models
+
+
+def pair(number: int, question: str, answer: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"pair_id": f"{number:032x}", "messages": messages}
+
+
+def texts(pairs: list[dict[str, Any]], run: Run) -> list[str]:
+    found = [rows.sft_text(one["messages"], run.config.sft_text) for one in pairs]
+    assert all(isinstance(text, str) for text in found)
+    return [str(text) for text in found]
+
+
+@pytest.fixture
+def run(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run up to its SFT index, its vectors made from each text's first word and whole."""
+    monkeypatch.setattr("aitp_tasks.stages.embed.open_encoder", lambda *_: made.encoder())
+    config = configure(**SELECT_ALL, assemble={"max_similarity": LIMIT})
+    return made.through(Run.open(plan.execute(config)["run"]), "merge")
+
+
+@pytest.fixture
+def pairs() -> list[dict[str, Any]]:
+    """600 pairs, more than a chunk, around 30 centres; every tenth is the one before it, word for word."""
+    made_pairs = [pair(n, f"topic{n % 30} is what, for the {n}th time?", "It is so.") for n in range(600)]
+    for number in range(10, 600, 10):
+        made_pairs[number]["messages"] = made_pairs[number - 1]["messages"]
+    return made_pairs
+
+
+def test_kept_and_left_out_are_those_of_all_pairs_compared_one_by_one(
+    run: Run, pairs: list[dict[str, Any]]
+) -> None:
+    chosen = near_duplicates.select(run, pairs, room=600)
+    values = np.stack([made.vector(text).astype(np.float16) for text in texts(pairs, run)]).astype(np.float64)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    kept: list[int] = []
+    for number in range(len(pairs)):
+        if not kept or (values[kept] @ values[number]).max() <= LIMIT:
+            kept.append(number)
+    assert [one["pair_id"] for one in chosen.kept] == [pairs[number]["pair_id"] for number in kept]
+    assert len(chosen.duplicates) == 600 - len(kept) >= 59
+    for row in chosen.duplicates:
+        other = int(row["nearest_pair_id"], 16)
+        assert other in kept
+        assert row["similarity"] == pytest.approx(values[int(row["pair_id"], 16)] @ values[other], abs=1e-3)
+
+
+def test_a_pair_that_is_an_sft_example_names_its_place(run: Run, root: Path) -> None:
+    shard = sorted((root / "sft").rglob("*.parquet"))[0]
+    example = pq.read_table(shard).to_pylist()[3]
+    known = pair(1, f"{example['instruction']}", example["output"])
+    other = pair(2, "Where do swallows sleep?", "In reeds.")
+    chosen = near_duplicates.select(run, [known, other], room=2)
+    (left_out,) = chosen.duplicates
+    assert chosen.kept == [other]
+    assert left_out["similarity"] == pytest.approx(1, abs=1e-3)
+    assert (left_out["pair_id"], left_out["nearest_pair_id"]) == (known["pair_id"], None)
+    assert (left_out["nearest_shard"], left_out["nearest_row"]) == (str(shard.relative_to(root)), 3)
+
+
+def test_what_finds_no_room_is_not_embedded(
+    run: Run, pairs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = embed.vectors_of
+
+    def counted(run: Run, texts: Any) -> Any:
+        for found, refused in real(run, texts):
+            asked.append(len(found))
+            yield found, refused
+
+    monkeypatch.setattr(embed, "vectors_of", counted)
+    chosen = near_duplicates.select(run, pairs, room=20)
+    assert len(chosen.kept) == 20
+    assert sum(asked) < len(pairs)
+    assert near_duplicates.select(run, pairs, room=0) == near_duplicates.Selection()
+
+
+def test_at_1_nothing_is_compared(configure: Configure, pairs: list[dict[str, Any]]) -> None:
+    config = configure(**SELECT_ALL, assemble={"max_similarity": 1.0})
+    run = Run.open(plan.execute(config)["run"])
+    assert near_duplicates.select(run, pairs, room=600).kept == pairs
+
+
+def test_a_pair_without_a_vector_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    twins = [pair(1, "Same question?", "Same."), pair(2, "Same question?", "Same.")]
+    refused = rows.Refusal("empty", "no text")
+    monkeypatch.setattr(rows, "sft_text", lambda *_: refused)
+    assert near_duplicates.select(run, twins, room=2).kept == twins

@@ -1,0 +1,124 @@
+"""The sample is the same whatever the shards; strata and caps do what they say."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aitp_tasks.config import Criterion, Difference, RunConfig
+from aitp_tasks.densities.field import Field, Window
+from aitp_tasks.densities.geometry import ROLES, Geometry
+from aitp_tasks.densities.grid import SparseGrid
+from aitp_tasks.densities.moments import Moments
+from aitp_tasks.records import digest
+from aitp_tasks.selection import sample as selection
+from tests.aitp_tasks.conftest import Configure
+
+CORPUS = np.random.default_rng(0).normal(size=(3000, 6)).astype(np.float16)
+SFT = (np.random.default_rng(1).normal(size=(500, 6)) * 0.7 + 0.5).astype(np.float16)
+IDS = [digest.of_text(str(number)) for number in range(len(CORPUS))]
+
+
+def select(config: RunConfig, order: Any, cuts: list[int]) -> tuple[bytes, list[dict[str, Any]]]:
+    """Geometry and selection when the corpus comes in shards: ``order`` cut at ``cuts``."""
+    pieces = [piece for piece in np.split(order, sorted(set(cuts))) if len(piece)]
+    total = Moments.of(CORPUS[pieces[0]])
+    for piece in pieces[1:]:
+        total += Moments.of(CORPUS[piece])
+    geometry = Geometry.fit(config, {"corpus": total, "sft": Moments.of(SFT)})
+    points = [geometry.projections["corpus"].apply(CORPUS[piece]) for piece in pieces]
+    grids = {"corpus": SparseGrid.empty(2, geometry.step)}
+    for some in points:
+        grids["corpus"] = grids["corpus"] + SparseGrid.of(some, geometry.step)
+    grids["sft"] = SparseGrid.of(geometry.projections["sft"].apply(SFT), geometry.step)
+    window = Window.around(list(grids.values()), 1.0)
+    fields = {role: Field.of(grids[role], 1.0, window) for role in ROLES}
+    sample = selection.Sample(config.difference, 1.0)
+    for number, (piece, some) in enumerate(zip(pieces, points, strict=True)):
+        scores = selection.score(Criterion.DENSITY_RATIO, fields["corpus"].at(some), fields["sft"].at(some))
+        table = _table([IDS[place] for place in piece], some, scores, f"shard-{number:04d}")
+        sample.add(table.filter(pa.array(scores < config.difference.tau)))
+    drawn = sample.documents().select(["doc_id", "x", "y", "score", "copies"]).to_pylist()
+    return geometry.to_bytes(), drawn
+
+
+def _table(ids: list[str], points: Any, scores: Any, shard: str) -> pa.Table:
+    return pa.table(
+        {
+            "doc_id": ids,
+            "source": pa.array([name[0] for name in ids]).dictionary_encode(),
+            "shard": pa.array([shard] * len(ids)).dictionary_encode(),
+            "row": np.arange(len(ids)),
+            "x": points[:, 0],
+            "y": points[:, 1],
+            "score": scores,
+        }
+    )
+
+
+SAMPLINGS = [
+    {},
+    {"sampling": "stratified"},
+    {"max_per_source": 9},
+    {"sampling": "stratified", "max_per_source": 9},
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_thousand_shards_in_any_order_select_the_same_bits(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, sampling: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(selection, "_PENDING", 200)
+    config = configure(difference={"tau": 0.8, "max_documents": 120, **sampling})
+    whole = select(config, np.arange(len(CORPUS)), [])
+    assert len(whole[1]) == 120
+
+    @settings(max_examples=3)
+    @given(st.integers(0, 2**32 - 1))
+    def same(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        cuts = random.choice(np.arange(1, len(CORPUS)), 999, replace=False)
+        assert select(config, random.permutation(len(CORPUS)), cuts.tolist()) == whole
+
+    same()
+
+
+def _points(count: int, crowded: int) -> Any:
+    """``crowded`` points in one cell, the others in cells of their own."""
+    return np.array([[0.5, 0.5] if i < crowded else [i + 0.5, 0.5] for i in range(count)])
+
+
+def _drawn(**settings: Any) -> list[dict[str, Any]]:
+    sample = selection.Sample(Difference(**settings), 1.0)
+    sample.add(_table(IDS[:200], _points(200, 180), np.zeros(200), "a"))
+    return sample.documents().to_pylist()
+
+
+def test_strata_share_the_budget() -> None:
+    cells = Counter(int(row["x"]) for row in _drawn(max_documents=60, sampling="stratified"))
+    assert cells[0] == 40
+    assert sum(count for cell, count in cells.items() if cell) == 20
+    assert Counter(int(row["x"]) for row in _drawn(max_documents=60))[0] > 45
+
+
+def test_no_source_gives_more_than_its_cap() -> None:
+    sources = Counter(row["source"] for row in _drawn(max_documents=100, max_per_source=4))
+    assert set(sources.values()) == {4}
+
+
+def test_equal_texts_are_drawn_once_and_counted() -> None:
+    sample = selection.Sample(Difference(), 1.0)
+    for shard in ("b", "a", "c"):
+        sample.add(_table(IDS[:5], _points(5, 5), np.zeros(5), shard))
+    assert [(row["shard"], row["copies"]) for row in sample.documents().to_pylist()] == [("a", 3)] * 5
+
+
+@pytest.mark.parametrize("wanted", [1, 10, 99, 100, 1000])
+def test_as_many_as_wanted_are_below(wanted: int) -> None:
+    scores = np.random.default_rng(0).random(100)
+    tau = selection.threshold(Difference(target_documents=wanted), lambda: iter(np.split(scores, 4)))
+    assert (scores < tau).sum() == min(wanted, 100)

@@ -1,0 +1,73 @@
+"""A planned run in a temporary storage, with a dataset version as assemble leaves it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aitp_tasks.config import RunConfig
+from aitp_tasks.records.manifest import Ledger, Manifest
+from aitp_tasks.records.run import Plan, Run
+from aitp_tasks.storage import open_storage
+
+_MESSAGES = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])
+Messages = list[dict[str, str]]
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
+    """Makes runs over given conversations; keywords are settings of the finetune section."""
+
+    def make(conversations: list[Messages], **finetune: object) -> Run:
+        config = RunConfig.model_validate(
+            {
+                "root": f"file://{tmp_path}/storage",
+                "dump": "web",
+                "sft": "alpaca",
+                "encoder": {"model": "/none"},
+                "engine": {"model": "/none"},
+                "prompts": {"folder": "/none"},
+                "finetune": {
+                    "model": str(smollm2),
+                    "processes": 2,
+                    "batch_size": 1,
+                    "gradient_accumulation": 1,
+                    "max_steps": 2,
+                    "learning_rate": 1e-4,
+                    "max_length": 64,
+                    **finetune,
+                },
+            }
+        )
+        plan = Plan(
+            config=config,
+            encoder_identity="e",
+            engine_identity="e",
+            finetune_identity="f",
+            prompts={},
+            groups=(),
+        )
+        run = Run.create(open_storage(config.root), plan)
+        _leave_dataset(run, conversations, tmp_path / "data.parquet")
+        return run
+
+    return make
+
+
+def _leave_dataset(run: Run, conversations: list[Messages], path: Path) -> None:
+    rows = [{"messages": messages} for messages in conversations]
+    pq.write_table(pa.Table.from_pylist(rows, _MESSAGES), path)
+    key = "datasets/aitp/v1/data.parquet"
+    run.storage.upload(key, path)
+    run.commit(
+        Manifest(
+            stage="assemble",
+            label="aitp v1",
+            ledger=Ledger(rows_in=len(rows), rows_out=len(rows)),
+            outputs={"parquet": key},
+            figures={"version": "v1"},
+        )
+    )

@@ -1,0 +1,256 @@
+"""The stage with real ranks: DeepSpeed, ZeRO 2, two processes on the processor."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from aitp_tasks.config import Finetune
+from aitp_tasks.errors import BudgetExceededError, InputError
+from aitp_tasks.records import tables
+from aitp_tasks.stages import finetune
+from aitp_tasks.training import launcher
+from aitp_tasks.training.job import Job, Outcome
+from aitp_tasks.training.model import load_model
+from aitp_tasks.training.train import deepspeed_config
+
+Messages = list[dict[str, str]]
+_REPOSITORY = Path(__file__).parents[3]
+
+
+def _pairs(count: int) -> list[Messages]:
+    return [
+        [
+            {"role": "user", "content": f"What is {i}+{i}?"},
+            {"role": "assistant", "content": f"It is {2 * i}."},
+        ]
+        for i in range(count)
+    ]
+
+
+@contextmanager
+def _listening(found: set[str]) -> Iterator[None]:
+    """Collects the addresses that processes started meanwhile listen on."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.5):
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    connections = child.net_connections(kind="inet")
+                except psutil.Error:
+                    continue
+                found.update(c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_trains_commits_and_does_it_once(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    empty = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]
+    run = make_run([*_pairs(8), empty])
+    addresses: set[str] = set()
+    with _listening(addresses):
+        result = finetune.execute(run, None)
+
+    assert addresses <= {"127.0.0.1", "::1"}
+    assert result["checkpoint"] == f"{run.storage.root}/models/aitp/v1"
+    assert json.loads(json.dumps(result)) == result
+    assert "step=2 of=2 loss=" in capfd.readouterr().err
+
+    manifest = run.require_manifest("finetune")
+    assert manifest.ledger.rows_in == 9
+    assert manifest.ledger.rejected == {"empty_answer": 1}
+    assert manifest.figures["steps"] == 2
+    assert manifest.figures["examples"] == 8
+    assert manifest.peak_memory_mb > 300
+    history = json.loads(run.storage.read(manifest.output("log_history")))
+    assert [entry["step"] for entry in history] == [1, 2]
+    assert manifest.figures["train_loss_first"] == pytest.approx(history[0]["loss"], abs=1e-4)
+
+    _check_checkpoint(run, manifest.output("checkpoint"), tmp_path / "checkpoint")
+
+    monkeypatch.setattr(launcher, "run", pytest.fail)
+    before = {info.key: info.etag for info in run.storage.list("")}
+    assert finetune.execute(run, None) == result
+    assert {info.key: info.etag for info in run.storage.list("")} == before
+
+
+def _check_checkpoint(run: Any, key: str, folder: Path) -> None:
+    folder.mkdir()
+    for info in run.storage.list(f"{key}/"):
+        assert not info.key.endswith((".bin", ".pt", ".pkl"))
+        run.storage.download(info.key, folder / info.key.rpartition("/")[2])
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    base = AutoTokenizer.from_pretrained(run.config.finetune.model)
+    assert tokenizer.chat_template == base.chat_template
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is 3+3?"}],
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    generated = model.generate(**prompt, max_new_tokens=8, do_sample=False)
+    assert generated.shape[1] > prompt["input_ids"].shape[1]
+    untrained = AutoModelForCausalLM.from_pretrained(run.config.finetune.model)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not model.get_parameter(name).equal(untrained.get_parameter(name))
+
+
+def test_ranks_end_with_a_killed_stage(make_run: Any, tmp_path: Path) -> None:
+    run = make_run(_pairs(8), max_steps=100_000)
+    code = (
+        "import sys; from aitp_tasks.stages import finetune; from aitp_tasks.records.run import Run; "
+        "finetune.execute(Run.open(sys.argv[1]), None)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "TMPDIR": str(tmp_path)}
+    stage = subprocess.Popen(
+        [sys.executable, "-c", code, run.uri], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert stage.stderr is not None
+    for line in stage.stderr:
+        if line.startswith("step=1 "):
+            break
+    tree = psutil.Process(stage.pid).children(recursive=True)
+    groups = {os.getpgid(child.pid) for child in tree}
+    assert len(tree) >= 4
+    assert groups == {os.getpgid(0)}
+    stage.send_signal(signal.SIGKILL)
+    stage.wait()
+    _, alive = psutil.wait_procs(tree, timeout=15)
+    assert not alive
+    stage.stderr.close()
+    assert run.find_manifest("finetune") is None
+
+
+def test_sigterm_leaves_nothing_behind(smollm2: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, tempfile\n"
+        "from aitp_tasks.config import Finetune\n"
+        "from aitp_tasks.stages.finetune import launcher\n"
+        "from aitp_tasks.training.job import Job\n"
+        "with tempfile.TemporaryDirectory() as folder:\n"
+        "    job = Job(folder=folder, finetune=Finetune(model=sys.argv[1]), chat_template='')\n"
+        "    print(flush=True)\n"
+        "    launcher.run(job)\n"
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "TMPDIR": str(scratch)}
+    stage = subprocess.Popen(
+        [sys.executable, "-c", code, str(smollm2)], env=environment, stdout=subprocess.PIPE
+    )
+    assert stage.stdout is not None
+    stage.stdout.readline()
+    deadline = time.monotonic() + 20
+    while not (tree := psutil.Process(stage.pid).children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    stage.terminate()
+    assert stage.wait(30) == 75
+    stage.stdout.close()
+    _, alive = psutil.wait_procs(tree, timeout=5)
+    assert not alive
+    assert not list(scratch.iterdir())
+
+
+def test_a_missing_model_is_bad_input(make_run: Any, tmp_path: Path) -> None:
+    run = make_run(_pairs(1), model=str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"nowhere does not exist: run the setup"):
+        finetune.execute(run, None)
+
+
+def test_a_folder_that_is_no_model_is_bad_input(make_run: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run = make_run(_pairs(1), model=str(tmp_path / "empty"))
+    with pytest.raises(InputError, match="cannot be loaded"):
+        finetune.execute(run, None)
+
+
+def test_broken_weights_are_bad_input(smollm2: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in smollm2.iterdir():
+        if path.suffix != ".safetensors":
+            (broken / path.name).write_bytes(path.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="broken cannot be loaded"):
+        load_model(Finetune(model=str(broken)), torch.float32)
+
+
+def test_losses_are_means_over_a_quarter_of_the_steps() -> None:
+    outcome = Outcome.of([4.0, 3.0, 9.0, 9.0, 9.0, 9.0, 2.0, 1.0])
+    assert (outcome.steps, outcome.train_loss_first, outcome.train_loss_last) == (8, 3.5, 1.5)
+    assert Outcome.of([2.0]) == Outcome(steps=1, train_loss_first=2.0, train_loss_last=2.0)
+
+
+def test_what_a_rank_says_reaches_the_stage(smollm2: Path, tmp_path: Path) -> None:
+    job = Job(folder=tmp_path, finetune=Finetune(model=str(smollm2)), chat_template="")
+    assert job.failure() is None
+    job.leave_failure(InputError("the loss is nan"))
+    failure = job.failure()
+    assert isinstance(failure, InputError)
+    assert str(failure) == "the loss is nan"
+
+
+def test_nothing_to_train_on_is_bad_input(make_run: Any) -> None:
+    run = make_run([[{"role": "user", "content": "a"}]])
+    with pytest.raises(InputError, match="none of the 1 rows"):
+        finetune.execute(run, None)
+
+
+def test_refused_rows_are_quarantined_and_budgeted(make_run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "t.jinja"
+    path.write_text(
+        "{% if messages | length == 1 %}{{ raise_exception('too short') }}{% endif %}{% for m in messages %}"
+        "{{ m['role'] }}{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% endfor %}"
+    )
+    run = make_run([[{"role": "assistant", "content": "a"}], *_pairs(1)], chat_template=str(path))
+    with pytest.raises(BudgetExceededError, match="1 of 2 rows quarantined"):
+        finetune.execute(run, None)
+    (key,) = (info.key for info in run.storage.list(run.key("finetune", "quarantine")))
+    assert tables.read(run.storage, key).to_pylist() == [
+        {"id": "row 0", "error_class": "refused_by_chat_template", "message": "TemplateError: too short"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "arguments", "order"),
+    [
+        pytest.param((), ["--num_accelerators", "2"], None, id="processor"),
+        pytest.param((3, 5), ["--include", "localhost:3,5"], "PCI_BUS_ID", id="leased GPUs"),
+    ],
+)
+def test_the_ranks_get_the_leased_gpus(
+    gpus: tuple[int, ...], arguments: list[str], order: str | None, smollm2: Path, tmp_path: Path
+) -> None:
+    job = Job(
+        folder=tmp_path, finetune=Finetune(model=str(smollm2), processes=2), gpus=gpus, chat_template=""
+    )
+    assert launcher._devices(job) == arguments
+    assert launcher._environment(job).get("CUDA_DEVICE_ORDER") == order
+
+
+def test_zero_3_saves_whole_weights() -> None:
+    assert deepspeed_config(2)["zero_optimization"] == {"stage": 2}
+    assert deepspeed_config(3)["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True

@@ -1,0 +1,234 @@
+"""Planning: identity, packing, and clear refusals."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aitp_tasks.config import RunConfig
+from aitp_tasks.errors import InputError
+from aitp_tasks.inputs import footers
+from aitp_tasks.records.run import UNKNOWN_ROWS, Group, Run, Shard
+from aitp_tasks.stages import plan
+from aitp_tasks.stages.plan import pack, units
+from tests.aitp_tasks.conftest import Configure, write_shard
+
+
+def opened(config: RunConfig) -> Run:
+    return Run.open(plan.execute(config)["run"])
+
+
+def test_the_same_inputs_lead_to_the_same_run(configure: Configure, root: Path) -> None:
+    first = plan.execute(configure())
+    files = {path: path.stat().st_mtime_ns for path in root.rglob("plan.json")}
+    assert plan.execute(configure())["run"] == first["run"]
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("plan.json")} == files
+    assert (first["documents"], first["embed_units"]) == (12, 2)
+
+
+def test_other_inputs_lead_to_another_run(configure: Configure, root: Path) -> None:
+    runs = {plan.execute(configure())["run"], plan.execute(configure(difference={"tau": 0.5}))["run"]}
+    write_shard(root / "corpus/news/news-00002.parquet", [{"text": "one more"}])
+    runs.add(plan.execute(configure())["run"])
+    assert len(runs) == 3
+
+
+def test_a_run_of_several_dumps_labels_units_by_what_they_hold(configure: Configure, root: Path) -> None:
+    write_shard(root / "corpus/books/books-00000.parquet", [{"text": "a book"}])
+    run = opened(configure(dump="news+books"))
+    assert [group.label for group in run.plan.groups] == [
+        "books books-00000",
+        "news news-00000–news-00001",
+        "sums sums-00000",
+    ]
+
+
+def test_one_unreadable_shard_is_planned_and_left_to_its_unit(configure: Configure, root: Path) -> None:
+    (root / "corpus/news/news-00001.parquet").write_bytes(b"PAR1 broken")
+    run = opened(configure(plan={"group_bytes": 1}))
+    rows = {shard.name: shard.rows for group in run.plan.groups for shard in group.shards}
+    assert rows == {"news-00000": 6, "news-00001": UNKNOWN_ROWS, "sums-00000": 8}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dump": "olds"}, r"corpus/olds/ holds no .parquet shards: name one of \['news'\]"),
+        ({"sft": "none"}, r"sft/none/ holds no .parquet, .json.* shards: name one of \['sums'\]"),
+        ({"text_columns": "body"}, r"news-0000.\.parquet has no column 'body' \(it has text\)"),
+        (
+            {"difference": {"source_column": "site"}},
+            r"news-0000.\.parquet has no column 'site' \(it has text\): correct difference.source_column",
+        ),
+        ({"encoder": {"model": "/no/model"}}, "model folder /no/model does not exist"),
+        (
+            {"prompts": {"folder": "/no/prompts"}},
+            "prompt /no/prompts/rewrite_shift_question.yaml cannot be read",
+        ),
+        ({"plan": {"max_fanout": 1}}, "max_fanout=1 is less than the 2 sources"),
+    ],
+)
+def test_wrong_input_is_named(configure: Configure, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plan.execute(configure(**changes))
+
+
+def test_an_empty_dump_is_named(configure: Configure, root: Path) -> None:
+    for shard in (root / "corpus/news").iterdir():
+        shard.unlink()
+    with pytest.raises(InputError, match="none yet"):
+        plan.execute(configure())
+
+
+def test_a_shard_of_another_type_is_named(configure: Configure, root: Path) -> None:
+    write_shard(root / "corpus/news/news-00001.parquet", pa.table({"text": [1, 2]}))
+    with pytest.raises(InputError, match="news-00001.parquet: text is of type int64, not text"):
+        plan.execute(configure())
+
+
+def test_a_run_that_was_not_planned_is_named(root: Path) -> None:
+    for uri, message in (
+        ("file:///x", "not of the form"),
+        (f"file://{root}/runs/news/0", "there is no plan"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Run.open(uri)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(1, 3000))
+def test_packing_keeps_every_shard_once_and_in_order(sizes: list[int], group_bytes: int) -> None:
+    shards = [
+        Shard(role="corpus", source="d", key=f"corpus/d/{number:05d}.parquet", etag="e", size=size, rows=1)
+        for number, size in enumerate(sizes)
+    ]
+    groups = pack(reversed(shards), group_bytes)
+    assert [shard for group in groups for shard in group.shards] == shards
+    assert all(len(group.shards) == 1 or sum(s.size for s in group.shards) <= group_bytes for group in groups)
+
+
+def shards_of(sizes: list[int], source: str = "d") -> list[Shard]:
+    return [
+        Shard(
+            role="corpus",
+            source=source,
+            key=f"corpus/{source}/{number:06d}.parquet",
+            etag="e",
+            size=size,
+            rows=1,
+        )
+        for number, size in enumerate(sizes)
+    ]
+
+
+def bytes_of(group: Group) -> int:
+    return sum(shard.size for shard in group.shards)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 1000), min_size=1, max_size=80), min_size=1, max_size=4),
+    st.integers(4, 40),
+    st.integers(1, 3000),
+)
+def test_units_hold_every_shard_once_and_in_order(
+    sources: list[list[int]], max_fanout: int, group_bytes: int
+) -> None:
+    shards = [shards_of(sizes, f"d{number}") for number, sizes in enumerate(sources)]
+    groups = units(shards, group_bytes, max_fanout)
+    assert [shard for group in groups for shard in group.shards] == [shard for one in shards for shard in one]
+    assert len(groups) <= max_fanout
+    assert all(len({shard.source for shard in group.shards}) == 1 for group in groups)
+
+
+@given(st.lists(st.integers(80, 120), min_size=1, max_size=300), st.integers(1, 40))
+def test_units_of_similar_shards_are_similar(sizes: list[int], max_fanout: int) -> None:
+    groups = units([shards_of(sizes)], 1, max_fanout)
+    assert len(groups) == min(len(sizes), max_fanout)
+    assert max(map(bytes_of, groups)) <= 2 * sum(sizes) / len(groups)
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=300), st.integers(1, 40))
+def test_a_unit_is_at_most_the_mean_and_one_shard_long(sizes: list[int], max_fanout: int) -> None:
+    groups = units([shards_of(sizes)], 1, max_fanout)
+    assert max(map(bytes_of, groups)) <= sum(sizes) / min(len(sizes), max_fanout) + max(sizes)
+
+
+def test_units_are_shared_among_sources_by_their_bytes() -> None:
+    sources = [shards_of([10] * 900, "large"), shards_of([10] * 90, "small"), shards_of([10_000], "one")]
+    groups = units(sources, 10, 100)
+    assert [
+        sum(group.shards[0].source == name for group in groups) for name in ("large", "small", "one")
+    ] == [
+        90,
+        9,
+        1,
+    ]
+
+
+def test_a_dump_of_many_shards_is_planned_into_max_fanout_units(configure: Configure, root: Path) -> None:
+    shard = root / "corpus/news/news-00000.parquet"
+    for number in range(2, 2000):
+        os.link(shard, root / f"corpus/news/news-{number:05d}.parquet")
+    result = plan.execute(configure(plan={"max_fanout": 20, "group_bytes": 1}))
+    groups = Run.open(result["run"]).plan.groups
+    corpus = [group for group in groups if group.role == "corpus"]
+    assert (result["embed_units"], result["documents"], len(groups)) == (20, 12_000, 20)
+    assert [shard.name for group in corpus for shard in group.shards] == [
+        f"news-{n:05d}" for n in range(2000)
+    ]
+    assert max(map(bytes_of, corpus)) <= 1.1 * min(map(bytes_of, corpus))
+
+
+def test_a_later_plan_reads_no_unchanged_footer(
+    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plan.execute(configure())
+    write_shard(root / "corpus/news/news-00002.parquet", [{"text": "one more"}])
+    read = footers._read_one
+    keys: list[str] = []
+    monkeypatch.setattr(
+        footers, "_read_one", lambda storage, info: (keys.append(info.key), read(storage, info))[1]
+    )
+    later = plan.execute(configure())
+    assert keys == ["corpus/news/news-00002.parquet"]
+    assert (first["documents"], later["documents"]) == (12, 13)
+
+
+def test_shards_without_rows_are_planned(configure: Configure, root: Path) -> None:
+    write_shard(root / "corpus/news/news-00002.parquet", pa.table({"text": pa.array([], pa.string())}))
+    (root / "corpus/news/news-00003.parquet").write_bytes(b"")
+    result = plan.execute(configure())
+    rows = [shard.rows for shard in Run.open(result["run"]).plan.groups[0].shards]
+    assert rows == [6, 6, 0, UNKNOWN_ROWS]
+    assert result["documents"] == 12
+
+
+def test_json_shards_of_an_sft_set_are_planned_unread(
+    configure: Configure, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["a.json", "b.jsonl", "c.jsonl.gz", "d.jsonl.zst"]
+    for folder in ("sft/sums", "corpus/news"):
+        for name in [*names, "README.md"]:
+            (root / folder / name).write_text("{}")
+    run = opened(configure(plan={"group_bytes": 1}))
+    rows = {shard.name: shard.rows for group in run.plan.groups for shard in group.shards}
+    parquet = {"news-00000": 6, "news-00001": 6, "sums-00000": 8}
+    assert rows == {**dict.fromkeys(names, UNKNOWN_ROWS), **parquet}
+    assert "no readable footer" not in caplog.text
+
+
+def test_all_shards_of_a_wrong_schema_are_reported_together(configure: Configure, root: Path) -> None:
+    for number in range(2, 8):
+        write_shard(root / f"corpus/news/news-{number:05d}.parquet", [{"body": "x"}])
+    write_shard(root / "corpus/news/news-00008.parquet", pa.table({"text": [1, 2]}))
+    write_shard(root / "sft/sums/sums-00001.parquet", [{"question": "x"}])
+    with pytest.raises(InputError) as caught:
+        plan.execute(configure())
+    message = str(caught.value)
+    assert "news-00002.parquet has no column 'text'" in message
+    assert "(the same: news-00003.parquet, news-00004.parquet, news-00005.parquet, and 2 more)" in message
+    assert "news-00008.parquet: text is of type int64" in message
+    assert "sums-00001.parquet is no SFT set" in message
+    assert "news-00007" not in message
