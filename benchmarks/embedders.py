@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aitp_tasks.machine import models
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODEL = REPOSITORY / ".aitp" / "models" / "all-MiniLM-L6-v2"
 #: The authors' way on a CPU, which is the library's default too.
@@ -47,7 +49,7 @@ def aitp(folder: Path) -> Embed:
 
     root = folder / "storage"
     config = RunConfig.load(REPOSITORY / "configs/demo.yaml", [f"root=file://{root}"])
-    encoder = open_encoder(config.encoder, config.encoder.identity())
+    encoder = open_encoder(config.encoder, models.identity(config.encoder))
     storage = open_storage(config.root)
 
     def embed(texts: list[str]) -> NDArray[np.float32]:

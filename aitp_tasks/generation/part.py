@@ -325,7 +325,7 @@ class _Generator:
     def _require_planned_model(self) -> None:
         """Responses are kept under the planned model's name."""
         settings = self._run.config.engine
-        if settings.identity() != self._run.plan.engine_identity:
+        if models.identity(settings) != self._run.plan.engine_identity:
             raise InputError(
                 f"engine model {settings.model} or its chat template was changed after the run was planned: "
                 "plan the run anew"

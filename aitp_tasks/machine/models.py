@@ -1,6 +1,6 @@
-"""Where a model's files are: a folder, the hub, or a storage prefix that is copied here once.
+"""Where a model's files are, which they are, and why they cannot be loaded.
 
-And why one cannot be loaded.
+A model is a folder, a name on the hub, or a storage prefix that is copied here once.
 
 The copy of a storage prefix lies under ``AITP_CACHE`` (by default
 ``~/.cache/aitp``), in a folder named by its identity: another version of the
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from aitp_tasks.config import Model
+from aitp_tasks.config import Engine, Finetune, Model
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.records import digest
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
@@ -41,7 +41,7 @@ def local(model: Model) -> str:
         return model.model
     storage = open_storage(model.model)
     listing = _listing(storage)
-    folder = cache_folder() / "models" / _identity(listing)
+    folder = cache_folder() / "models" / _listing_identity(listing)
     if not _whole(folder, listing):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(folder.with_suffix(".lock")):
@@ -100,16 +100,54 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def stored_identity(uri: str) -> str:
-    """Digest of what a storage prefix holds: keys, entity tags and sizes, from one listing.
+def identity(model: Model) -> str:
+    """What a model contains, and with it the content of its chat template where one is configured.
+
+    Of a folder its files' digest, of a storage prefix its listing's (keys, entity tags and
+    sizes), of a hub name it and its revision.
 
     Raises:
-        InputError: it holds nothing, or a key that leads out of it.
+        InputError: the folder, prefix or template does not exist, or a hub model has no revision.
     """
-    return _identity(_listing(open_storage(uri)))
+    found = _content_identity(model)
+    if isinstance(model, Engine):
+        return _with_template(found, model.chat_template, "engine.chat_template")
+    if isinstance(model, Finetune):
+        return _with_template(found, model.chat_template, "finetune.chat_template")
+    return found
 
 
-def _identity(listing: list[ObjectInfo]) -> str:
+def _content_identity(model: Model) -> str:
+    if model.folder is not None:
+        if not model.folder.is_dir():
+            raise InputError(
+                f"model folder {model.model} does not exist: run the setup, or correct the configured path"
+            )
+        return digest.of_folder(model.folder)
+    if model.stored:
+        return _listing_identity(_listing(open_storage(model.model)))
+    if not model.revision:
+        raise InputError(
+            f"model {model.model!r} is neither an absolute folder, a storage prefix nor pinned: "
+            "set its revision to a commit of the hub repository"
+        )
+    return digest.of_value([model.model, model.revision])
+
+
+def _with_template(found: str, path: str | None, setting: str) -> str:
+    """A model's identity together with that of a chat template's content."""
+    if path is None:
+        return found
+    try:
+        template = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{setting}={path} cannot be read ({error.strerror}): correct the path, or leave it out"
+        )
+    return digest.of_value([found, digest.of_bytes(template)])
+
+
+def _listing_identity(listing: list[ObjectInfo]) -> str:
     return digest.of_value([[info.key, info.etag, info.size] for info in listing])
 
 

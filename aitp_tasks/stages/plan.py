@@ -19,6 +19,7 @@ from aitp_tasks.generation import prompt_files as prompts
 from aitp_tasks.inputs import footers, rows
 from aitp_tasks.inputs.footers import Footer
 from aitp_tasks.inputs.shards import suffixes
+from aitp_tasks.machine import models
 from aitp_tasks.records import versions
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.run import UNKNOWN_ROWS, Group, Plan, Run, Shard
@@ -47,9 +48,9 @@ def execute(config: RunConfig) -> dict[str, Any]:
     sources = _sources(storage, config)
     inputs = Plan(
         config=config,
-        encoder_identity=config.encoder.identity(),
-        engine_identity=config.engine.identity(),
-        finetune_identity=config.finetune.identity(),
+        encoder_identity=models.identity(config.encoder),
+        engine_identity=models.identity(config.engine),
+        finetune_identity=models.identity(config.finetune),
         prompts=prompts.load_folder(config.prompts),
         groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
     )

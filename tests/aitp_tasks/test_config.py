@@ -6,6 +6,7 @@ import pytest
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
+from aitp_tasks.machine import models
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -79,4 +80,4 @@ def test_models_that_are_not_there_or_not_pinned_are_refused() -> None:
     for model, message in (("/no/such/model", "does not exist"), ("org/model", "nor pinned")):
         config = RunConfig.load(REPOSITORY / "configs/demo.yaml", [f"encoder.model={model}"])
         with pytest.raises(InputError, match=message):
-            config.encoder.identity()
+            models.identity(config.encoder)

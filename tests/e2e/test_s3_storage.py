@@ -119,7 +119,7 @@ def test_a_model_under_a_prefix_is_copied_once(
     storage.write("model-2/config.json", b"not of this model")
     model = Model(model=storage.uri("model"))
     folder = Path(models.local(model))
-    assert folder == tmp_path / "models" / model.identity()
+    assert folder == tmp_path / "models" / models.identity(model)
     assert {key: (folder / key).read_bytes() for key in files} == files
     assert sum(path.is_file() for path in folder.rglob("*")) == len(files)
     assert models.local(model) == str(folder)

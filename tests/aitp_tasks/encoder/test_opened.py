@@ -21,6 +21,7 @@ from aitp_tasks.encoder.prepared import prepare
 from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.encoder.torch_backend import TorchBackend
 from aitp_tasks.errors import TransientError
+from aitp_tasks.machine import models
 from tests.aitp_tasks.conftest import MODELS
 
 SETTINGS = config.Encoder(model=str(MODELS / "all-MiniLM-L6-v2"), max_tokens=128)
@@ -41,7 +42,7 @@ def least_cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float
 
 
 def on(backend: type[Any], device: str = "") -> Encoder:
-    found = prepare(SETTINGS, SETTINGS.identity())
+    found = prepare(SETTINGS, models.identity(SETTINGS))
     made: Backend
     if backend is TorchBackend:
         made = TorchBackend(SETTINGS, found.facts, device)
@@ -92,7 +93,7 @@ def test_another_layout_is_read_from_the_model(tmp_path: Path, monkeypatch: pyte
     )
     made.save_pretrained(str(tmp_path / "model"))
     settings = config.Encoder(model=str(tmp_path / "model"))
-    opened = open_encoder(settings, settings.identity())
+    opened = open_encoder(settings, models.identity(settings))
     assert opened.facts.prompt == "passage: "
     assert not opened.facts.normalised
     found = vectors(opened, TEXTS[:8])
@@ -132,16 +133,16 @@ def test_a_text_that_never_fits_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_prepared_encoder_is_not_prepared_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(SETTINGS, SETTINGS.identity())
+    prepare(SETTINGS, models.identity(SETTINGS))
     monkeypatch.setattr(prepared.subprocess, "run", None)
-    assert prepare(SETTINGS, SETTINGS.identity()).facts.dimension == 384
+    assert prepare(SETTINGS, models.identity(SETTINGS)).facts.dimension == 384
 
 
 def test_a_model_that_compiles_to_something_else_is_left_to_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = torch_backend.load(SETTINGS, "cpu")
-    facts = prepare(SETTINGS, SETTINGS.identity()).facts
+    facts = prepare(SETTINGS, models.identity(SETTINGS)).facts
     monkeypatch.setattr(openvino_backend, "least_cosine", lambda *_: 0.98)
     assert prepared._compile(model, facts, tmp_path / "model.xml") is None
     assert list(tmp_path.iterdir()) == []
@@ -159,7 +160,7 @@ def test_without_a_compiled_model_torch_runs_on_the_cpu(monkeypatch: pytest.Monk
     class Uncompiled(prepared.Prepared):
         graph = None
 
-    found = prepare(SETTINGS, SETTINGS.identity())
+    found = prepare(SETTINGS, models.identity(SETTINGS))
     monkeypatch.setattr(encoder, "prepare", lambda *_: Uncompiled(found._folder))
-    made = open_encoder(SETTINGS, SETTINGS.identity())
+    made = open_encoder(SETTINGS, models.identity(SETTINGS))
     assert made.backend.name.startswith("cpu-torch")

@@ -13,6 +13,7 @@ from aitp_tasks.encoder.prepared import Prepared, prepare
 from aitp_tasks.encoder.tokens import Tokenised, Tokeniser
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.machine import models
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY
 
 MODEL = str(MODELS / "all-MiniLM-L6-v2")
@@ -22,7 +23,7 @@ LIMIT = 64
 @pytest.fixture(scope="module")
 def prepared() -> Prepared:
     encoder = config.Encoder(model=MODEL)
-    return prepare(encoder, encoder.identity())
+    return prepare(encoder, models.identity(encoder))
 
 
 @pytest.fixture(scope="module")

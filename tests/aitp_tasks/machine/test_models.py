@@ -59,17 +59,17 @@ def test_folder_and_hub_models_are_loaded_from_where_they_are(
 def test_a_stored_model_is_copied_once(stored: Model, cache: Path) -> None:
     folder = models.local(stored)
     assert contents(folder) == FILES
-    assert Path(folder) == cache / "models" / stored.identity()
+    assert Path(folder) == cache / "models" / models.identity(stored)
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     assert models.local(stored) == folder
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
 
 
 def test_another_version_is_another_model(stored: Model) -> None:
-    first, identity = models.local(stored), stored.identity()
+    first, identity = models.local(stored), models.identity(stored)
     (Path(stored.model.removeprefix("file://")) / "config.json").write_bytes(b'{"new": 1}')
     second = models.local(stored)
-    assert stored.identity() != identity
+    assert models.identity(stored) != identity
     assert contents(first)["config.json"] == b"{}"
     assert contents(second)["config.json"] == b'{"new": 1}'
 
@@ -146,9 +146,9 @@ def test_folder_marks_are_no_files(stored: Model, monkeypatch: pytest.MonkeyPatc
     def marked(self: LocalStorage, prefix: str) -> Iterator[ObjectInfo]:
         yield from (ObjectInfo("", 0, "tag"), ObjectInfo("1_Pooling/", 0, "tag"), *plain(self, prefix))
 
-    identity = stored.identity()
+    identity = models.identity(stored)
     monkeypatch.setattr(LocalStorage, "list", marked)
-    assert stored.identity() == identity
+    assert models.identity(stored) == identity
     assert contents(models.local(stored)) == FILES
 
 
@@ -190,9 +190,9 @@ def test_a_model_that_is_wrong_is_told_from_a_hub_that_does_not_answer(
 
 def test_notes_of_the_hubs_client_are_no_part_of_a_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    before = Model(model=str(tmp_path)).identity()
+    before = models.identity(Model(model=str(tmp_path)))
     (tmp_path / ".cache/huggingface").mkdir(parents=True)
     (tmp_path / ".cache/huggingface/config.json.metadata").write_text("1764000000.0")
-    assert Model(model=str(tmp_path)).identity() == before
+    assert models.identity(Model(model=str(tmp_path))) == before
     (tmp_path / "other.json").write_text("{}")
-    assert Model(model=str(tmp_path)).identity() != before
+    assert models.identity(Model(model=str(tmp_path))) != before

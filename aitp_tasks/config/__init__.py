@@ -1,0 +1,44 @@
+"""Every setting of a run, once: the CLI, the DAG's trigger form and the plan read it here.
+
+One module a section, named as the section is; ``run`` puts them together. A
+configuration file is YAML with the same shape as ``RunConfig``; paths in it that
+start with ``./`` or ``../`` are relative to the file. Light on purpose: the
+Airflow environment imports this package, so it needs pydantic and YAML and
+nothing more, and nothing here reads a model or a template.
+"""
+
+from aitp_tasks.config.assemble import Assemble
+from aitp_tasks.config.density import BandwidthRule, Density, Refit
+from aitp_tasks.config.difference import Criterion, Difference, Sampling
+from aitp_tasks.config.encoder import Encoder, LongTexts
+from aitp_tasks.config.endpoint import Endpoint
+from aitp_tasks.config.engine import Engine
+from aitp_tasks.config.finetune import Finetune
+from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.model import Model
+from aitp_tasks.config.plan import Plan
+from aitp_tasks.config.prompts import Prompts
+from aitp_tasks.config.run import RunConfig, SftText
+from aitp_tasks.config.section import Section
+
+__all__ = [
+    "Assemble",
+    "BandwidthRule",
+    "Criterion",
+    "Density",
+    "Difference",
+    "Encoder",
+    "Endpoint",
+    "Engine",
+    "Finetune",
+    "Gates",
+    "LongTexts",
+    "Model",
+    "Plan",
+    "Prompts",
+    "Refit",
+    "RunConfig",
+    "Sampling",
+    "Section",
+    "SftText",
+]

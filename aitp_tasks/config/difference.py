@@ -1,0 +1,85 @@
+"""``difference``: which documents count as hardly covered, and which of them are drawn."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from aitp_tasks.config.section import Section
+
+
+class Criterion(StrEnum):
+    """What makes a document belong to the difference set."""
+
+    DENSITY_RATIO = "density_ratio"
+    SFT_DENSITY = "sft_density"
+    AUTHORS_COMPAT = "authors_compat"
+    KNN = "knn"
+
+
+class Sampling(StrEnum):
+    """How documents of the difference set are drawn."""
+
+    UNIFORM = "uniform"
+    STRATIFIED = "stratified"
+
+
+class Difference(Section):
+    """The difference set and the sample that is rewritten."""
+
+    criterion: Criterion = Field(
+        Criterion.DENSITY_RATIO,
+        title="Criterion",
+        description="density_ratio keeps p_sft / p_corpus < tau; sft_density keeps p_sft < tau (the paper); "
+        "authors_compat is the published script; knn keeps documents whose mean cosine to their nearest "
+        "SFT examples, in full dimension, is below tau.",
+    )
+    neighbours: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        title="Neighbours",
+        description="With knn: how many of the nearest SFT examples the mean is over.",
+    )
+    tau: float = Field(
+        1.0,
+        gt=0,
+        title="Tau",
+        description="Documents below this threshold are selected; unused where a target is set. With knn it "
+        "is a cosine, 1.0 or less: take it from the quantiles that a first run tells, or set a target.",
+    )
+    target_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, title="Share to select", description="Sets tau so that this share of the documents lies below."
+    )
+    target_documents: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        title="Number to select",
+        description="Sets tau so that so many documents lie below.",
+    )
+    sampling: Sampling = Field(
+        Sampling.UNIFORM,
+        title="Sampling",
+        description="uniform over the difference set, or stratified over cells of one bandwidth.",
+    )
+    max_documents: int = Field(
+        732_000, ge=1, title="Documents to rewrite", description="Size of the sample of the difference set."
+    )
+    source_column: str | None = Field(
+        None,
+        min_length=1,
+        title="Source column",
+        description="Path of the column that says where a document is from; by default its dump.",
+    )
+    max_per_source: Annotated[int, Field(ge=1)] | None = Field(
+        None, title="Documents per source", description="Most documents drawn of one source."
+    )
+    documents_per_part: int = Field(
+        5000, ge=1, title="Documents per part", description="A part is one unit of the prompt stages."
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Of the hash that draws the sample.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.target_share is not None and self.target_documents is not None:
+            raise ValueError("target_share and target_documents are both given: tau follows from one of them")
+        return self

@@ -1,0 +1,66 @@
+"""``engine``: the model that generates, and where it runs."""
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from aitp_tasks.config.endpoint import Endpoint
+from aitp_tasks.config.model import Model
+
+#: Arguments of ``vllm.LLM`` that follow from other settings.
+_RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs_config", "chat_template"}
+#: Those that a response does not depend on, up to rounding: how the work is spread and stored.
+_NEUTRAL_ARGUMENTS = {
+    "block_size",
+    "cpu_offload_gb",
+    "data_parallel_size",
+    "disable_log_stats",
+    "distributed_executor_backend",
+    "download_dir",
+    "enable_prefix_caching",
+    "enforce_eager",
+    "gpu_memory_utilization",
+    "kv_cache_memory_bytes",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "pipeline_parallel_size",
+    "tensor_parallel_size",
+}
+
+
+class Engine(Model):
+    """The vLLM engine of the three prompt stages."""
+
+    max_model_len: int = Field(
+        4096, ge=256, title="Context length", description="Prompt and response together, in tokens."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, title="Engine arguments", description="Passed to vllm.LLM as they are."
+    )
+    requests_per_flush: int = Field(
+        256,
+        ge=1,
+        title="Requests per flush",
+        description="Finished responses are made durable each second, in groups of at most this size.",
+    )
+    chat_template: str | None = Field(
+        None, title="Chat template", description="Jinja file; by default the model's own."
+    )
+    endpoint: Endpoint | None = Field(
+        None,
+        title="Endpoint",
+        description="Generate on this server, which has to serve the same model, instead of in the task.",
+    )
+
+    def generation_identity(self) -> list[Any]:
+        """What decides a response beside model, prompt and request."""
+        deciding = {key: value for key, value in self.engine_args.items() if key not in _NEUTRAL_ARGUMENTS}
+        return [self.max_model_len, deciding]
+
+    @field_validator("engine_args")
+    @classmethod
+    def _nothing_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
+        reserved = _RESERVED_ARGUMENTS & value.keys()
+        if reserved:
+            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be engine arguments")
+        return value

@@ -1,0 +1,68 @@
+"""A configuration file as plain values: YAML, its relative paths resolved, its overrides applied."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from aitp_tasks.errors import InputError
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a YAML file, ``section.key=value`` overrides applied.
+
+    Raises:
+        InputError: the file is missing or no YAML mapping, or an override is no such pair.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"configuration {path} cannot be read ({error.strerror}): name an existing file")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"configuration {path} is not YAML: {_one_line(error)}")
+    if not isinstance(values, dict):
+        raise InputError(f"configuration {path} is not a mapping of settings")
+    _resolve_paths(values, path.resolve().parent)
+    for override in overrides:
+        _apply_override(values, override)
+    return values
+
+
+def _resolve_paths(values: dict[str, Any], base: Path) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _resolve_paths(value, base)
+        elif isinstance(value, str) and re.match(r"\.{1,2}/", value):
+            values[key] = str((base / value).resolve())
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise InputError(f"override {override!r} is not of the form section.key=value")
+    *sections, key = path.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"override {override!r}: {section!r} is a value, not a section")
+    try:
+        values[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {override!r}: the value is not YAML: {_one_line(error)}")
+
+
+def described(error: ValidationError) -> str:
+    """All wrong settings of a configuration, with their values, in one line."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc'])}={item['input']!r}: {item['msg']}"
+        if item["type"] != "missing"
+        else f"{'.'.join(str(part) for part in item['loc'])} is missing"
+        for item in error.errors(include_url=False)
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,124 @@
+"""The whole configuration of one run: the settings of the run itself, and one section a concern."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+
+from aitp_tasks.config import file
+from aitp_tasks.config.assemble import Assemble
+from aitp_tasks.config.density import Density
+from aitp_tasks.config.difference import Difference
+from aitp_tasks.config.encoder import Encoder
+from aitp_tasks.config.engine import Engine
+from aitp_tasks.config.finetune import Finetune
+from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.plan import Plan
+from aitp_tasks.config.prompts import Prompts
+from aitp_tasks.config.section import Name, Section, Share
+from aitp_tasks.errors import InputError
+
+#: Joins the names of several dumps that one run takes together.
+DUMP_SEPARATOR = "+"
+DumpNames = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
+]
+#: One path may be written without a list.
+TextColumns = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    Field(min_length=1),
+]
+
+
+class SftText(StrEnum):
+    """Which turns of an SFT example are its text."""
+
+    FIRST_TURNS = "first_turns"
+    ALL_TURNS = "all_turns"
+    USER_TURNS = "user_turns"
+
+
+class RunConfig(Section):
+    """The whole configuration of one run."""
+
+    root: str = Field(
+        title="Storage root",
+        description="s3://bucket[/prefix] or file:///folder.",
+        pattern=r"^(s3|file)://.+",
+    )
+    dump: DumpNames = Field(
+        title="Dump",
+        description="Folder below corpus/; several joined by '+' are refreshed together.",
+    )
+    sft: Name = Field(title="SFT set", description="Folder below sft/.")
+    text_columns: TextColumns = Field(
+        ("text",),
+        title="Text columns",
+        description="Paths in the corpus shards, e.g. conversations[0].value; newlines join several.",
+    )
+    sft_text: SftText = Field(
+        SftText.FIRST_TURNS,
+        title="Text of an SFT example",
+        description="The first user and assistant turn (the paper), all turns, or all user turns.",
+    )
+    failure_budget: Share = Field(
+        0.01,
+        title="Failure budget",
+        description="Share of a shard's rows that may be quarantined before its embed task fails.",
+    )
+    encoder: Encoder
+    plan: Plan = Plan()
+    density: Density = Density()
+    difference: Difference = Difference()
+    engine: Engine
+    prompts: Prompts
+    gates: Gates = Gates()
+    assemble: Assemble = Assemble()
+    finetune: Finetune
+
+    @property
+    def dumps(self) -> list[str]:
+        """The names of the dumps that this run takes together."""
+        return self.dump.split(DUMP_SEPARATOR)
+
+    @field_validator("dump")
+    @classmethod
+    def _sorted_dumps(cls, value: str) -> str:
+        names = value.split(DUMP_SEPARATOR)
+        if len(set(names)) < len(names):
+            raise ValueError(f"dump {value!r} names one dump twice")
+        return DUMP_SEPARATOR.join(sorted(names))
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a YAML file and apply ``section.key=value`` overrides, values in YAML.
+
+        Raises:
+            InputError: the file is missing or not YAML, or a setting is wrong; all
+                wrong settings are named in the message.
+        """
+        values = file.read(path, overrides)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise InputError(f"configuration {path}: {file.described(error)}")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide a run's results: all but where it stores them.
+
+        Models, prompts and the chat template are left out as places; the plan adds
+        the digests of what they contain. How the encoder's work is batched, and on
+        which machine, decides no result.
+        """
+        values = self.model_dump(mode="json", exclude={"root"})
+        for section in ("encoder", "engine", "finetune"):
+            del values[section]["model"]
+        for section in ("engine", "finetune"):
+            del values[section]["chat_template"]
+        for section in ("encoder", "engine"):
+            del values[section]["endpoint"]
+        del values["prompts"]["folder"], values["encoder"]["batch_tokens"]
+        return values
