@@ -14,49 +14,21 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from aitp_tasks.errors import AitpError, ExitCode
+from aitp_tasks.stages import STAGES, Stage
+from aitp_tasks.tools import TOOLS, Tool
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage as the command line shows it."""
-
-    name: str
-    does: str
-    fans_out: str = ""
-
-
-STAGES = (
-    Stage("plan", "list the shards, pack them into units, freeze the configuration"),
-    Stage("embed", "turn the texts of one group of shards into vectors", "embed_units"),
-    Stage("merge", "fit the projection, index the SFT set"),
-    Stage("density", "project one group, spread it over the density grid", "embed_units"),
-    Stage("index", "merge the corpus index, say where each document lies"),
-    Stage("difference", "select the documents that the SFT set hardly covers"),
-    Stage("rewrite", "rewrite one part's documents into questions", "parts"),
-    Stage("score", "score one part's questions and gate them", "parts"),
-    Stage("answer", "answer one part's questions with their documents", "parts"),
-    Stage("assemble", "join pairs and SFT set into a new dataset version"),
-    Stage("finetune", "fine-tune the base model on the dataset version"),
-    Stage("report", "write the run's report"),
-)
-
-ESTIMATE = Stage("estimate", "say what a run will take, from a rehearsal on a sample of its input")
-SEARCH = Stage("search", "find the documents or SFT examples that are nearest to a text")
-EXPLAIN = Stage("explain", "say where a document lies, and why it was selected or not")
-PROMPT = Stage("prompt", "check the prompts, show one filled, or try them on a document and a live engine")
-BESIDE = (ESTIMATE, SEARCH, EXPLAIN, PROMPT)
-#: These, like plan, take a configuration and no run.
-_CONFIGURED = (STAGES[0], ESTIMATE, PROMPT)
+#: These take a configuration; the others, the URI of the run that plan has made of one.
+_CONFIGURED = {"plan", "estimate", "prompt"}
 
 
 def main() -> None:
     """Entry point of ``aitp``."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     result_stream = _result_stream()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     for chatty in ("httpx", "httpx2", "botocore", "boto3", "faiss", "sentence_transformers", "urllib3"):
@@ -68,33 +40,39 @@ def main() -> None:
     sys.exit(code)
 
 
-def _parser() -> argparse.ArgumentParser:
-    stages, beside = _listed(STAGES), _listed(BESIDE)
+def parser() -> argparse.ArgumentParser:
+    """All of the command line."""
     codes = ", ".join(f"{code.value} {code.name.lower()}" for code in ExitCode)
-    parser = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="aitp",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="aitp [-h] STAGE ...",
-        description=f"Run one stage of the AITP pipeline. In order:\n\n{stages}\n\nBeside them:\n\n{beside}",
+        usage="aitp [-h] [--version] STAGE ...",
+        description="Run one stage of the AITP pipeline. In order:\n\n"
+        f"{_listed(STAGES)}\n\nBeside them:\n\n{_listed(TOOLS)}",
         epilog=f"exit codes: {codes}; after anything else, too, a retry may help",
     )
-    commands = parser.add_subparsers(
+    whole.add_argument("--version", action="version", version=f"aitp {version('aitp')}")
+    commands = whole.add_subparsers(
         dest="stage", required=True, metavar="STAGE", prog="aitp", help=argparse.SUPPRESS
     )
-    for stage in (*STAGES, *BESIDE):
-        _add_arguments(commands.add_parser(stage.name, description=stage.does), stage)
-    return parser
+    for entry in (*STAGES, *TOOLS):
+        _add_arguments(commands.add_parser(entry.name, description=entry.does), entry)
+    return whole
 
 
-def _listed(stages: Iterable[Stage]) -> str:
+def _listed(entries: Iterable[Stage | Tool]) -> str:
     return "\n".join(
-        f"  {stage.name:<11}{stage.does}" + (f" (one of {stage.fans_out})" if stage.fans_out else "")
-        for stage in stages
+        f"  {entry.name:<11}{entry.does}" + (f" (one of {units})" if (units := _fans_out(entry)) else "")
+        for entry in entries
     )
 
 
-def _add_arguments(command: argparse.ArgumentParser, stage: Stage) -> None:
-    if stage in _CONFIGURED:
+def _fans_out(entry: Stage | Tool) -> str:
+    return entry.fans_out if isinstance(entry, Stage) else ""
+
+
+def _add_arguments(command: argparse.ArgumentParser, entry: Stage | Tool) -> None:
+    if entry.name in _CONFIGURED:
         command.add_argument("--config", type=Path, required=True, help="configuration, YAML")
         command.add_argument(
             "--set",
@@ -105,10 +83,10 @@ def _add_arguments(command: argparse.ArgumentParser, stage: Stage) -> None:
         )
     else:
         command.add_argument("--run", required=True, metavar="URI", help="the run that plan printed")
-    if stage.fans_out:
-        command.add_argument("--unit", type=int, required=True, help=f"0 to {stage.fans_out} - 1")
-    if stage in _ARGUMENTS:
-        _ARGUMENTS[stage](command)
+    if units := _fans_out(entry):
+        command.add_argument("--unit", type=int, required=True, help=f"0 to {units} - 1")
+    if entry.name in _ARGUMENTS:
+        _ARGUMENTS[entry.name](command)
 
 
 def _add_to_estimate(command: argparse.ArgumentParser) -> None:
@@ -137,35 +115,48 @@ def _add_to_explain(command: argparse.ArgumentParser) -> None:
 
 
 def _add_to_prompt(command: argparse.ArgumentParser) -> None:
-    command.add_argument("action", choices=("check", "show", "try"))
-    command.add_argument("--stage", dest="prompt", choices=("rewrite", "score", "answer"), default="rewrite")
-    command.add_argument("--document", metavar="FILE", help="a text file, or - for standard input")
+    command.add_argument(
+        "action",
+        choices=("check", "show", "try"),
+        help="check the folder as plan does, show a prompt filled, or try all three on a live engine",
+    )
+    command.add_argument(
+        "--stage",
+        dest="prompt",
+        choices=("rewrite", "score", "answer"),
+        default="rewrite",
+        help="whose prompt to show; by default rewrite",
+    )
+    command.add_argument(
+        "--document", metavar="FILE", help="for show and try: a text file, or - for standard input"
+    )
 
 
 _ARGUMENTS = {
-    ESTIMATE: _add_to_estimate,
-    SEARCH: _add_to_search,
-    EXPLAIN: _add_to_explain,
-    PROMPT: _add_to_prompt,
+    "estimate": _add_to_estimate,
+    "search": _add_to_search,
+    "explain": _add_to_explain,
+    "prompt": _add_to_prompt,
+}
+#: What is handed to a tool, beside its configuration or run.
+_HANDED = {
+    "estimate": ("price", "parallel", "sample"),
+    "search": ("text", "role", "k"),
+    "explain": ("doc_id",),
+    "prompt": ("action", "prompt", "document"),
 }
 
 
 def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
-    folder = "tools" if arguments.stage in {tool.name for tool in BESIDE} else "stages"
-    module = importlib.import_module(f"aitp_tasks.{folder}.{arguments.stage}")
-    given: tuple[Any, ...] = ()
-    if arguments.stage == ESTIMATE.name:
-        given = (arguments.price, arguments.parallel, arguments.sample)
-        module.check(*given)
-    elif arguments.stage == SEARCH.name:
-        given = (arguments.text, arguments.role, arguments.k)
-    elif arguments.stage == EXPLAIN.name:
-        given = (arguments.doc_id,)
-    elif arguments.stage == PROMPT.name:
-        given = (arguments.action, arguments.prompt, arguments.document)
-    elif arguments.stage != "plan":
-        given = (getattr(arguments, "unit", None),)
-    result: dict[str, Any] = module.execute(_subject(arguments), *given)
+    name = arguments.stage
+    folder = "tools" if name in _HANDED else "stages"
+    module = importlib.import_module(f"aitp_tasks.{folder}.{name}")
+    handed = [getattr(arguments, argument) for argument in _HANDED.get(name, ())]
+    if name == "estimate":
+        module.check(*handed)
+    if folder == "stages" and name != "plan":
+        handed = [getattr(arguments, "unit", None)]
+    result: dict[str, Any] = module.execute(_subject(arguments), *handed)
     return result
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from measure import processor, timed
 
-from aitp_tasks.cli import STAGES
+from aitp_tasks.stages import STAGES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -22,8 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks.machine import models
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 MODEL = REPOSITORY / ".aitp" / "models" / "all-MiniLM-L6-v2"
 #: The authors' way on a CPU, which is the library's default too.
@@ -42,9 +40,10 @@ def aitp(folder: Path) -> Embed:
     from aitp_tasks.encoder import shard
     from aitp_tasks.encoder.opened import open_encoder
     from aitp_tasks.encoder.progress import Progress
-    from aitp_tasks.records import vectors
-    from aitp_tasks.records.run import Shard
-    from aitp_tasks.stages.embed import chunk_keys
+    from aitp_tasks.inputs import shards
+    from aitp_tasks.machine import models
+    from aitp_tasks.records import embedded, vectors
+    from aitp_tasks.records.plan import Shard
     from aitp_tasks.storage import open_storage
 
     root = folder / "storage"
@@ -61,9 +60,10 @@ def aitp(folder: Path) -> Embed:
         planned = Shard(role="corpus", source="mix", key=key, etag=info.etag, size=info.size, rows=len(texts))
         shutil.rmtree(root / "embeddings", ignore_errors=True)
         progress = Progress("mix", len(texts))
-        done = shard.embed(storage, config, planned, info, "embeddings/x", lambda: encoder, progress)
+        reader = shards.reader(storage, info, "corpus", config)
+        done = shard.embed(storage, planned, reader, "embeddings/x", lambda: encoder, progress)
         (folder / "aitp.json").write_text(json.dumps(progress.figures()))
-        found = [vectors.read(storage, key).values for key in chunk_keys(done)]
+        found = [vectors.read(storage, key).values for key in embedded.chunk_keys(done)]
         return np.concatenate(found).astype(np.float32)
 
     return embed

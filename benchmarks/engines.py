@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from aitp_tasks import cli
-from aitp_tasks.generation import part as generation
 from aitp_tasks.generation.engine import Completion, offline
 from aitp_tasks.generation.engine.prompting import Prompter, Rendered
-from aitp_tasks.generation.part import Parsed, Request
+from aitp_tasks.generation.requests import Parsed, Request, parse
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.machine import models
-from aitp_tasks.records.run import FrozenPrompt, Run
+from aitp_tasks.records import selected
+from aitp_tasks.records.plan import FrozenPrompt
+from aitp_tasks.records.run import Run
 from aitp_tasks.stages import answer, rewrite, score
 
 STAGES = {"rewrite": rewrite.STAGE, "score": score.STAGE, "answer": answer.STAGE}
@@ -78,7 +79,7 @@ def loop(uri: str, way: str) -> dict[str, Any]:
     run = Run.open(uri)
     engine = _engine(run)
     ask = partial(_asked, run, engine, way)
-    documents = generation.documents(run, run.parts[0], ["doc_id", "text"])
+    documents = selected.documents(run, run.parts[0], ["doc_id", "text"])
     texts = {row["doc_id"]: row["text"] for row in documents}
     start = time.monotonic()
     rewritten = [Request(row["doc_id"], {"text": row["text"]}) for row in documents]
@@ -103,7 +104,7 @@ def _asked(run: Run, engine: Any, way: str, stage: str, requests: list[Request])
     prompt, settings = run.plan.prompts[stage], run.config.engine
     prompter = Prompter(settings, models.local(settings))
     sampling = _sampling(prompt, prompt.output_schema if way == "schema" else None)
-    read = _as_published if way == "published" else generation.parse
+    read = _as_published if way == "published" else parse
     for first in range(0, len(requests), _BATCH):
         batch = requests[first : first + _BATCH]
         # Cut as the stages cut it: with the runner itself, one document that is too long fails its batch.
@@ -119,7 +120,7 @@ def _asked(run: Run, engine: Any, way: str, stage: str, requests: list[Request])
 
 def _gated(run: Run, stage: str, request: Request, parsed: Parsed) -> list[dict[str, Any]]:
     try:
-        reading = STAGES[stage].read(run, request, parsed)
+        reading = STAGES[stage].read(run.config.gates, request, parsed)
     except (KeyError, TypeError, ValueError, AttributeError):  # not of the schema, and read all the same
         return []
     return [row for row in reading if row["kept"]] if isinstance(reading, list) else []

@@ -24,11 +24,11 @@ from measure import processor
 from numpy.typing import NDArray
 
 from aitp_tasks.encoder.chunks import CHUNK_ROWS
-from aitp_tasks.records import digest, tables, vectors
+from aitp_tasks.records import digest, indexed, tables, vectors
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.vectors import Vectors
 from aitp_tasks.storage import Storage, open_storage
-from aitp_tasks.vector_index import build, library, opened, quantiser
+from aitp_tasks.vector_index import build, library, quantiser
 from aitp_tasks.vector_index.build import Shard
 from aitp_tasks.vector_index.lists import Encoder
 from aitp_tasks.vector_index.opened import OpenIndex
@@ -138,7 +138,7 @@ def _peak_mb() -> float:
 def _searched(storage: Storage, shards: list[Shard], done: Manifest) -> dict[str, Any]:
     """Recall and time of a search."""
     queries = _made(QUERIES, SHARDS)
-    with OpenIndex(storage, opened.outputs("corpus", done), "corpus") as found:
+    with OpenIndex(storage, indexed.outputs("corpus", done), "corpus") as found:
         found.search(queries[:10], NEIGHBOURS)
         start = time.perf_counter()
         _, ids = found.search(queries, NEIGHBOURS)

@@ -34,8 +34,7 @@ import yaml
 from embedders import REPOSITORY
 from measure import run_parts, timed
 
-from aitp_tasks.generation import part as generation
-from aitp_tasks.records import tables
+from aitp_tasks.records import generated, tables
 from aitp_tasks.records.run import Run
 
 STAGES = ("rewrite", "score", "answer")
@@ -166,7 +165,7 @@ def loop(folder: Path) -> dict[str, Any]:
     }
     run = planned(folder, _LOOP_DOCUMENTS, **settings)
     figures = run_stages(run)
-    pairs = len(generation.kept_rows(run, "answer", run.parts[0]))
+    pairs = len(generated.kept_rows(run, "answer", run.parts[0]))
     seconds = sum(figures[stage]["busy_seconds"] for stage in STAGES)
     found: dict[str, Any] = {"pairs": pairs, "pairs_per_second": round(pairs / seconds, 4)}
     for way in ("published", "tolerant", "schema"):
@@ -251,9 +250,9 @@ def _counting(run: Run, stage: str, counted: Path) -> "subprocess.Popen[bytes]":
 
 def _identities(run: Run) -> Iterator[str]:
     """A part's questions and pairs; greedy decoding gives the same ones again."""
-    for row in generation.kept_rows(run, "rewrite", run.parts[0]):
+    for row in generated.kept_rows(run, "rewrite", run.parts[0]):
         yield row["question_id"]
-    for row in generation.kept_rows(run, "answer", run.parts[0]):
+    for row in generated.kept_rows(run, "answer", run.parts[0]):
         yield row["question_id"] + " answered"
 
 

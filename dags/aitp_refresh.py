@@ -16,8 +16,8 @@ from typing import Any
 from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, dag, task, task_group
 
 from aitp_stage import LABEL_TEMPLATE, PlanOperator, StageOperator
-from aitp_tasks.cli import STAGES, Stage
 from aitp_tasks.config import RunConfig
+from aitp_tasks.stages import STAGES, Stage
 
 CONFIG = os.environ.get("AITP_CONFIG") or str(Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
 #: One slot a device; a stage that needs a device waits for its slot here.

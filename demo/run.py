@@ -24,9 +24,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aitp_tasks.cli import STAGES
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import AitpError
+from aitp_tasks.stages import STAGES
 from demo.services import CONFIG, DAG, POOLS, STATE, USER, AirflowClient, ServiceError, Services
 
 POLL_SECONDS = 1.0

@@ -9,12 +9,11 @@ from typing import Self
 import numpy as np
 from safetensors.numpy import load, save
 
-from aitp_tasks.config import BandwidthRule, Criterion, RunConfig
+from aitp_tasks.config import BandwidthRule, Density
 from aitp_tasks.densities.field import cells_per_bandwidth
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.densities.projection import Projection
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest
 
 ROLES = ("corpus", "sft")
 #: Standard deviation, in projected units, below which points do not spread.
@@ -36,17 +35,21 @@ class Geometry:
     step: float
 
     @classmethod
-    def fit(cls, config: RunConfig, moments: dict[str, Moments]) -> Self:
+    def fit(cls, settings: Density, moments: dict[str, Moments], sft_by_itself: bool = False) -> Self:
         """From the moments of both sets.
+
+        Args:
+            settings: components, bandwidth and largest error.
+            moments: by role.
+            sft_by_itself: standardise the SFT set with its own mean and scale, as the published script does.
 
         Raises:
             InputError: the corpus has too few vectors, or they do not vary; a bandwidth
                 rule is set and a set does not vary.
         """
-        settings = config.density
         corpus = Projection.fit(moments["corpus"], settings.components)
         projections = dict.fromkeys(ROLES, corpus)
-        if config.difference.criterion is Criterion.AUTHORS_COMPAT:
+        if sft_by_itself:
             projections["sft"] = corpus.standardised_by(moments["sft"])
         bandwidths = {
             role: _bandwidth(settings.bandwidth, moments[role], projections[role]) for role in ROLES
@@ -71,11 +74,6 @@ class Geometry:
             return 0.0
         found = (mine.spread(corpus) ** 2).sum()
         return round(max(0.0, 1 - float(found / best)), 6)
-
-    @property
-    def digest(self) -> str:
-        """Identity."""
-        return digest.of_bytes(self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """As safetensors."""

@@ -2,7 +2,7 @@
 
 Vectors are standardised and projected on principal axes. Statistics are the
 corpus's for both sets (the published script standardises each set by itself,
-which erases the shift between them; see docs/method.md).
+which erases the shift between them; see docs/explanation/method.md).
 """
 
 from dataclasses import dataclass, fields, replace

@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 _POLL_SECONDS = 0.2
@@ -17,31 +17,40 @@ def ahead(source: Iterator[_T], depth: int) -> Iterator[Iterator[_T]]:
     What ``source`` raises is raised where the item would have been; leaving the
     context ends the thread after the item that it is at.
     """
-    ready: queue.Queue[tuple[_T | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    left = threading.Event()
+    reader = _Ahead(source, depth)
+    thread = threading.Thread(target=reader.work, name="ahead", daemon=True)
+    thread.start()
+    try:
+        yield reader.items()
+    finally:
+        reader.leave()
+        thread.join()
 
-    def put(item: _T | None, error: BaseException | None) -> None:
-        while not left.is_set():
-            try:
-                ready.put((item, error), timeout=_POLL_SECONDS)
-                return
-            except queue.Full:
-                continue
 
-    def work() -> None:
+class _Ahead(Generic[_T]):
+    """What the thread and its reader share."""
+
+    def __init__(self, source: Iterator[_T], depth: int) -> None:
+        self._source = source
+        self._ready: queue.Queue[tuple[_T | None, BaseException | None]] = queue.Queue(maxsize=depth)
+        self._left = threading.Event()
+
+    def work(self) -> None:
+        """Read, in the thread."""
         try:
-            for item in source:
-                put(item, None)
-                if left.is_set():
+            for item in self._source:
+                self._put(item, None)
+                if self._left.is_set():
                     return
         except BaseException as error:
-            put(None, error)
+            self._put(None, error)
         else:
-            put(None, StopIteration())
+            self._put(None, StopIteration())
 
-    def items() -> Iterator[_T]:
+    def items(self) -> Iterator[_T]:
+        """What was read, in order."""
         while True:
-            item, error = ready.get()
+            item, error = self._ready.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
@@ -49,10 +58,14 @@ def ahead(source: Iterator[_T], depth: int) -> Iterator[Iterator[_T]]:
             assert item is not None
             yield item
 
-    thread = threading.Thread(target=work, name="ahead", daemon=True)
-    thread.start()
-    try:
-        yield items()
-    finally:
-        left.set()
-        thread.join()
+    def leave(self) -> None:
+        """Nobody reads on."""
+        self._left.set()
+
+    def _put(self, item: _T | None, error: BaseException | None) -> None:
+        while not self._left.is_set():
+            try:
+                self._ready.put((item, error), timeout=_POLL_SECONDS)
+                return
+            except queue.Full:
+                continue

@@ -19,7 +19,7 @@ from aitp_tasks.densities.moments import LARGEST
 from aitp_tasks.encoder.batches import Answer, Batch, Tokens, form
 from aitp_tasks.encoder.tokens import Tokenised, Tokeniser
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.records import digest, manifest, tables, vectors
+from aitp_tasks.records import digest, embedded, manifest, tables, vectors
 from aitp_tasks.records.vectors import Vectors
 from aitp_tasks.storage import Storage
 
@@ -29,6 +29,7 @@ CHUNK_ROWS = 512
 _TEXTS_AT_A_TIME = 64
 _CHARACTERS_AT_A_TIME = 4_000_000
 _METADATA = b"aitp"
+_QUARANTINE = "-quarantine.parquet"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class StoredChunk:
     @property
     def quarantine_key(self) -> str:
         """Where its quarantined rows lie, if it has any."""
-        return self.key.removesuffix(".parquet") + "-quarantine.parquet"
+        return self.key.removesuffix(".parquet") + _QUARANTINE
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def write(storage: Storage, prefix: str, chunk: Chunk) -> Content:
     Where another unit has written the chunk meanwhile, that one counts.
     """
     found, counts, refused = chunk.finish()
-    stored = StoredChunk(f"{prefix}/rows-{chunk.start:012d}-{chunk.end:012d}.parquet", chunk.start, chunk.end)
+    stored = StoredChunk(embedded.chunk_key(prefix, range(chunk.start, chunk.end)), chunk.start, chunk.end)
     quarantine = None
     if refused:
         quarantine = pa.Table.from_pylist(
@@ -249,16 +250,12 @@ def find_stored(storage: Storage, prefix: str) -> list[StoredChunk]:
     """The chunks in storage that follow on one another from row 0."""
     found: list[StoredChunk] = []
     for info in storage.list(f"{prefix}/rows-"):
-        rows = span(info.key)
-        if rows is not None and rows.start == (found[-1].end if found else 0):
+        if info.key.endswith(_QUARANTINE):
+            continue
+        rows = embedded.chunk_rows(info.key)
+        if rows.start == (found[-1].end if found else 0):
             found.append(StoredChunk(info.key, rows.start, rows.stop))
     return found
-
-
-def span(key: str) -> range | None:
-    """The rows of a chunk, by its key; None for a chunk's quarantine."""
-    numbers = key.rpartition("/rows-")[2].removesuffix(".parquet").split("-")
-    return range(int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
 
 
 def _row(item: tuple[int, Refusal]) -> int:

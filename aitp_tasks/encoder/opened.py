@@ -5,13 +5,18 @@ process leases, else on the CPU.
 """
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aitp_tasks import config
+from aitp_tasks.encoder import chunks
 from aitp_tasks.encoder.batches import Backend
-from aitp_tasks.encoder.prepared import Facts, Prepared, prepare
+from aitp_tasks.encoder.facts import Facts
+from aitp_tasks.encoder.prepared import Prepared, prepare
 from aitp_tasks.encoder.tokens import Tokeniser
+from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices
+from aitp_tasks.records import vectors
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +28,26 @@ class Encoder:
     facts: Facts
     tokeniser: Tokeniser
     backend: Backend
+
+    def vectors_of(
+        self, texts: Iterable[str | Refusal]
+    ) -> Iterator[tuple[vectors.Vectors, dict[int, Refusal]]]:
+        """The vectors that documents of these texts have, a chunk at a time, in order.
+
+        Returns:
+            Vectors whose rows are places among the texts, and by its place why a text has none.
+        """
+        backend, normalised = self.backend, self.facts.normalised
+        for chunk in chunks.read(iter(texts), self.tokeniser, backend.dimension, normalised, start=0):
+            for answer in backend.run(chunk.batches(backend.batch_tokens)):
+                chunks.take(answer)
+            found, _, refused = chunk.finish()
+            yield found, dict(refused)
+
+    def vector_of(self, text: str) -> vectors.Values | Refusal:
+        """The vector float16 (1, d) that a document of this text has, or why it has none."""
+        ((found, refused),) = self.vectors_of([text])
+        return refused[0] if refused else found.values
 
 
 def open_encoder(settings: config.Encoder, identity: str) -> Encoder:

@@ -15,7 +15,7 @@ import openvino
 from numpy.typing import NDArray
 
 from aitp_tasks.encoder.batches import Answer, Batch
-from aitp_tasks.encoder.prepared import Facts
+from aitp_tasks.encoder.facts import Facts
 
 _BATCH_TOKENS = 1024
 #: Requests that wait while every stream is busy, so that none of them idles.

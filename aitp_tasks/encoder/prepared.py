@@ -20,9 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from aitp_tasks import config
+from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.errors import ExitCode, InputError, TransientError
 from aitp_tasks.machine import models
 from aitp_tasks.records import digest
@@ -38,25 +37,6 @@ _PROBES = (
     "def f(x):\n    return x ** 2 + 1\n" * 20,
     "Ünïcödé 你好 \U0001f600 in several scripts: привет, مرحبا, γειά. " * 12,
 )
-
-
-class Facts(BaseModel):
-    """What a backend and the tokeniser need to know of an encoder."""
-
-    model_config = ConfigDict(frozen=True)
-
-    dimension: int
-    #: Largest number of tokens, special ones included; None when the model names none.
-    max_tokens: int | None
-    #: Put before every text (the model's default prompt).
-    prompt: str
-    #: Tokens of the prompt with those before it; some models leave them out of the mean.
-    prompt_tokens: int
-    lower_case: bool
-    normalised: bool
-    pad: int
-    #: Precision of the compiled model; None when there is none.
-    precision: str | None = None
 
 
 class Prepared:

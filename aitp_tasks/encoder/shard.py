@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aitp_tasks.config import RunConfig
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.encoder import chunks
 from aitp_tasks.encoder.ahead import ahead
@@ -25,11 +24,11 @@ from aitp_tasks.encoder.chunks import Chunk, Content, Counts
 from aitp_tasks.encoder.opened import Encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import TransientError
-from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.shards import Reader
 from aitp_tasks.records import tables, vectors
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
-from aitp_tasks.records.run import Shard
-from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
+from aitp_tasks.records.plan import Shard
+from aitp_tasks.storage import ObjectChangedError, Storage
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +39,8 @@ _WRITE_BEHIND = 2
 
 def embed(
     storage: Storage,
-    config: RunConfig,
     shard: Shard,
-    info: ObjectInfo,
+    reader: Reader,
     prefix: str,
     encoder: Callable[[], Encoder],
     progress: Progress,
@@ -51,9 +49,8 @@ def embed(
 
     Args:
         storage: where everything lies.
-        config: the run's configuration.
         shard: the shard as planned.
-        info: the version that is read.
+        reader: of the version that is read.
         prefix: where its chunks go.
         encoder: opens the encoder when the first text needs it.
         progress: the unit's counts.
@@ -63,34 +60,42 @@ def embed(
         ObjectChangedError: it was replaced meanwhile.
     """
     watch = Stopwatch()
-    summary = _Summary(storage)
-    for stored in chunks.find_stored(storage, prefix):
-        summary.add(chunks.load(storage, stored))
-        progress.skip(stored.end - stored.start)
+    summary = _stored(storage, prefix, progress)
     if summary.end:
-        log.info("shard=%s goes on after row %d", info.key, summary.end)
-    reader = shards.reader(storage, info, shard.role, config)
-    form = reader.form
-    log.info("shard=%s form=%s", info.key, form)
+        log.info("shard=%s goes on after row %d", shard.key, summary.end)
+    log.info("shard=%s form=%s", shard.key, reader.form)
     _Pipeline(storage, prefix, encoder(), summary, progress).run(reader.texts(summary.end))
-    if storage.stat(info.key) != info:
-        raise ObjectChangedError(f"{storage.uri(info.key)} changed while it was embedded")
+    if storage.stat(shard.key) != reader.info:
+        raise ObjectChangedError(f"{storage.uri(shard.key)} changed while it was embedded")
+    return _manifest(shard, reader, summary, prefix, watch)
+
+
+def _manifest(shard: Shard, reader: Reader, summary: "_Summary", prefix: str, watch: Stopwatch) -> Manifest:
+    facts = {
+        "shard": shard.key,
+        "etag": reader.info.etag,
+        "role": shard.role,
+        "source": shard.source,
+        "form": reader.form,
+    }
     return Manifest(
         stage="embed",
         label=f"{shard.source} {shard.name}",
         ledger=summary.ledger(),
         outputs=summary.outputs(prefix),
-        figures={
-            "shard": info.key,
-            "etag": info.etag,
-            "role": shard.role,
-            "source": shard.source,
-            "form": form,
-            **summary.figures(),
-        },
+        figures=facts | summary.figures(),
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),
     )
+
+
+def _stored(storage: Storage, prefix: str, progress: Progress) -> "_Summary":
+    """The chunks that an earlier unit has left."""
+    summary = _Summary(storage)
+    for stored in chunks.find_stored(storage, prefix):
+        summary.add(chunks.load(storage, stored))
+        progress.skip(stored.end - stored.start)
+    return summary
 
 
 class _Pipeline:

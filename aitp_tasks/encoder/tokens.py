@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from aitp_tasks import config
 from aitp_tasks.config import LongTexts
 from aitp_tasks.encoder.batches import Tokens
-from aitp_tasks.encoder.prepared import Facts
+from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs.rows import Refusal
 

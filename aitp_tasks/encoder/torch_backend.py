@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from aitp_tasks import config
 from aitp_tasks.encoder.batches import Answer, Batch
-from aitp_tasks.encoder.prepared import Facts
+from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.errors import TransientError
 from aitp_tasks.machine import models
 

@@ -6,8 +6,7 @@ template with positional ``{}`` and doubled braces for literal ones. Ours add
 at its placeholders once; what is put between the pieces is never interpreted.
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aitp_tasks.config import Prompts
 from aitp_tasks.errors import InputError
-from aitp_tasks.records.run import FrozenPrompt
+from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import open_storage
 
 #: File and arguments of each prompt stage, in the order of their placeholders.
@@ -34,8 +33,6 @@ _READ: dict[str, dict[str, str]] = {
     "score": {"quality": "integer", "difficulty": "integer", "additional_information": "boolean"},
     "answer": {"answer": "string"},
 }
-_MARK = re.compile(r"<\S+>|\[\S+\]")
-_ZERO_WIDTH_SPACE = "\u200b"
 
 
 class _Sampling(BaseModel):
@@ -166,26 +163,3 @@ def fill(prompt: FrozenPrompt, values: Mapping[str, str]) -> str:
     literals = pieces(prompt)
     filled = (values[name] + literal for name, literal in zip(arguments, literals[1:], strict=True))
     return literals[0] + "".join(filled)
-
-
-def control_tokens(tokenizer: Any) -> list[str]:
-    """The tokens of a transformers tokenizer that steer a conversation.
-
-    Its special tokens, and added ones in brackets: some models do not flag their
-    turn markers as special. Other added tokens (runs of spaces, say) are text.
-    """
-    marks = {token for token in tokenizer.get_added_vocab() if _MARK.fullmatch(token)}
-    return sorted(marks.union(tokenizer.all_special_tokens))
-
-
-def neutralise(text: str, special_tokens: Iterable[str]) -> str:
-    """Make special tokens inside a text plain text.
-
-    A zero-width space after the first character keeps the tokenizer from reading
-    ``<|im_start|>`` in a document as the start of a turn; a reader sees no change.
-    """
-    tokens = sorted((token for token in special_tokens if len(token) > 1), key=len, reverse=True)
-    if not tokens:
-        return text
-    pattern = re.compile("|".join(re.escape(token) for token in tokens))
-    return pattern.sub(lambda match: match[0][0] + _ZERO_WIDTH_SPACE + match[0][1:], text)

@@ -9,7 +9,7 @@ Parquet page by page, whatever the size of its row groups.
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from io import BufferedReader
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import RunConfig, SftText
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import json_rows, rows
 from aitp_tasks.inputs.rows import Form, Refusal, Turn
@@ -48,12 +48,14 @@ def suffixes(role: str) -> tuple[str, ...]:
 
 
 def reader(storage: Storage, info: ObjectInfo, role: str, config: RunConfig) -> "Corpus | Sft":
-    """The reader of one input file.
+    """The reader of one input file, as a run's configuration reads its role.
 
     Raises:
         InputError: the key's ending is none of ``suffixes(role)``.
     """
-    return Corpus(storage, info, config) if role == "corpus" else Sft(storage, info, config)
+    if role == "corpus":
+        return Corpus(storage, info, config.text_columns)
+    return Sft(storage, info, config.sft_text)
 
 
 class Reader(ABC):
@@ -67,11 +69,10 @@ class Reader(ABC):
 
     role: str
 
-    def __init__(self, storage: Storage, info: ObjectInfo, config: RunConfig) -> None:
+    def __init__(self, storage: Storage, info: ObjectInfo) -> None:
         self.where = storage.uri(info.key)
+        self.info = info
         self._storage = storage
-        self._info = info
-        self._config = config
         endings = [suffix for suffix in suffixes(self.role) if info.key.endswith(suffix)]
         if not endings:
             raise InputError(
@@ -98,13 +99,18 @@ class Reader(ABC):
 
     @cached_property
     def _parquet(self) -> "_Parquet":
-        return _Parquet(self._storage, self._info)
+        return _Parquet(self._storage, self.info)
 
 
 class Corpus(Reader):
     """A corpus shard."""
 
     role = "corpus"
+
+    def __init__(self, storage: Storage, info: ObjectInfo, text_columns: Sequence[str]) -> None:
+        """``text_columns``: paths whose texts are joined; see ``rows.TextPath``."""
+        super().__init__(storage, info)
+        self._text_columns = text_columns
 
     @cached_property
     def form(self) -> str:
@@ -139,7 +145,7 @@ class Corpus(Reader):
 
     @cached_property
     def _paths(self) -> list[rows.TextPath]:
-        paths = [rows.TextPath(path) for path in self._config.text_columns]
+        paths = [rows.TextPath(path) for path in self._text_columns]
         for path in paths:
             path.check(self._parquet.schema, self.where)
         return paths
@@ -158,6 +164,11 @@ class Sft(Reader):
 
     role = "sft"
 
+    def __init__(self, storage: Storage, info: ObjectInfo, sft_text: SftText) -> None:
+        """``sft_text``: which turns of an example are its text."""
+        super().__init__(storage, info)
+        self._sft_text = sft_text
+
     @cached_property
     def form(self) -> str:
         if self._suffix == _PARQUET:
@@ -168,12 +179,12 @@ class Sft(Reader):
 
     def texts(self, start: int = 0) -> Iterator[str | Refusal]:
         for turns in self._turns(start):
-            yield turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._config.sft_text)
+            yield turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
 
     def examples(self) -> Iterator[list[Turn] | Refusal]:
         """One example per row, in order; refused exactly where ``texts`` refuses."""
         for turns in self._turns(0):
-            text = turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._config.sft_text)
+            text = turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
             yield text if isinstance(text, Refusal) else turns
 
     def _turns(self, start: int) -> Iterator[list[Turn] | Refusal]:
@@ -216,7 +227,7 @@ class Sft(Reader):
     @contextmanager
     def _stream(self, name: str) -> Iterator[BufferedReader]:
         """The file's bytes, decompressed; ``name`` is the format, for messages."""
-        source = pa.PythonFile(self._storage.open(self._info), mode="r")
+        source = pa.PythonFile(self._storage.open(self.info), mode="r")
         # Arrow's decompressors notice an end that comes too early; zstandard's stream does not.
         codec = _COMPRESSIONS[self._packed]
         with _readable(self.where, name + self._packed):

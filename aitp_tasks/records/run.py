@@ -1,143 +1,21 @@
-"""A run: one frozen configuration over one frozen listing of its inputs.
+"""A planned run, opened for one of its stages.
 
-``aitp plan`` freezes both into ``runs/<dump>/<digest>/plan.json``; every later
-stage opens that run by its URI. The digest covers the configuration, the
-content of models and prompts, and the shards with their entity tags: the same
-inputs always lead to the same run, other inputs never do.
+``aitp plan`` freezes a plan into ``runs/<dump>/<digest>/plan.json``; every later
+stage opens that run by its URI.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from aitp_tasks.config import Criterion, LongTexts, RunConfig
+from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, manifest, versions
+from aitp_tasks.records import manifest
 from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.plan import Group, Plan
 from aitp_tasks.storage import Storage, open_storage
 
 RUNS = "runs"
 _PLAN = "plan.json"
-#: Rows of a shard whose footer cannot be read, or that is no Parquet.
-UNKNOWN_ROWS = -1
-
-
-class Frozen(BaseModel):
-    """Base of what a plan is made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One input file as the plan saw it; no model, because a plan can hold 100,000 of them."""
-
-    role: str  # "corpus" or "sft"
-    source: str  # the dump's or the SFT set's name
-    key: str
-    etag: str
-    size: int  # bytes
-    rows: int  # UNKNOWN_ROWS where no footer says it
-
-    @property
-    def name(self) -> str:
-        """The file's name without folder and ``.parquet``."""
-        return self.key.rpartition("/")[2].removesuffix(".parquet")
-
-
-class Group(Frozen):
-    """The shards of one unit of embed and density, all of one role and source."""
-
-    shards: tuple[Shard, ...]
-
-    @property
-    def role(self) -> str:
-        """``corpus`` or ``sft``."""
-        return self.shards[0].role
-
-    @property
-    def source(self) -> str:
-        """The dump, the SFT set, or the line of versions that the shards are of."""
-        return self.shards[0].source
-
-    @property
-    def label(self) -> str:
-        """What the unit holds, for people: source and shard range."""
-        first, last = self.shards[0], self.shards[-1]
-        return f"{first.source} {first.name}" + (f"–{last.name}" if first != last else "")
-
-    @property
-    def digest(self) -> str:
-        """Identity of the group: its shards and their content, not its place in the plan."""
-        return digest.of_value([[shard.key, shard.etag] for shard in self.shards])
-
-
-class FrozenPrompt(Frozen):
-    """One prompt as the plan saw it; see ``aitp_tasks.generation.prompt_files``."""
-
-    name: str
-    version: str
-    template: str
-    output_schema: dict[str, Any]
-    sampling: dict[str, Any]
-
-    @property
-    def digest(self) -> str:
-        """Identity of the prompt: template, schema and sampling."""
-        return digest.of_value([self.template, self.output_schema, self.sampling])
-
-
-class Plan(Frozen):
-    """Everything a run is determined by."""
-
-    config: RunConfig
-    encoder_identity: str
-    engine_identity: str
-    finetune_identity: str
-    prompts: dict[str, FrozenPrompt]
-    groups: tuple[Group, ...]
-    #: The version that the run builds on; its pairs are among the groups.
-    base: versions.Version | None = None
-    #: Kept from that version; None where the run fits one of its own.
-    geometry: versions.Geometry | None = None
-
-    @property
-    def digest(self) -> str:
-        """The run's identity."""
-        return digest.of_value(
-            {
-                "config": self.config.identity(),
-                "models": [self.encoder_identity, self.engine_identity, self.finetune_identity],
-                "prompts": {name: prompt.digest for name, prompt in self.prompts.items()},
-                "groups": [group.digest for group in self.groups],
-                "base": self.base and self.base.name,
-                "geometry": self.geometry and self.geometry.key,
-            }
-        )
-
-    @property
-    def encoder_digest(self) -> str:
-        """Identity of the encoder and of how it reads texts."""
-        encoder = self.config.encoder
-        rule: list[Any] = [self.encoder_identity, encoder.max_tokens, encoder.long_texts.value]
-        if encoder.long_texts is LongTexts.WINDOWS:
-            rule.append(encoder.max_windows)
-        return digest.of_value(rule)
-
-    @property
-    def geometry_identity(self) -> str:
-        """Identity of all that a projection and grid depend on, but for the corpus."""
-        density = self.config.density
-        by_itself = self.config.difference.criterion is Criterion.AUTHORS_COMPAT
-        return digest.of_value(
-            [self.encoder_digest, density.components, density.bandwidth, density.max_error, by_itself]
-        )
-
-    def version(self, run_digest: str) -> str:
-        """Name of the dataset version that a run of this plan makes."""
-        return f"{self.config.dump}-{run_digest[:12]}"
 
 
 @dataclass(frozen=True)

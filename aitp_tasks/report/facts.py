@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aitp_tasks.config import Criterion
-from aitp_tasks.records import tables
+from aitp_tasks.records import generated, projected, selected
 from aitp_tasks.records.manifest import Ledger, Manifest, add_counts
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import density
 
-PROMPT_STAGES = ("rewrite", "score", "answer")
 SCORES = range(1, 11)
 _SCORE_NAMES = {
     Criterion.DENSITY_RATIO: "p_sft / p_corpus",
@@ -156,39 +154,16 @@ def gather(run: Run) -> Facts:
     """
     units = {stage: list(_manifests(run, stage)) for stage in _stages(run)}
     difference, assemble, finetune = (units[stage][0] for stage in ("difference", "assemble", "finetune"))
-    quality, difficulty, questions, kept = _scores(run)
-    documents = sum(ledger.rows_out for name, ledger in _ledgers(run, units) if name == "embed (corpus)")
+    ledgers = _ledgers(run, units)
+    counts = _scores(run)
+    headline = _headline(dict(ledgers)["embed (corpus)"].rows_out, difference, counts, assemble, finetune)
     answered = sum(_ledger(unit).rows_out for unit in units["answer"])
-    scored = int(quality.kept.sum() + quality.dropped.sum())
-    funnel = [
-        ("documents embedded", documents),
-        ("below τ", int(difference.figures["below_tau"])),
-        ("selected for rewriting", int(difference.figures["selected"])),
-        ("questions", questions),
-        ("questions scored", scored),
-        ("questions kept by the gates", kept),
-        ("questions answered", answered),
-        ("pairs in the dataset", int(assemble.figures["pairs"])),
-    ]
-    headline = {
-        "documents": documents,
-        "below_tau": int(difference.figures["below_tau"]),
-        "selected": int(difference.figures["selected"]),
-        "questions": questions,
-        "kept": kept,
-        "pairs": int(assemble.figures["pairs"]),
-        "earlier_pairs": int(assemble.figures["earlier_pairs"]),
-        "sft_examples": int(assemble.figures["sft_examples"]),
-        "rewritten_share": assemble.figures["rewritten_share"],
-        "train_loss_first": finetune.figures["train_loss_first"],
-        "train_loss_last": finetune.figures["train_loss_last"],
-    }
     return Facts(
         headline=headline,
-        funnel=funnel,
+        funnel=_funnel(headline, counts, answered),
         inputs=_inputs(run, units["embed"]),
-        ledgers=_ledgers(run, units),
-        generation=[_generation(stage, units[stage]) for stage in PROMPT_STAGES if units[stage]],
+        ledgers=ledgers,
+        generation=[_generation(stage, units[stage]) for stage in generated.STAGES if units[stage]],
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
         index=units["index"][0],
         difference=difference,
@@ -196,15 +171,48 @@ def gather(run: Run) -> Facts:
         finetune=finetune,
         explained_variance=list(units["merge"][0].figures["corpus_explained_variance"]),
         densities=_densities(run, difference),
-        quality=quality,
-        difficulty=difficulty,
+        quality=counts.quality,
+        difficulty=counts.difficulty,
         samples=_samples(run, headline["pairs"]),
         log_history=json.loads(run.storage.read(finetune.output("log_history"))),
     )
 
 
+def _headline(
+    documents: int, difference: Manifest, counts: "_Scored", assemble: Manifest, finetune: Manifest
+) -> dict[str, Any]:
+    """The run in a dozen figures, as the stage's result has them too."""
+    return {
+        "documents": documents,
+        "below_tau": int(difference.figures["below_tau"]),
+        "selected": int(difference.figures["selected"]),
+        "questions": counts.questions,
+        "kept": counts.kept,
+        "pairs": int(assemble.figures["pairs"]),
+        "earlier_pairs": int(assemble.figures["earlier_pairs"]),
+        "sft_examples": int(assemble.figures["sft_examples"]),
+        "rewritten_share": assemble.figures["rewritten_share"],
+        "train_loss_first": finetune.figures["train_loss_first"],
+        "train_loss_last": finetune.figures["train_loss_last"],
+    }
+
+
+def _funnel(headline: dict[str, Any], counts: "_Scored", answered: int) -> list[tuple[str, int]]:
+    """How many are left after each step, from documents to pairs."""
+    return [
+        ("documents embedded", headline["documents"]),
+        ("below τ", headline["below_tau"]),
+        ("selected for rewriting", headline["selected"]),
+        ("questions", counts.questions),
+        ("questions scored", int(counts.quality.kept.sum() + counts.quality.dropped.sum())),
+        ("questions kept by the gates", counts.kept),
+        ("questions answered", answered),
+        ("pairs in the dataset", headline["pairs"]),
+    ]
+
+
 def _stages(run: Run) -> tuple[str, ...]:
-    return ("embed", "merge", "density", "index", "difference", *PROMPT_STAGES, "assemble", "finetune")
+    return ("embed", "merge", "density", "index", "difference", *generated.STAGES, "assemble", "finetune")
 
 
 def _manifests(run: Run, stage: str) -> Iterator[Manifest]:
@@ -212,9 +220,9 @@ def _manifests(run: Run, stage: str) -> Iterator[Manifest]:
     if stage in ("embed", "density"):
         for group in run.plan.groups:
             yield run.require_manifest(stage, group.digest, what=f"{stage} of {group.label}")
-    elif stage in PROMPT_STAGES:
+    elif stage in generated.STAGES:
         for part in run.parts:
-            yield run.require_manifest(stage, part, what=f"{stage} of {part}")
+            yield generated.part_manifest(run, stage, part)
     else:
         yield run.require_manifest(stage)
 
@@ -301,9 +309,9 @@ def _densities(run: Run, difference: Manifest) -> Densities:
 
     grids = load(run.storage.read(difference.output("grids")))
     points: list[NDArray[np.float64]] = [np.empty((0, 2))]
-    axes = list(density.AXES[: min(run.config.density.components, 2)])
+    axes = list(projected.AXES[: min(run.config.density.components, 2)])
     for part in run.parts:
-        found = density.points(tables.read(run.storage, difference.output(part), axes))
+        found = projected.points(selected.table(run, part, axes))
         points.append(np.pad(found, ((0, 0), (0, 2 - found.shape[1]))))
         if sum(map(len, points)) >= _POINTS:
             break
@@ -317,19 +325,27 @@ def _densities(run: Run, difference: Manifest) -> Densities:
     )
 
 
-def _scores(run: Run) -> tuple[ScoreCounts, ScoreCounts, int, int]:
-    """Counts of both scores; how many questions there were; how many were kept."""
-    quality, difficulty = ScoreCounts(), ScoreCounts()
-    questions = kept_count = 0
+@dataclass
+class _Scored:
+    """The questions of all parts: by score, how many there were, and how many were kept."""
+
+    quality: ScoreCounts = field(default_factory=ScoreCounts)
+    difficulty: ScoreCounts = field(default_factory=ScoreCounts)
+    questions: int = 0
+    kept: int = 0
+
+
+def _scores(run: Run) -> _Scored:
+    """Count the questions of all parts."""
+    counts = _Scored()
     for part in run.parts:
-        done = run.require_manifest("score", part, what=f"score of {part}")
-        questions += _ledger(done).rows_in
-        table = tables.read(run.storage, done.output("rows"), ["quality", "difficulty", "kept"])
+        counts.questions += _ledger(generated.part_manifest(run, "score", part)).rows_in
+        table = generated.table(run, "score", part, ["quality", "difficulty", "kept"])
         kept = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
-        kept_count += int(kept.sum())
-        quality.add(table["quality"].to_numpy(), kept)
-        difficulty.add(table["difficulty"].to_numpy(), kept)
-    return quality, difficulty, questions, kept_count
+        counts.kept += int(kept.sum())
+        counts.quality.add(table["quality"].to_numpy(), kept)
+        counts.difficulty.add(table["difficulty"].to_numpy(), kept)
+    return counts
 
 
 def _samples(run: Run, pairs_in_dataset: int) -> list[dict[str, Any]]:
@@ -338,15 +354,8 @@ def _samples(run: Run, pairs_in_dataset: int) -> list[dict[str, Any]]:
     for part in run.parts:
         if len(samples) >= min(_SAMPLES, pairs_in_dataset):
             break
-        rows = {
-            stage: tables.read(
-                run.storage, run.require_manifest(stage, part, what=f"{stage} of {part}").output("rows")
-            ).to_pylist()
-            for stage in ("score", "answer")
-        }
-        documents = tables.read(run.storage, run.require_manifest("difference").output(part)).to_pylist()
-        pairs = [row for row in rows["answer"] if row["kept"]]
-        samples += _join(pairs, rows["score"], documents)
+        pairs, scores = generated.kept_rows(run, "answer", part), generated.rows(run, "score", part)
+        samples += _join(pairs, scores, selected.documents(run, part))
     return samples[: min(_SAMPLES, pairs_in_dataset)]
 
 

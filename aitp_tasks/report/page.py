@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from aitp_tasks.config import Gates, RunConfig
 from aitp_tasks.records.run import Run
 from aitp_tasks.report import pictures
 from aitp_tasks.report.facts import Facts
@@ -53,7 +54,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture]) -> str:
         funnel=_bars(facts.funnel),
         pictures={name: picture.uri for name, picture in drawn.items()},
         samples=[_cut_sample(sample) for sample in facts.samples],
-        models=_models(run),
+        models=_models(run.config),
         dataset=run.storage.uri(facts.assemble.output("parquet").rpartition("/")[0]),
         checkpoint=run.storage.uri(facts.finetune.output("checkpoint")),
     )
@@ -89,12 +90,11 @@ def _bars(funnel: list[tuple[str, int]]) -> list[dict[str, Any]]:
     ]
 
 
-def draw(run: Run, facts: Facts) -> dict[str, Picture]:
+def draw(facts: Facts, gates: Gates) -> dict[str, Picture]:
     """All pictures, by name."""
     bandwidths = facts.difference.figures["bandwidth"]
     figures, densities = facts.difference.figures, facts.densities
     levels = pictures.density_levels(densities)
-    gates = run.config.gates
     tau = figures["tau"] if facts.is_ratio else None
     drawn = {
         "corpus": pictures.density(densities.corpus, densities, levels, bandwidths["corpus"]),
@@ -111,9 +111,8 @@ def draw(run: Run, facts: Facts) -> dict[str, Picture]:
     return drawn
 
 
-def _models(run: Run) -> list[tuple[str, str]]:
+def _models(config: RunConfig) -> list[tuple[str, str]]:
     """The three models by name and revision; folders without their place on the machine."""
-    config = run.config
     named = (("encoder", config.encoder), ("rewriting", config.engine), ("fine-tuned", config.finetune))
     return [(use, model.label) for use, model in named]
 

@@ -9,19 +9,17 @@ Reads the SFT index. Holds the vectors of the pairs kept, 4 bytes a component, a
 compares each with all of them: quadratic in their number, linear in the SFT set.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from aitp_tasks.inputs import rows
-from aitp_tasks.records.run import Run
-from aitp_tasks.records.vectors import Values
-from aitp_tasks.stages import embed
+from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.records.vectors import Values, Vectors
 from aitp_tasks.vector_index import library
-from aitp_tasks.vector_index.opened import OpenIndex, open_index
+from aitp_tasks.vector_index.opened import OpenIndex
 
 Pair = dict[str, Any]
 
@@ -53,28 +51,38 @@ class Selection:
     duplicates: list[dict[str, Any]] = field(default_factory=list)
 
 
-def select(run: Run, pairs: list[Pair], room: int) -> Selection:
+def select(
+    pairs: list[Pair],
+    embedded: Iterable[tuple[Vectors, dict[int, Refusal]]],
+    room: int,
+    index: OpenIndex,
+    limit: float,
+) -> Selection:
     """The first pairs that are no near-duplicates, as many as there is room for.
 
     A pair that has no vector, which its quarantine in the next run will say, is kept.
 
+    Args:
+        pairs: in the order in which they are taken.
+        embedded: the vectors of the pairs as SFT examples, made as they are asked for; see
+            ``Encoder.vectors_of``.
+        room: how many are wanted.
+        index: of the run's SFT side.
+        limit: largest cosine of a pair that is kept.
+
     Raises:
-        InputError: the SFT index is missing or damaged.
+        InputError: the index is damaged.
     """
-    if run.config.assemble.max_similarity == 1.0 or room <= 0:
-        return Selection(kept=pairs[: max(room, 0)])
     kept: list[Pair] = []
     duplicates: list[tuple[Pair, _Nearest]] = []
-    with open_index(run, "sft") as index:
-        known = _Known(index, run.config.assemble.max_similarity)
-        for pair, nearest in _with_nearest(run, pairs, known):
-            if nearest is None:
-                kept.append(pair)
-            else:
-                duplicates.append((pair, nearest))
-            if len(kept) == room:
-                break
-        return Selection(kept, _rows(duplicates, index))
+    for pair, nearest in _with_nearest(pairs, embedded, _Known(index, limit)):
+        if nearest is None:
+            kept.append(pair)
+        else:
+            duplicates.append((pair, nearest))
+        if len(kept) == room:
+            break
+    return Selection(kept, _rows(duplicates, index))
 
 
 class _Nearest(NamedTuple):
@@ -85,10 +93,11 @@ class _Nearest(NamedTuple):
     index_id: int = -1
 
 
-def _with_nearest(run: Run, pairs: list[Pair], known: "_Known") -> Iterator[tuple[Pair, _Nearest | None]]:
+def _with_nearest(
+    pairs: list[Pair], embedded: Iterable[tuple[Vectors, dict[int, Refusal]]], known: "_Known"
+) -> Iterator[tuple[Pair, _Nearest | None]]:
     """Each pair with what it is a near-duplicate of."""
-    texts = (rows.sft_text(pair["messages"], run.config.sft_text) for pair in pairs)
-    for found, refused in embed.vectors_of(run, texts):
+    for found, refused in embedded:
         places = found.rows.tolist()
         nearest = known.add(found.values, [str(pairs[place]["pair_id"]) for place in places])
         by_place = dict(zip(places, nearest, strict=True)) | dict.fromkeys(refused)

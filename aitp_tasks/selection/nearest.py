@@ -3,7 +3,7 @@
 Reads the chunks of vectors that hold drawn rows, a few at a time, and no others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import vectors
-from aitp_tasks.records.run import Run
+from aitp_tasks.records import embedded, vectors
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.selection.tally import COSINES, Spread
 from aitp_tasks.selection.texts import by_shard
-from aitp_tasks.stages import embed
-from aitp_tasks.vector_index.opened import OpenIndex, open_index
+from aitp_tasks.storage import Storage
+from aitp_tasks.vector_index.opened import OpenIndex
 
 #: Examples of each document.
 EXAMPLES = 5
@@ -37,26 +37,29 @@ class _Wanted:
 class Nearest:
     """The nearest SFT examples of the documents of a table, by their position in it."""
 
-    def __init__(self, run: Run, drawn: pa.Table) -> None:
+    def __init__(
+        self, storage: Storage, index: OpenIndex | None, shards: Iterable[Manifest], drawn: pa.Table
+    ) -> None:
         """Search for those of all documents.
 
         Args:
-            run: the run, after merge.
+            storage: where everything lies.
+            index: of the SFT set; may be missing where no document was drawn.
+            shards: embed manifests of the corpus.
             drawn: a table with ``doc_id``, ``shard``, ``etag`` and ``row``.
 
         Raises:
             InputError: a drawn row has no vector, or the SFT set's index is damaged.
         """
-        self._run = run
+        self._storage = storage
         self._documents = drawn["doc_id"]
         self._ids = np.full((len(drawn), EXAMPLES), -1, np.int64)
         self._cosines = np.full((len(drawn), EXAMPLES), -np.inf, np.float32)
         self._known, self._names = np.empty(0, np.int64), pa.array([], pa.string())
-        if len(drawn):
-            with open_index(run, "sft") as index:
-                self._search(index, list(self._chunks(drawn)))
-                self._known = np.unique(self._ids[self._ids >= 0])
-                self._names = index.places(self._known)["doc_id"].combine_chunks()
+        if index is not None:
+            self._search(index, list(_chunks(shards, drawn)))
+            self._known = np.unique(self._ids[self._ids >= 0])
+            self._names = index.places(self._known)["doc_id"].combine_chunks()
 
     def take(self, positions: NDArray[np.int64]) -> dict[str, pa.Array]:
         """Columns of some rows of the table, lists that begin with the nearest example."""
@@ -93,7 +96,7 @@ class Nearest:
         }
 
     def _search(self, index: OpenIndex, chunks: Sequence[_Wanted]) -> None:
-        at_once = self._run.storage.concurrency
+        at_once = self._storage.concurrency
         with ThreadPoolExecutor(at_once) as pool:
             for start in range(0, len(chunks), at_once):
                 some = chunks[start : start + at_once]
@@ -103,28 +106,28 @@ class Nearest:
                 self._ids[positions, : ids.shape[1]] = ids
                 self._cosines[positions, : ids.shape[1]] = cosines
 
-    def _chunks(self, drawn: pa.Table) -> Iterator[_Wanted]:
-        """The chunks that hold drawn rows."""
-        wanted = by_shard(drawn)
-        for group in self._run.plan.groups:
-            for shard in embed.shard_manifests(self._run, group) if group.role == "corpus" else []:
-                found = wanted.get((str(shard.figures["shard"]), str(shard.figures["etag"])), {})
-                rows, positions = np.array(sorted(found.items()), np.int64).reshape(-1, 2).T
-                for key in embed.chunk_keys(shard) if found else []:
-                    span = embed.chunk_rows(key)
-                    first, last = np.searchsorted(rows, [span.start, span.stop])
-                    if first < last:
-                        yield _Wanted(key, rows[first:last], positions[first:last])
-
     def _vectors(self, wanted: _Wanted) -> NDArray[np.float16]:
         """The vectors of the wanted rows of a chunk."""
-        found = vectors.read(self._run.storage, wanted.key)
+        found = vectors.read(self._storage, wanted.key)
         places = np.searchsorted(found.rows, wanted.rows).clip(max=len(found) - 1)
         missing = found.rows[places] != wanted.rows
         if missing.any():
             raise InputError(
-                f"{self._run.storage.uri(wanted.key)} has no vector of row {int(wanted.rows[missing][0])}: "
+                f"{self._storage.uri(wanted.key)} has no vector of row {int(wanted.rows[missing][0])}: "
                 "delete it and embed anew"
             )
         values: NDArray[np.float16] = found.values[places]
         return values
+
+
+def _chunks(shards: Iterable[Manifest], drawn: pa.Table) -> Iterator[_Wanted]:
+    """The chunks that hold drawn rows."""
+    wanted = by_shard(drawn)
+    for shard in shards:
+        found = wanted.get((str(shard.figures["shard"]), str(shard.figures["etag"])), {})
+        rows, positions = np.array(sorted(found.items()), np.int64).reshape(-1, 2).T
+        for key in embedded.chunk_keys(shard) if found else []:
+            span = embedded.chunk_rows(key)
+            first, last = np.searchsorted(rows, [span.start, span.stop])
+            if first < last:
+                yield _Wanted(key, rows[first:last], positions[first:last])

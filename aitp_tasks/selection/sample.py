@@ -1,4 +1,4 @@
-"""Which documents are below the threshold, and which of them are drawn.
+"""Which of the documents below the threshold are drawn.
 
 A draw is a hash of the seed and the document's id. A sample keeps what comes
 first: by draw (uniform), or by rank within a cell of the plane and then by draw
@@ -8,49 +8,17 @@ will, so they are forgotten: shards may come in any order and any cut, and the
 sample is the same.
 """
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from aitp_tasks.config import Criterion, Difference, Sampling
+from aitp_tasks.config import Difference, Sampling
 from aitp_tasks.densities.grid import Points
-from aitp_tasks.records import digest
-from aitp_tasks.stages import density
+from aitp_tasks.records import digest, projected
 
-Scores = NDArray[np.float64]
-
-#: The authors' floor of the SFT density.
-_FLOOR = 1e-10
 #: Rows that are gathered before those that do not come first are forgotten.
 _PENDING = 1 << 19
-
-
-def score(criterion: Criterion, p_corpus: Scores, p_sft: Scores) -> Scores:
-    """What the criteria of densities compare with tau, float64 (n,)."""
-    if criterion is Criterion.DENSITY_RATIO:
-        return p_sft / p_corpus
-    floored: Scores = np.maximum(p_sft, _FLOOR)
-    return p_corpus / floored if criterion is Criterion.AUTHORS_COMPAT else floored
-
-
-def threshold(settings: Difference, scores: Callable[[], Iterator[Scores]]) -> float:
-    """The tau given, or the one below which the wanted share or number of documents lies.
-
-    A wanted number is read off the sorted scores, 8 bytes a document, in memory.
-    """
-    if settings.target_share is None and settings.target_documents is None:
-        return settings.tau
-    found = np.concatenate(list(scores()))
-    wanted = settings.target_documents
-    if settings.target_share is not None:
-        wanted = round(settings.target_share * len(found))
-    assert wanted is not None
-    if wanted >= len(found):
-        return float(np.nextafter(found.max(), np.inf))
-    return float(np.partition(found, wanted)[wanted])
 
 
 class Sample:
@@ -70,7 +38,7 @@ class Sample:
         # A dictionary's order is that of its first appearance; strings have their own.
         table = table.set_column(table.column_names.index("shard"), "shard", table["shard"].cast(pa.string()))
         table = table.append_column("draw", pa.array(draws, pa.uint64()))
-        table = table.append_column("stratum", pa.array(_strata(density.points(table), self._cell)))
+        table = table.append_column("stratum", pa.array(_strata(projected.points(table), self._cell)))
         self._pending.append(table.append_column("copies", pa.array(np.ones(len(table), np.int64))))
         if sum(map(len, self._pending)) > _PENDING:
             self._forget()

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from aitp_tasks.densities import loops
 from aitp_tasks.densities.field import Field
 from aitp_tasks.densities.grid import Points
-from aitp_tasks.stages import density
-from aitp_tasks.vector_index import nearness as neighbours
+from aitp_tasks.records import projected
+from aitp_tasks.vector_index import nearness
 
 #: Thresholds that every run counts; the authors' own values are among them.
 SWEEP = (0.1, 0.2, 0.5, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0)
@@ -97,7 +97,7 @@ class Tally:
         self._sweep = np.zeros(len(self._taus), np.int64)
         self._spreads = {"p_corpus": Spread(), "p_sft": Spread()}
         if by_similarity:
-            self._spreads[neighbours.COLUMN] = Spread(COSINES)
+            self._spreads[nearness.COLUMN] = Spread(COSINES)
         self._sources: dict[str, Counter[str]] = {"documents": Counter(), "below_tau": Counter()}
         self._first: pa.Table | None = None
         self.shards: list[dict[str, Any]] = []
@@ -111,7 +111,7 @@ class Tally:
         self._sweep += [(scores < tau).sum() for tau in self._taus]
         for name, spread in self._spreads.items():
             spread.add(table[name].to_numpy())
-        columns = ["doc_id", *(axis for axis in density.AXES if axis in table.column_names)]
+        columns = ["doc_id", *(axis for axis in projected.AXES if axis in table.column_names)]
         first = _first_documents(table.select(columns))
         if self._first is not None:
             first = _first_documents(pa.concat_tables([self._first, first]).sort_by("doc_id"))
@@ -125,7 +125,7 @@ class Tally:
     def probes(self) -> Points:
         """Coordinates float64 (m, k) of the documents whose ids come first: a fair sample."""
         assert self._first is not None
-        return density.points(self._first)
+        return projected.points(self._first)
 
     def figures(self) -> dict[str, Any]:
         """The counts, what each threshold would select, and how densities and similarities are spread."""

@@ -1,6 +1,7 @@
 """The texts of sampled documents, from one pass over each of their shards, on local disk."""
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -9,8 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.inputs import shards
-from aitp_tasks.records.run import Run
-from aitp_tasks.storage import ObjectInfo
+from aitp_tasks.storage import ObjectInfo, Storage
 
 
 def by_shard(table: pa.Table) -> dict[tuple[str, str], dict[int, int]]:
@@ -25,15 +25,15 @@ def by_shard(table: pa.Table) -> dict[tuple[str, str], dict[int, int]]:
 class Texts:
     """Texts of the rows of a table with ``shard``, ``etag`` and ``row``; a temporary file holds them."""
 
-    def __init__(self, run: Run, table: pa.Table) -> None:
+    def __init__(self, storage: Storage, text_columns: Sequence[str], table: pa.Table) -> None:
         self._stack = ExitStack()
         file = tempfile.TemporaryFile(prefix="aitp-texts-")  # noqa: SIM115 (closed by the stack)
         self._file = self._stack.enter_context(file)
         self._starts = np.zeros(len(table), np.int64)
         self._sizes = np.zeros(len(table), np.int64)
         for (shard, etag), positions in sorted(by_shard(table).items()):
-            info = ObjectInfo(shard, run.storage.stat(shard).size, etag)
-            for row, text in shards.Corpus(run.storage, info, run.config).pick(positions):
+            info = ObjectInfo(shard, storage.stat(shard).size, etag)
+            for row, text in shards.Corpus(storage, info, text_columns).pick(positions):
                 self._put(positions[row], text.encode())
 
     def take(self, positions: NDArray[np.int64]) -> pa.Array:

@@ -8,30 +8,31 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitp_tasks.generation import part as generation
+from aitp_tasks.config import Gates
+from aitp_tasks.generation import part
 from aitp_tasks.generation.gates.answers import closed
-from aitp_tasks.generation.part import Parsed, PromptStage, Reading, Rejected, Request
-from aitp_tasks.records import digest
+from aitp_tasks.generation.requests import Parsed, PromptStage, Reading, Rejected, Request
+from aitp_tasks.records import digest, generated, selected
 from aitp_tasks.records.run import Run
 
 
 def execute(run: Run, unit: int) -> dict[str, Any]:
-    """Answer one part; see ``generation.execute``."""
-    return generation.execute(STAGE, run, unit)
+    """Answer one part; see ``generation.part.execute``."""
+    return part.execute(STAGE, run, unit)
 
 
-def _requests(run: Run, part: str) -> list[Request]:
-    texts = {row["doc_id"]: row["text"] for row in generation.documents(run, part, ["doc_id", "text"])}
+def _requests(run: Run, name: str) -> list[Request]:
+    texts = {row["doc_id"]: row["text"] for row in selected.documents(run, name, ["doc_id", "text"])}
     return [
         Request(row["question_id"], {"text": texts[row["doc_id"]], "question": row["question"]})
-        for row in generation.kept_rows(run, "score", part)
+        for row in generated.kept_rows(run, "score", name)
     ]
 
 
-def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
+def _read(gates: Gates, request: Request, parsed: Parsed) -> Reading:
     answer = parsed.value["answer"].strip()
     question = request.arguments["question"]
-    reason = closed(answer, question, request.arguments["text"], run.config.gates)
+    reason = closed(answer, question, request.arguments["text"], gates)
     row = {
         "pair_id": f"{request.id}-{digest.of_text(answer)[:16]}",
         "doc_id": request.id.partition("-")[0],

@@ -9,47 +9,25 @@ LLaMA-Factory loads, the version's own pairs, the near-duplicates; and adds the
 version to its line (see ``versions``).
 """
 
-import json
 import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from aitp_tasks.generation import part as generation
+from aitp_tasks.dataset.export import SCHEMA, Export
+from aitp_tasks.encoder.opened import open_encoder
 from aitp_tasks.inputs import rows, shards
-from aitp_tasks.records import tables, versions
+from aitp_tasks.records import embedded, generated, indexed, selected, tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import near_duplicates
-from aitp_tasks.stages import embed
 from aitp_tasks.storage import ObjectInfo
+from aitp_tasks.vector_index.opened import OpenIndex
 
 log = logging.getLogger(__name__)
-
-_ROWS_PER_READ = 1024
-_SPEAKERS = {"user": "human", "assistant": "gpt"}
-SCHEMA = pa.schema(
-    [
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))),
-        ("origin", pa.string()),  # "sft" or "aitp"
-        ("pair_id", pa.string()),
-        ("doc_id", pa.string()),
-        ("dump", pa.string()),
-        ("shard", pa.string()),
-        ("row", pa.int64()),
-        ("density_ratio", pa.float64()),
-        ("cut_characters", pa.int64()),  # of the document, not seen by who answered
-        ("quality", pa.int64()),
-        ("difficulty", pa.int64()),
-        ("prompt_digest", pa.string()),
-        ("model", pa.string()),
-    ]
-)
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -87,48 +65,21 @@ def version_key(run: Run) -> str:
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
     pairs = _pairs(run)
-    with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, _Export(Path(folder)) as export:
+    with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, Export(Path(folder)) as export:
         sft = _export_sft(run, export)
         earlier = _export_earlier(run, export)
         new = [pair for pair in pairs if pair["pair_id"] not in earlier]
-        share = run.config.assemble.max_rewritten_share
-        room = _room(sft.rows_out, share, len(new) + len(earlier)) - len(earlier)
-        chosen = near_duplicates.select(run, new, room)
-        kept = chosen.kept
-        export.write(kept)
-        export.close()
-        outputs = _upload(run, Path(folder))
-    if kept:
-        outputs["pairs"] = f"{version_key(run)}/pairs.parquet"
-        run.storage.write(outputs["pairs"], tables.to_bytes(pa.Table.from_pylist(kept, SCHEMA)))
-    if chosen.duplicates:
-        outputs["near_duplicates"] = f"{version_key(run)}/near_duplicates.parquet"
-        table = pa.Table.from_pylist(chosen.duplicates, near_duplicates.SCHEMA)
-        run.storage.write(outputs["near_duplicates"], tables.to_bytes(table))
-    ledger = Ledger(
-        rows_in=len(pairs) + len(earlier) + sft.rows_in,
-        rows_out=len(kept) + len(earlier) + sft.rows_out,
-        quarantined=sft.quarantined,
-        rejected={
-            "in_an_earlier_version": len(pairs) - len(new),
-            "near_duplicate": len(chosen.duplicates),
-            "over_rewritten_share": len(new) - len(kept) - len(chosen.duplicates),
-        },
-    )
+        chosen = _choose(run, new, sft.rows_out, len(earlier))
+        export.write(chosen.kept)
+        outputs = _upload(run, export.close(run.config.assemble.dataset))
+    outputs |= _write_choice(run, chosen)
     done = run.commit(
         Manifest(
             stage="assemble",
             label=version(run),
-            ledger=ledger,
+            ledger=_ledger(pairs, new, chosen, len(earlier), sft),
             outputs=outputs,
-            figures={
-                "version": version(run),
-                "base": run.plan.base and run.plan.base.name,
-                "pairs": len(kept),
-                "earlier_pairs": len(earlier),
-                "sft_examples": sft.rows_out,
-                "rewritten_share": round((len(kept) + len(earlier)) / max(ledger.rows_out, 1), 6),
-            },
+            figures=_figures(run, len(chosen.kept), len(earlier), sft.rows_out),
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
         )
@@ -136,11 +87,86 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
     log.info(
         "assemble version=%s pairs=%d earlier_pairs=%d sft_examples=%d",
         version(run),
-        len(kept),
+        len(chosen.kept),
         len(earlier),
         sft.rows_out,
     )
     return done
+
+
+def _choose(
+    run: Run, new: list[dict[str, Any]], sft_examples: int, earlier: int
+) -> near_duplicates.Selection:
+    """Those of the new pairs that there is room for and that the dataset does not have already."""
+    settings = run.config.assemble
+    room = _room(sft_examples, settings.max_rewritten_share, len(new) + earlier) - earlier
+    if settings.max_similarity == 1.0 or room <= 0 or not new:
+        return near_duplicates.Selection(kept=new[: max(room, 0)])
+    texts = (rows.sft_text(pair["messages"], run.config.sft_text) for pair in new)
+    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
+        encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
+        return near_duplicates.select(new, encoder.vectors_of(texts), room, index, settings.max_similarity)
+
+
+def _room(sft_examples: int, share: float, pairs: int) -> int:
+    """How many of the pairs the share allows; ids are hashes, so the first are a fair sample."""
+    if share == 1.0 or sft_examples == 0:
+        return pairs
+    # Rounded, because 0.6 / 0.4 * 8 is a little less than 12.
+    return int(round(share / (1 - share) * sft_examples, 6))
+
+
+def _upload(run: Run, files: Mapping[str, Path]) -> dict[str, str]:
+    outputs = {name: f"{version_key(run)}/{file.name}" for name, file in files.items()}
+    for name, file in files.items():
+        run.storage.upload(outputs[name], file)
+    return outputs
+
+
+def _write_choice(run: Run, chosen: near_duplicates.Selection) -> dict[str, str]:
+    """Write the version's own pairs, and those that were left out as near-duplicates, where there are any."""
+    outputs = {}
+    for name, chosen_rows, schema in (
+        ("pairs", chosen.kept, SCHEMA),
+        ("near_duplicates", chosen.duplicates, near_duplicates.SCHEMA),
+    ):
+        if chosen_rows:
+            outputs[name] = f"{version_key(run)}/{name}.parquet"
+            run.storage.write(outputs[name], tables.to_bytes(pa.Table.from_pylist(chosen_rows, schema)))
+    return outputs
+
+
+def _ledger(
+    pairs: list[dict[str, Any]],
+    new: list[dict[str, Any]],
+    chosen: near_duplicates.Selection,
+    earlier: int,
+    sft: Ledger,
+) -> Ledger:
+    """Where every pair and every row of the SFT set went."""
+    kept, duplicates = len(chosen.kept), len(chosen.duplicates)
+    return Ledger(
+        rows_in=len(pairs) + earlier + sft.rows_in,
+        rows_out=kept + earlier + sft.rows_out,
+        quarantined=sft.quarantined,
+        rejected={
+            "in_an_earlier_version": len(pairs) - len(new),
+            "near_duplicate": duplicates,
+            "over_rewritten_share": len(new) - kept - duplicates,
+        },
+    )
+
+
+def _figures(run: Run, pairs: int, earlier: int, sft_examples: int) -> dict[str, Any]:
+    rewritten = pairs + earlier
+    return {
+        "version": version(run),
+        "base": run.plan.base and run.plan.base.name,
+        "pairs": pairs,
+        "earlier_pairs": earlier,
+        "sft_examples": sft_examples,
+        "rewritten_share": round(rewritten / max(rewritten + sft_examples, 1), 6),
+    }
 
 
 def _version(run: Run, done: Manifest) -> versions.Version:
@@ -171,9 +197,9 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
     pairs = []
     columns = ["doc_id", "dump", "shard", "row", "ratio"]
     for part in run.parts:
-        documents = {row["doc_id"]: row for row in generation.documents(run, part, columns)}
-        scores = {row["question_id"]: row for row in generation.kept_rows(run, "score", part)}
-        for row in generation.kept_rows(run, "answer", part):
+        documents = {row["doc_id"]: row for row in selected.documents(run, part, columns)}
+        scores = {row["question_id"]: row for row in generated.kept_rows(run, "score", part)}
+        for row in generated.kept_rows(run, "answer", part):
             document, score = documents[row["doc_id"]], scores[row["question_id"]]
             pairs.append(
                 {
@@ -200,22 +226,13 @@ def _messages(question: str, answer: str) -> list[rows.Turn]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _room(sft_examples: int, share: float, pairs: int) -> int:
-    """How many of the pairs the share allows; ids are hashes, so the first are a fair sample."""
-    if share == 1.0 or sft_examples == 0:
-        return pairs
-    # Rounded, because 0.6 / 0.4 * 8 is a little less than 12.
-    return int(round(share / (1 - share) * sft_examples, 6))
-
-
-def _export_sft(run: Run, export: "_Export") -> Ledger:
+def _export_sft(run: Run, export: Export) -> Ledger:
     """Write the SFT examples, in the order of their shards."""
     read = written = 0
     quarantined = 0
-    for group in run.plan.groups:
-        if group.source != run.config.sft or group.role != "sft":
-            continue
-        for shard in embed.shard_manifests(run, group):
+    for group in run.plan.groups_of("sft"):
+        # Pairs of earlier versions are shards too, and come from their own tables.
+        for shard in embedded.shards(run, group) if group.source == run.config.sft else []:
             for turns in _examples(run, shard.figures["shard"], shard.figures["etag"]):
                 read += 1
                 if isinstance(turns, rows.Refusal):
@@ -228,7 +245,7 @@ def _export_sft(run: Run, export: "_Export") -> Ledger:
     )
 
 
-def _export_earlier(run: Run, export: "_Export") -> set[str]:
+def _export_earlier(run: Run, export: Export) -> set[str]:
     """Write the pairs of the versions that the run builds on; their ids."""
     written: set[str] = set()
     for key in run.plan.base.pairs if run.plan.base else ():
@@ -240,71 +257,4 @@ def _export_earlier(run: Run, export: "_Export") -> set[str]:
 
 def _examples(run: Run, key: str, etag: str) -> Iterator[list[rows.Turn] | rows.Refusal]:
     info = ObjectInfo(key, run.storage.stat(key).size, etag)
-    return shards.Sft(run.storage, info, run.config).examples()
-
-
-class _Export:
-    """Writes the files of a dataset version row by row."""
-
-    parquet_name = "data.parquet"
-    sharegpt_name = "sharegpt.json"
-
-    def __init__(self, folder: Path) -> None:
-        self._stack = ExitStack()
-        self._parquet = self._stack.enter_context(
-            pq.ParquetWriter(folder / self.parquet_name, SCHEMA, compression="zstd")
-        )
-        self._json: TextIO = self._stack.enter_context(
-            (folder / self.sharegpt_name).open("w", encoding="utf-8")
-        )
-        self._pending: list[dict[str, Any]] = []
-        self._separator = "["
-
-    def __enter__(self) -> "_Export":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def write(self, examples: list[dict[str, Any]]) -> None:
-        """Add rows of ``SCHEMA``; what is absent is null."""
-        for example in examples:
-            turns = [
-                {"from": _SPEAKERS.get(turn["role"], turn["role"]), "value": turn["content"]}
-                for turn in example["messages"]
-            ]
-            self._json.write(f"{self._separator}\n{json.dumps({'conversations': turns}, ensure_ascii=False)}")
-            self._separator = ","
-        self._pending += examples
-        if len(self._pending) >= _ROWS_PER_READ:
-            self._write_pending()
-
-    def close(self) -> None:
-        """Finish both files."""
-        self._write_pending()
-        self._json.write("[]\n" if self._separator == "[" else "\n]\n")
-        self._stack.close()
-
-    def _write_pending(self) -> None:
-        self._parquet.write_table(pa.Table.from_pylist(self._pending, SCHEMA))
-        self._pending = []
-
-
-def _upload(run: Run, folder: Path) -> dict[str, str]:
-    prefix = version_key(run)
-    outputs = {
-        "parquet": f"{prefix}/{_Export.parquet_name}",
-        "sharegpt": f"{prefix}/{_Export.sharegpt_name}",
-        "dataset_info": f"{prefix}/dataset_info.json",
-    }
-    description = {
-        run.config.assemble.dataset: {
-            "file_name": _Export.sharegpt_name,
-            "formatting": "sharegpt",
-            "columns": {"messages": "conversations"},
-        }
-    }
-    run.storage.upload(outputs["parquet"], folder / _Export.parquet_name)
-    run.storage.upload(outputs["sharegpt"], folder / _Export.sharegpt_name)
-    run.storage.write(outputs["dataset_info"], json.dumps(description, indent=1).encode())
-    return outputs
+    return shards.Sft(run.storage, info, run.config.sft_text).examples()

@@ -3,7 +3,7 @@
 Reads the vectors of the group's shards and the run's geometry; where the
 configuration names a source column, also that column of the shards. Writes, per
 shard, the documents' coordinates in the order of their ids and their weights on
-the grid (see ``kde.grid``) under ``density/<geometry digest>/``, where any run of
+the grid (see ``densities.grid``) under ``density/<geometry digest>/``, where any run of
 the same geometry finds them; and for the run the sum of the group's grids.
 
 Where merge has trained a quantiser, a corpus shard is also encoded for the index,
@@ -23,24 +23,22 @@ import pyarrow as pa
 
 from aitp_tasks.config import Criterion
 from aitp_tasks.densities.geometry import Geometry
-from aitp_tasks.densities.grid import Points, SparseGrid
+from aitp_tasks.densities.grid import SparseGrid
 from aitp_tasks.densities.projection import Projection
 from aitp_tasks.inputs import shards
-from aitp_tasks.records import digest, manifest, tables, vectors
+from aitp_tasks.records import digest, embedded, indexed, manifest, projected, tables, vectors
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
-from aitp_tasks.records.run import Group, Run
+from aitp_tasks.records.plan import Group
+from aitp_tasks.records.run import Run
 from aitp_tasks.records.vectors import Vectors
-from aitp_tasks.stages import embed, merge
 from aitp_tasks.storage import ObjectInfo
+from aitp_tasks.vector_index import quantiser
 from aitp_tasks.vector_index.library import Quantiser
 from aitp_tasks.vector_index.lists import Encoder
 from aitp_tasks.vector_index.nearness import Nearness
-from aitp_tasks.vector_index.opened import OpenIndex, open_index
+from aitp_tasks.vector_index.opened import OpenIndex
 
 log = logging.getLogger(__name__)
-
-#: Names of the coordinates' columns.
-AXES = ("x", "y", "z")
 
 
 class _Maker(Protocol):
@@ -69,58 +67,14 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
     }
 
 
-def shard_manifests(run: Run, group: Group) -> list[Manifest]:
-    """The manifests of a group's projected shards.
-
-    Raises:
-        InputError: the group has not been projected.
-    """
-    unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
-    keys = [key for name, key in unit.outputs.items() if name.startswith("shard-")]
-    standing = run.storage.uri(run.manifest_key("density", group.digest))
-    remedy = f"delete {standing} and clear the density task of {group.label}"
-    return manifest.load_all(run.storage, keys, remedy)
-
-
-def load_grid(run: Run, group: Group) -> SparseGrid:
-    """The sum of the grids of a group's shards.
-
-    Raises:
-        InputError: the group has not been projected.
-    """
-    unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
-    return SparseGrid.from_bytes(run.storage.read(unit.output("grid")))
-
-
-def points(table: pa.Table) -> Points:
-    """Coordinates float64 (n, k) of a table of documents."""
-    found: Points = np.stack([table[axis].to_numpy() for axis in AXES if axis in table.column_names], axis=1)
-    return found
-
-
-def keys(run: Run, group: Group, name: str) -> list[str | None]:
-    """Keys of what was made of a group's shards: ``encoded`` or ``nearness``; None where it was not wanted.
-
-    Raises:
-        InputError: the group has not been projected.
-    """
-    unit = run.require_manifest("density", group.digest, what=f"density of {group.label}")
-    return [unit.outputs.get(f"{name}-{number:06d}") for number in range(len(group.shards))]
-
-
 def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
-    geometry = merge.load_geometry(run)
+    geometry = projected.geometry(run)
     total = SparseGrid.empty(geometry.components, geometry.step)
     outputs: dict[str, str] = {}
     with ExitStack() as stack:
-        tools = _Tools(geometry)
-        if group.role == "corpus":
-            sft = None
-            if run.config.difference.criterion is Criterion.KNN:
-                sft = stack.enter_context(open_index(run, "sft"))
-            tools = _Tools(geometry, merge.load_quantiser(run), sft)
-        for number, embedded in enumerate(embed.shard_manifests(run, group)):
-            shard = _Shard(run, group.role, tools, embedded)
+        tools = _tools(run, group.role, geometry, stack)
+        for number, embedding in enumerate(embedded.shards(run, group)):
+            shard = _Shard(run, group.role, tools, embedding)
             total = total + shard.make()
             outputs |= {f"{name}-{number:06d}": key for name, key in shard.outputs.items()}
     outputs["grid"] = run.key("density", f"{group.digest}-grid.safetensors")
@@ -130,7 +84,7 @@ def _project(run: Run, group: Group, watch: Stopwatch) -> Manifest:
         Manifest(
             stage="density",
             label=group.label,
-            ledger=Ledger(rows_in=embed.vector_count(run, group), rows_out=total.count),
+            ledger=Ledger(rows_in=embedded.count(run, group), rows_out=total.count),
             outputs=outputs,
             figures={"cells": len(total.cells)},
             seconds=watch.seconds(),
@@ -149,6 +103,17 @@ class _Tools:
     sft: OpenIndex | None = None
 
 
+def _tools(run: Run, role: str, geometry: Geometry, stack: ExitStack) -> _Tools:
+    """What the shards of a role are to be made with; ``stack`` closes it."""
+    if role != "corpus":
+        return _Tools(geometry)
+    trained = indexed.quantiser_key(run)
+    sft = None
+    if run.config.difference.criterion is Criterion.KNN:
+        sft = stack.enter_context(OpenIndex(run.storage, indexed.keys(run, "sft"), "sft"))
+    return _Tools(geometry, None if trained is None else quantiser.load(run.storage, trained), sft)
+
+
 class _Shard:
     """Makes what is missing of one shard.
 
@@ -156,17 +121,17 @@ class _Shard:
         outputs: keys of what is there then: ``shard`` is the manifest.
     """
 
-    def __init__(self, run: Run, role: str, tools: _Tools, embedded: Manifest) -> None:
+    def __init__(self, run: Run, role: str, tools: _Tools, embedding: Manifest) -> None:
         self._watch = Stopwatch()
         self._run = run
         self._tools = tools
-        self._embedded = embedded
+        self._embedding = embedding
         self._projection = tools.geometry.projections[role]
         self._source_column = run.config.difference.source_column if role == "corpus" else None
-        self._chunks = embed.chunk_keys(embedded)
-        self._facts = {name: str(embedded.figures[name]) for name in ("source", "shard", "etag")}
+        self._chunks = embedded.chunk_keys(embedding)
+        self._facts = {name: str(embedding.figures[name]) for name in ("source", "shard", "etag")}
         identity = digest.of_value([role, self._facts, self._chunks, self._source_column])
-        self._prefix = f"density/{tools.geometry.digest}/{identity}"
+        self._prefix = f"density/{projected.identity(tools.geometry)}/{identity}"
         self.outputs = {"shard": f"{self._prefix}.json"} | self._index_outputs()
 
     def make(self) -> SparseGrid:
@@ -191,7 +156,7 @@ class _Shard:
 
     def _index_outputs(self) -> dict[str, str]:
         """Keys of what does not depend on the geometry."""
-        prefix, found = f"index/{embed.encoder_digest(self._run)}", {}
+        prefix, found = f"index/{self._run.plan.encoder_digest}", {}
         if self._tools.quantiser is not None:
             content = digest.of_value([self._tools.quantiser.digest, self._chunks])
             found["encoded"] = f"{prefix}/encoded/{content}.safetensors"
@@ -212,17 +177,17 @@ class _Shard:
         storage = self._run.storage
         if self._source_column is not None:
             table = self._with_sources(table, self._source_column)
-        grid = SparseGrid.of(points(table), self._tools.geometry.step)
+        grid = SparseGrid.of(projected.points(table), self._tools.geometry.step)
         outputs = {
             "coordinates": tables.write(storage, f"{self._prefix}/coordinates", table),
             "grid": f"{self._prefix}/grid.safetensors",
         }
         storage.write_if_absent(outputs["grid"], grid.to_bytes())
-        assert self._embedded.ledger is not None
+        assert self._embedding.ledger is not None
         made = Manifest(
             stage="density",
             label=self._facts["shard"],
-            ledger=Ledger(rows_in=self._embedded.ledger.rows_out, rows_out=grid.count),
+            ledger=Ledger(rows_in=self._embedding.ledger.rows_out, rows_out=grid.count),
             outputs=outputs,
             figures={**self._facts, "cells": len(grid.cells)},
             seconds=self._watch.seconds(),
@@ -234,7 +199,9 @@ class _Shard:
     def _with_sources(self, table: pa.Table, column: str) -> pa.Table:
         storage, key = self._run.storage, self._facts["shard"]
         info = ObjectInfo(key, storage.stat(key).size, self._facts["etag"])
-        sources = pa.array(shards.Corpus(storage, info, self._run.config).sources(column), pa.string())
+        sources = pa.array(
+            shards.Corpus(storage, info, self._run.config.text_columns).sources(column), pa.string()
+        )
         return table.append_column("source", sources.take(table["row"].combine_chunks()).dictionary_encode())
 
 
@@ -255,7 +222,7 @@ class _Projector:
 
     def finish(self) -> pa.Table:
         """All of them, in the order of ids and rows."""
-        columns = zip(AXES, np.concatenate(self._found).T, strict=False)
+        columns = zip(projected.AXES, np.concatenate(self._found).T, strict=False)
         table = pa.table(
             {
                 "doc_id": pa.array(self._ids, pa.string()),

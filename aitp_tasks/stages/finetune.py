@@ -2,7 +2,7 @@
 
 Reads the version's Parquet file that assemble has left, and the base model.
 Writes the checkpoint (safetensors, tokenizer, the model's own chat template) and
-the log history. Here is the stage; template.py chooses the chat template,
+the log history. In ``training``, template.py chooses the chat template,
 examples.py tokenises, launcher.py runs the ranks, train.py is one of them.
 """
 
@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records import tables
@@ -53,40 +54,25 @@ def _finetune(run: Run) -> Manifest:
     watch = Stopwatch()
     assembled = run.require_manifest("assemble")
     version = str(assembled.figures["version"])
-    settings = run.config.finetune
-    # The ranks' devices; the stage itself must not occupy them.
-    lease = devices.lease(settings.processes, "finetune.processes")
-    settings = settings.model_copy(update={"model": models.local(settings)})
     outputs = {
         "checkpoint": f"models/{run.config.assemble.dataset}/{version}",
         "log_history": run.key(STAGE, "log_history.json"),
     }
-    with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as name:
-        folder = Path(name)
-        tokenizer = model.load_tokenizer(settings)
-        templates = template.choose(tokenizer, settings.chat_template)
-        job = Job(
-            folder=folder,
-            finetune=settings,
-            gpus=tuple(gpu.index for gpu in lease.gpus[: settings.processes]) if lease else (),
-            chat_template=templates.saved,
-        )
-        run.storage.download(assembled.output("parquet"), folder / "data.parquet")
-        maker = ExampleMaker(tokenizer, templates.training, settings.max_length)
-        tally = examples.write(folder / "data.parquet", maker, job.examples)
+    settings = run.config.finetune
+    # The ranks' devices; the stage itself must not occupy them.
+    lease = devices.lease(settings.processes, "finetune.processes")
+    with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
+        job, maker = _prepare(settings, lease, Path(folder))
+        tally = _examples(run, assembled.output("parquet"), maker, job)
+        outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()
-        outputs |= _keep_quarantine(run, tally, ledger)
         log.info(
             "finetune version=%s device=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s",
             *(version, job.device, settings.processes, tally.examples, tally.tokens),
             *(ledger.rejected, ledger.quarantined),
         )
         if not tally.examples:
-            raise InputError(
-                f"none of the {ledger.rows_in} rows of {run.storage.uri(assembled.output('parquet'))} "
-                f"can be trained on {ledger.rejected}: check the dataset, "
-                f"or raise finetune.max_length={settings.max_length}"
-            )
+            raise _nothing_to_train(run, assembled.output("parquet"), ledger)
         outcome = launcher.run(job)
         _upload(run, job, outputs)
     return run.commit(
@@ -102,11 +88,39 @@ def _finetune(run: Run) -> Manifest:
     )
 
 
-def _keep_quarantine(run: Run, tally: Tally, ledger: Ledger) -> dict[str, str]:
+def _prepare(settings: Finetune, lease: devices.Lease | None, folder: Path) -> tuple[Job, ExampleMaker]:
+    """What the ranks are told, and what makes their examples."""
+    settings = settings.model_copy(update={"model": models.local(settings)})
+    tokenizer = model.load_tokenizer(settings)
+    templates = template.choose(tokenizer, settings.chat_template)
+    job = Job(
+        folder=folder,
+        finetune=settings,
+        gpus=tuple(gpu.index for gpu in lease.gpus[: settings.processes]) if lease else (),
+        chat_template=templates.saved,
+    )
+    return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
+
+
+def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
+    """Tokenise the dataset version's rows for the ranks."""
+    data = job.folder / "data.parquet"
+    run.storage.download(key, data)
+    return examples.write(data, maker, job.examples)
+
+
+def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:
+    return InputError(
+        f"none of the {ledger.rows_in} rows of {run.storage.uri(key)} can be trained on {ledger.rejected}: "
+        f"check the dataset, or raise finetune.max_length={run.config.finetune.max_length}"
+    )
+
+
+def _keep_quarantine(run: Run, tally: Tally) -> dict[str, str]:
     """Store the quarantined rows before anything is trained, and stop when they are too many."""
     outputs = tables.write_quarantine(run.storage, run.key(STAGE, "quarantine"), tally.quarantined)
     where = run.storage.uri(outputs.get("quarantine", run.key(STAGE, "")))
-    ledger.check_budget(run.config.failure_budget, STAGE, where)
+    tally.ledger().check_budget(run.config.failure_budget, STAGE, where)
     return outputs
 
 

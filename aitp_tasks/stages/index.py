@@ -11,10 +11,10 @@ holds the index twice.
 
 from typing import Any
 
+from aitp_tasks.records import embedded, indexed, projected
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import density, embed, merge
-from aitp_tasks.vector_index import build, opened
+from aitp_tasks.vector_index import build, quantiser
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -35,19 +35,20 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 
 
 def _index(run: Run, watch: Stopwatch) -> Manifest:
+    trained = indexed.quantiser_key(run)
     built = build.build(
         run.storage,
-        f"index/{embed.encoder_digest(run)}/{run.config.dump}",
+        f"index/{run.plan.encoder_digest}/{run.config.dump}",
         run.config.dump,
         _shards(run),
-        merge.load_quantiser(run),
+        None if trained is None else quantiser.load(run.storage, trained),
     )
     return run.commit(
         Manifest(
             stage="index",
             label=run.config.dump,
             ledger=built.ledger,
-            outputs=opened.outputs("corpus", built),
+            outputs=indexed.outputs("corpus", built),
             figures=built.figures,
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
@@ -58,15 +59,12 @@ def _index(run: Run, watch: Stopwatch) -> Manifest:
 def _shards(run: Run) -> list[build.Shard]:
     """The shards of the corpus, with what the density units have made of them."""
     return [
-        build.Shard.of(
-            embedded, embed.chunk_keys(embedded), documents=projected.output("coordinates"), encoded=encoded
-        )
-        for group in run.plan.groups
-        if group.role == "corpus"
-        for embedded, projected, encoded in zip(
-            embed.shard_manifests(run, group),
-            density.shard_manifests(run, group),
-            density.keys(run, group, "encoded"),
+        build.Shard.of(shard, documents=coordinates.output("coordinates"), encoded=encoded)
+        for group in run.plan.groups_of("corpus")
+        for shard, coordinates, encoded in zip(
+            embedded.shards(run, group),
+            projected.shards(run, group),
+            projected.keys(run, group, "encoded"),
             strict=True,
         )
     ]

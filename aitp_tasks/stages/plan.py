@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from aitp_tasks.config import Refit, RunConfig
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation import prompt_files as prompts
+from aitp_tasks.generation import prompt_files
 from aitp_tasks.inputs import footers, rows
 from aitp_tasks.inputs.footers import Footer
 from aitp_tasks.inputs.shards import suffixes
 from aitp_tasks.machine import models
 from aitp_tasks.records import versions
 from aitp_tasks.records.manifest import Stopwatch
-from aitp_tasks.records.run import UNKNOWN_ROWS, Group, Plan, Run, Shard
+from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
+from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def execute(config: RunConfig) -> dict[str, Any]:
         encoder_identity=models.identity(config.encoder),
         engine_identity=models.identity(config.engine),
         finetune_identity=models.identity(config.finetune),
-        prompts=prompts.load_folder(config.prompts),
+        prompts=prompt_files.load_folder(config.prompts),
         groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
     )
 

@@ -51,7 +51,7 @@ def _report(run: Run) -> Manifest:
 
     watch = Stopwatch()
     gathered = facts.gather(run)
-    drawn = page.draw(run, gathered)
+    drawn = page.draw(gathered, run.config.gates)
     html = page.render(run, gathered, drawn).encode()
     outputs = {"page": run.key(STAGE, "report.html")}
     run.storage.write(outputs["page"], html)

@@ -8,17 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitp_tasks.generation import part as generation
+from aitp_tasks.config import Gates
+from aitp_tasks.generation import part
 from aitp_tasks.generation.gates.questions import closed
-from aitp_tasks.generation.part import Parsed, PromptStage, Reading, Rejected, Request
+from aitp_tasks.generation.requests import Parsed, PromptStage, Reading, Rejected, Request
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.records import digest
+from aitp_tasks.records import digest, selected
 from aitp_tasks.records.run import Run
 
 
 def execute(run: Run, unit: int) -> dict[str, Any]:
-    """Rewrite one part; see ``generation.execute``."""
-    return generation.execute(STAGE, run, unit)
+    """Rewrite one part; see ``generation.part.execute``."""
+    return part.execute(STAGE, run, unit)
 
 
 def question_id(doc_id: str, question: str) -> str:
@@ -26,12 +27,12 @@ def question_id(doc_id: str, question: str) -> str:
     return f"{doc_id}-{digest.of_text(question)[:16]}"
 
 
-def _requests(run: Run, part: str) -> list[Request]:
-    documents = generation.documents(run, part, ["doc_id", "text"])
+def _requests(run: Run, name: str) -> list[Request]:
+    documents = selected.documents(run, name, ["doc_id", "text"])
     return [Request(row["doc_id"], {"text": row["text"]}) for row in documents]
 
 
-def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
+def _read(gates: Gates, request: Request, parsed: Parsed) -> Reading:
     # Two questions that are the same text are one question.
     questions = list(dict.fromkeys(question.strip() for question in parsed.value["questions"]))
     questions = [question for question in questions if question]
@@ -40,7 +41,7 @@ def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
     rows: list[dict[str, Any]] = []
     for question in questions:
         asked = [row["question"] for row in rows if row["kept"]]
-        reason = closed(question, request.arguments["text"], asked, run.config.gates)
+        reason = closed(question, request.arguments["text"], asked, gates)
         rows.append(
             {
                 "doc_id": request.id,

@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks.config import Gates
-from aitp_tasks.generation import part as generation
+from aitp_tasks.generation import part
 from aitp_tasks.generation.engine import Completion
-from aitp_tasks.generation.part import Parsed, PromptStage, Reading, Rejected, Request
+from aitp_tasks.generation.gates.scores import closed
+from aitp_tasks.generation.requests import Parsed, PromptStage, Reading, Rejected, Request
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.records import generated
 from aitp_tasks.records.run import Run
 
 _HIGHEST = 10
@@ -23,20 +25,20 @@ _ALTERNATIVES = 20
 
 
 def execute(run: Run, unit: int) -> dict[str, Any]:
-    """Score one part; see ``generation.execute``."""
-    return generation.execute(STAGE, run, unit)
+    """Score one part; see ``generation.part.execute``."""
+    return part.execute(STAGE, run, unit)
 
 
-def _requests(run: Run, part: str) -> list[Request]:
+def _requests(run: Run, name: str) -> list[Request]:
     return [
         Request(row["question_id"], {"question": row["question"]})
-        for row in generation.kept_rows(run, "rewrite", part)
+        for row in generated.kept_rows(run, "rewrite", name)
     ]
 
 
-def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
+def _read(gates: Gates, request: Request, parsed: Parsed) -> Reading:
     scores = parsed.value
-    reason = closed_gate(run.config.gates, scores)
+    reason = closed(scores, gates)
     quality, difficulty = expected_scores(parsed)
     row = {
         "doc_id": request.id.partition("-")[0],
@@ -53,12 +55,12 @@ def _read(run: Run, request: Request, parsed: Parsed) -> Reading:
     return [row] if reason is None else Rejected(reason, [row])
 
 
-def _select(run: Run, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
+def _select(gates: Gates, readings: Mapping[str, Reading]) -> Mapping[str, Reading]:
     """Of the questions that pass the gates, the best; what is equal is ordered by hash."""
     scored = sum(not isinstance(reading, Refusal) for reading in readings.values())
     passed = {key: reading[0] for key, reading in readings.items() if isinstance(reading, list)}
     # Rounded, because 0.07 * 100 is a little more than 7.
-    room = math.ceil(round(run.config.gates.keep_best * scored, 6))
+    room = math.ceil(round(gates.keep_best * scored, 6))
     dropped = sorted(passed, key=lambda key: _rank(passed[key]))[room:]
     return {**readings, **{key: _dropped(passed[key]) for key in dropped}}
 
@@ -122,17 +124,6 @@ def _next_weights(
     one = before.get(int(digits), 0.0)
     ten = min(sum(found.values()), 1.0) * one
     return {**before, int(digits): one - ten, **dict.fromkeys(found, ten)}
-
-
-def closed_gate(gates: Gates, scores: dict[str, Any]) -> str | None:
-    """The first gate that a question does not pass."""
-    if scores["quality"] < gates.min_quality:
-        return "quality"
-    if scores["difficulty"] < gates.min_difficulty:
-        return "difficulty"
-    if scores["additional_information"] and not gates.allow_additional_information:
-        return "additional_information"
-    return None
 
 
 STAGE = PromptStage(

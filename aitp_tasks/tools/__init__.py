@@ -1,1 +1,19 @@
-"""What stands beside the stages: looks at a run, or ahead of one, and changes nothing."""
+"""What stands beside the stages: looks at a run, or ahead of one, and changes nothing of it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool as the command line shows it."""
+
+    name: str
+    does: str
+
+
+TOOLS = (
+    Tool("estimate", "say what a run will take, from a rehearsal on a sample of its input"),
+    Tool("search", "find the documents or SFT examples that are nearest to a text"),
+    Tool("explain", "say where a document lies, and why it was selected or not"),
+    Tool("prompt", "check the prompts, show one filled, or try them on a document and a live engine"),
+)

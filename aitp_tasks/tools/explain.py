@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from aitp_tasks.config import Criterion
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import tables
+from aitp_tasks.records import embedded, indexed, projected, tables
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run, part_name, part_of
-from aitp_tasks.selection import sample as selection
+from aitp_tasks.selection import criteria
+from aitp_tasks.selection.fields import Fields
 from aitp_tasks.selection.nearest import EXAMPLES
-from aitp_tasks.stages import density, difference, embed
 from aitp_tasks.tools import search
 from aitp_tasks.tools.terminal import printable
-from aitp_tasks.vector_index import nearness as neighbours
-from aitp_tasks.vector_index.opened import open_index, open_places
+from aitp_tasks.vector_index import nearness
+from aitp_tasks.vector_index.opened import OpenIndex, open_places
 
 _PREFIX = re.compile("[0-9a-f]{8,32}")
 _SHOWN = 3
@@ -55,7 +55,7 @@ def execute(run: Run, doc_id: str) -> dict[str, Any]:
         **_scores(run, document, selected),
     }
     result |= _fate(run, place["doc_id"], result["below_tau"], selected)
-    with open_index(run, "sft") as index:
+    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
         similarities, ids = index.search(document.vector, EXAMPLES)
         result["nearest_sft"] = search.matches(run, "sft", index, similarities[0], ids[0])
     sys.stderr.write(render(result))
@@ -102,7 +102,7 @@ def _place(run: Run, doc_id: str) -> dict[str, Any]:
     prefix = doc_id.lower()
     if not _PREFIX.fullmatch(prefix):
         raise InputError(f"'{printable(doc_id)}' is no document id: give 8 to 32 hexadecimal digits of one")
-    with open_places(run, "corpus") as places:
+    with open_places(run.storage, indexed.keys(run, "corpus"), "corpus") as places:
         found: list[dict[str, Any]] = places.starting_with(prefix).to_pylist()
     if not found:
         raise InputError(
@@ -122,17 +122,17 @@ def _document(run: Run, place: dict[str, Any]) -> _Document:
         if all(shard.key != place["shard"] for shard in group.shards):
             continue
         made = zip(
-            embed.shard_manifests(run, group),
-            density.shard_manifests(run, group),
-            density.keys(run, group, "nearness"),
+            embedded.shards(run, group),
+            projected.shards(run, group),
+            projected.keys(run, group, "nearness"),
             strict=True,
         )
-        for embedded, projected, nearness in made:
-            if embedded.figures["shard"] == place["shard"] and embedded.figures["etag"] == place["etag"]:
+        for embedding, projection, near in made:
+            if embedding.figures["shard"] == place["shard"] and embedding.figures["etag"] == place["etag"]:
                 return _Document(
-                    *_coordinates(run, projected, place),
-                    None if nearness is None else _row(run, nearness, place)[neighbours.COLUMN][0].as_py(),
-                    embed.vector_at(run, embedded, place["row"]),
+                    *_coordinates(run, projection, place),
+                    None if near is None else _row(run, near, place)[nearness.COLUMN][0].as_py(),
+                    embedded.vector_at(run.storage, embedding, place["row"]),
                 )
     raise InputError(
         f"no density unit of {run.uri} has projected {place['shard']} as it was indexed: "
@@ -140,10 +140,10 @@ def _document(run: Run, place: dict[str, Any]) -> _Document:
     )
 
 
-def _coordinates(run: Run, projected: Manifest, place: dict[str, Any]) -> tuple[Points, str | None]:
+def _coordinates(run: Run, projection: Manifest, place: dict[str, Any]) -> tuple[Points, str | None]:
     """Coordinates float64 (1, k) and source of a document."""
-    found = _row(run, projected.output("coordinates"), place)
-    return density.points(found), found["source"][0].as_py() if "source" in found.column_names else None
+    found = _row(run, projection.output("coordinates"), place)
+    return projected.points(found), found["source"][0].as_py() if "source" in found.column_names else None
 
 
 def _row(run: Run, key: str, place: dict[str, Any]) -> pa.Table:
@@ -158,19 +158,25 @@ def _row(run: Run, key: str, place: dict[str, Any]) -> pa.Table:
     return found
 
 
+def _fields(run: Run) -> Fields:
+    """The densities of the run's sets."""
+    geometry = projected.geometry(run)
+    return Fields.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
+
+
 def _scores(run: Run, document: _Document, selected: Manifest) -> dict[str, Any]:
     criterion = run.config.difference.criterion
-    densities = difference.densities_at(run, document.coordinates)
+    densities = _fields(run).at(document.coordinates)
     (p_corpus,), (p_sft,) = (densities[role].tolist() for role in ("corpus", "sft"))
     score = document.similarity
     if score is None:
-        score = float(selection.score(criterion, densities["corpus"], densities["sft"])[0])
+        score = float(criteria.score(criterion, densities["corpus"], densities["sft"])[0])
     tau = float(selected.figures["tau"])
     return {
         "coordinates": document.coordinates[0].tolist(),
         "p_corpus": p_corpus,
         "p_sft": p_sft,
-        "ratio": float(selection.score(Criterion.DENSITY_RATIO, densities["corpus"], densities["sft"])[0]),
+        "ratio": float(criteria.score(Criterion.DENSITY_RATIO, densities["corpus"], densities["sft"])[0]),
         "criterion": criterion.value,
         "score": score,
         "tau": tau,

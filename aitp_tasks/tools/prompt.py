@@ -6,24 +6,22 @@ on a live engine. Nothing is stored.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import Gates, RunConfig
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation import part as generation
-from aitp_tasks.generation import prompt_files as prompts
+from aitp_tasks.generation import prompt_files
 from aitp_tasks.generation.engine import Engine, Job, open_engine
 from aitp_tasks.generation.engine.prompting import Prompter
-from aitp_tasks.generation.part import PromptStage, Reading, Rejected, Request
+from aitp_tasks.generation.requests import PromptStage, Reading, Rejected, Request, parse
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import models
 from aitp_tasks.records import digest
-from aitp_tasks.records.run import FrozenPrompt, Plan, Run
+from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.stages import answer, rewrite, score
-from aitp_tasks.storage import open_storage
 
 ACTIONS = ("check", "show", "try")
 #: Stands for the question where only the document is given.
@@ -44,7 +42,7 @@ def execute(
     Raises:
         InputError: a prompt is not usable, the document cannot be read, or the model cannot be loaded.
     """
-    loaded = prompts.load_folder(config.prompts)
+    loaded = prompt_files.load_folder(config.prompts)
     if action == "check":
         return {"stage": "prompt", "prompts": {name: _described(prompt) for name, prompt in loaded.items()}}
     text = _read(document)
@@ -71,7 +69,7 @@ def _read(document: str | None) -> str:
 
 def _shown(config: RunConfig, prompt: FrozenPrompt, text: str) -> dict[str, Any]:
     room = int(prompt.sampling["max_tokens"])
-    values = {name: text if name == "text" else _QUESTION for name in prompts.FILES[prompt.name][1]}
+    values = {name: text if name == "text" else _QUESTION for name in prompt_files.FILES[prompt.name][1]}
     if "text" not in values:
         values = {"question": text}
     try:
@@ -90,20 +88,10 @@ def _shown(config: RunConfig, prompt: FrozenPrompt, text: str) -> dict[str, Any]
 
 
 def _tried(config: RunConfig, loaded: dict[str, FrozenPrompt], text: str) -> dict[str, Any]:
-    plan = Plan(
-        config=config,
-        encoder_identity="",
-        engine_identity="",
-        finetune_identity="",
-        prompts=loaded,
-        groups=(),
-    )
-    run = Run(open_storage(config.root), plan, "")
     model = models.local(config.engine)
     with open_engine(config.engine, model) as engine:
-        ask = _Asker(run, engine, Prompter(config.engine, model))
-        doc_id = digest.of_text(text)
-        questions, refused = ask(rewrite.STAGE, [Request(doc_id, {"text": text})])
+        ask = _Asker(config.gates, loaded, engine, Prompter(config.engine, model))
+        questions, refused = ask(rewrite.STAGE, [Request(digest.of_text(text), {"text": text})])
         scores, dropped = ask(
             score.STAGE,
             [Request(row["question_id"], {"question": row["question"]}) for row in questions if row["kept"]],
@@ -127,8 +115,10 @@ def _tried(config: RunConfig, loaded: dict[str, FrozenPrompt], text: str) -> dic
 class _Asker:
     """Asks an engine, and keeps nothing."""
 
-    def __init__(self, run: Run, engine: Engine, prompter: Prompter) -> None:
-        self._run, self._engine, self._prompter = run, engine, prompter
+    def __init__(
+        self, gates: Gates, loaded: Mapping[str, FrozenPrompt], engine: Engine, prompter: Prompter
+    ) -> None:
+        self._gates, self._prompts, self._engine, self._prompter = gates, loaded, engine, prompter
 
     def __call__(
         self, stage: PromptStage, requests: list[Request]
@@ -150,7 +140,7 @@ class _Asker:
     def _outcomes(
         self, stage: PromptStage, requests: list[Request]
     ) -> Iterable[tuple[Request, Response | Refusal]]:
-        prompt = self._run.plan.prompts[stage.name]
+        prompt = self._prompts[stage.name]
         for request in requests:
             try:
                 rendered = self._prompter.render(
@@ -178,5 +168,5 @@ class _Asker:
     def _reading(self, stage: PromptStage, request: Request, outcome: Response | Refusal) -> Reading:
         if isinstance(outcome, Refusal):
             return outcome
-        parsed = generation.parse(outcome, self._run.plan.prompts[stage.name])
-        return parsed if isinstance(parsed, Refusal) else stage.read(self._run, request, parsed)
+        parsed = parse(outcome, self._prompts[stage.name])
+        return parsed if isinstance(parsed, Refusal) else stage.read(self._gates, request, parsed)

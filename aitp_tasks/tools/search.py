@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aitp_tasks.encoder.opened import open_encoder
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import rows, shards
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.records import indexed
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import embed
 from aitp_tasks.storage import ObjectChangedError, ObjectInfo
 from aitp_tasks.tools.terminal import printable
-from aitp_tasks.vector_index.opened import OpenIndex, open_index
+from aitp_tasks.vector_index.opened import OpenIndex
 
 #: Characters of a text in the result, and in print.
 _TOLD, _PRINTED = 300, 160
@@ -40,7 +41,7 @@ def execute(run: Run, text: str, role: str = "corpus", k: int = 10) -> dict[str,
     watch = Stopwatch()
     if k < 1:
         raise InputError(f"-k {k} is too small: give 1 or more")
-    with open_index(run, role) as index:
+    with OpenIndex(run.storage, indexed.keys(run, role), role) as index:
         similarities, ids = index.search(_vector(run, text), k)
         found = matches(run, role, index, similarities[0], ids[0])
     sys.stderr.write(render(found))
@@ -104,7 +105,8 @@ def _vector(run: Run, text: str) -> NDArray[np.float16]:
     # A command line is bytes; those that are not UTF-8 are refused as in a shard.
     checked = rows.join([os.fsencode(text)])
     if not isinstance(checked, Refusal):
-        vector = embed.vector_of(run, checked)
+        encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
+        vector = encoder.vector_of(checked)
         if not isinstance(vector, Refusal):
             return vector
         checked = vector

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks.generation.prompt_files import control_tokens, neutralise
+from aitp_tasks.machine.control_tokens import control_tokens, neutralise
 from aitp_tasks.records.manifest import Ledger
 
 if TYPE_CHECKING:

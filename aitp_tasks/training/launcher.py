@@ -9,15 +9,12 @@ ends, SIGKILL included, the ranks then read the end of their input, and leave.
 """
 
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-from aitp_tasks.errors import ExitCode, TransientError
+from aitp_tasks.errors import TransientError
+from aitp_tasks.machine.processes import sigterm_as_exit
 from aitp_tasks.training import operators
 from aitp_tasks.training.job import Job, Outcome
 
@@ -115,22 +112,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     for child in tree:
         if child.is_running():
             child.kill()
-
-
-@contextmanager
-def sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the private folder is removed too."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(ExitCode.TRANSIENT)
-
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:
-        # Not the main thread: whoever owns that decides what SIGTERM does.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

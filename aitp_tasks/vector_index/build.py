@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, manifest, tables, vectors
+from aitp_tasks.records import digest, embedded, manifest, tables, vectors
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import library, places
@@ -48,11 +48,11 @@ class Shard:
     encoded: str | None = None
 
     @classmethod
-    def of(cls, embedded: Manifest, chunks: Sequence[str], **keys: str | None) -> "Shard":
+    def of(cls, shard: Manifest, **keys: str | None) -> "Shard":
         """The shard of an embed manifest."""
-        assert embedded.ledger is not None
-        source, shard, etag = (str(embedded.figures[name]) for name in ("source", "shard", "etag"))
-        return cls((source, shard, etag), embedded.ledger.rows_out, tuple(chunks), **keys)
+        assert shard.ledger is not None
+        source, key, etag = (str(shard.figures[name]) for name in ("source", "shard", "etag"))
+        return cls((source, key, etag), shard.ledger.rows_out, tuple(embedded.chunk_keys(shard)), **keys)
 
 
 def build(
@@ -110,6 +110,11 @@ class _Build:
                 f"the index of {label} has {held} vectors for {counts.documents} documents: "
                 "delete the run's density manifests, then run `aitp density` again"
             )
+        return self._told(key, label)
+
+    def _told(self, key: str, label: str) -> Manifest:
+        """Upload the files, and say what is in them."""
+        counts = self._places.counts
         log.info(
             "index label=%s documents=%d repeated=%d collisions=%d",
             label,

@@ -1,7 +1,7 @@
-"""An index of a run, open to search in."""
+"""An index, open to search in."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,20 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records.manifest import Manifest
-from aitp_tasks.records.run import Run
+from aitp_tasks.records.indexed import STAGES
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import library
 from aitp_tasks.vector_index.library import INDEX_FILE, LISTS_FILE, Index, Values
 from aitp_tasks.vector_index.places import Places
-
-#: The stage that builds the index of each role.
-STAGES = {"sft": "merge", "corpus": "index"}
-
-
-def outputs(role: str, built: Manifest) -> dict[str, str]:
-    """What a stage's manifest keeps of an index that it has built."""
-    return {f"{role}_{name}": key for name, key in built.outputs.items()}
 
 
 class OpenIndex:
@@ -35,8 +26,8 @@ class OpenIndex:
     folder and read from there, list by list, as it is searched.
     """
 
-    def __init__(self, storage: Storage, keys: dict[str, str], role: str) -> None:
-        """Open the objects that ``outputs`` has named.
+    def __init__(self, storage: Storage, keys: Mapping[str, str], role: str) -> None:
+        """Open the objects that ``records.indexed.keys`` names.
 
         Raises:
             InputError: one is missing or cut short, or they do not belong together.
@@ -98,21 +89,12 @@ def _read(storage: Storage, key: str, lists: str | None, stack: ExitStack) -> In
 
 
 @contextmanager
-def open_places(run: Run, role: str) -> Iterator[Places]:
-    """The places alone of a run's ``corpus`` or ``sft`` set.
+def open_places(storage: Storage, keys: Mapping[str, str], role: str) -> Iterator[Places]:
+    """The places alone of an index.
 
     Raises:
-        InputError: its stage has not been run, or the places are missing or cut short.
+        InputError: they are missing or cut short.
     """
-    key = run.require_manifest(STAGES[role]).output(f"{role}_places")
-    with _with_remedy(run.storage, key, STAGES[role]), Places(run.storage, key) as places:
+    key = keys[f"{role}_places"]
+    with _with_remedy(storage, key, STAGES[role]), Places(storage, key) as places:
         yield places
-
-
-def open_index(run: Run, role: str) -> OpenIndex:
-    """The index of a run's ``corpus`` or ``sft`` set.
-
-    Raises:
-        InputError: its stage has not been run; or as ``OpenIndex``.
-    """
-    return OpenIndex(run.storage, run.require_manifest(STAGES[role]).outputs, role)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aitp_tasks.encoder.batches import Answer, Batch
+from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.encoder.opened import Encoder
-from aitp_tasks.encoder.prepared import Facts
 from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.records.run import Run
 

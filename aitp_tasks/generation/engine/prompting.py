@@ -13,9 +13,10 @@ from typing import Any
 
 from aitp_tasks import config
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation.prompt_files import control_tokens, fill, neutralise
+from aitp_tasks.generation.prompt_files import fill
 from aitp_tasks.machine import models
-from aitp_tasks.records.run import FrozenPrompt
+from aitp_tasks.machine.control_tokens import control_tokens, neutralise
+from aitp_tasks.records.plan import FrozenPrompt
 
 #: Characters a token may stand for before the tokenizer is spared the rest of a text.
 _CHARACTERS_PER_TOKEN = 64
@@ -56,7 +57,9 @@ class Prompter:
         self._room = settings.max_model_len
         with models.loading(settings, "the tokenizer of engine model"):
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                model, revision=settings.revision if settings.on_hub else None
+                model,
+                revision=settings.revision if settings.on_hub else None,
+                trust_remote_code=bool(settings.engine_args.get("trust_remote_code", False)),
             )
         if settings.chat_template is not None:
             self._tokenizer.chat_template = Path(settings.chat_template).read_text(encoding="utf-8")

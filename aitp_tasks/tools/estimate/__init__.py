@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aitp_tasks import cli
 from aitp_tasks.config import Finetune, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation.engine import gpus_wanted
 from aitp_tasks.machine import devices
+from aitp_tasks.machine.processes import sigterm_as_exit
+from aitp_tasks.records import generated
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import plan
+from aitp_tasks.stages import STAGES, plan
 from aitp_tasks.tools.estimate import sample, table
-from aitp_tasks.tools.estimate.rehearsal import PROMPT_STAGES, STEPS, Measured, Rehearsal
+from aitp_tasks.tools.estimate.rehearsal import STEPS, Measured, Rehearsal
 from aitp_tasks.tools.estimate.sample import Sizes
-from aitp_tasks.training.launcher import sigterm_as_exit
 
 log = logging.getLogger(__name__)
 
@@ -154,21 +154,21 @@ def units(
     """The processes of each stage; without GPUs, this machine counts as one device."""
     costs = measured.costs
     engine, ranks = (gpus_wanted(config.engine), config.finetune.processes) if on_gpus else (1, 1)
-    made = {stage.name: Units((costs[stage.name].fixed,)) for stage in cli.STAGES if stage.name in costs}
+    made = {stage.name: Units((costs[stage.name].fixed,)) for stage in STAGES if stage.name in costs}
     made["embed"] = Units(
         tuple(costs[f"embed {role}"].seconds(rows) for role, rows in sizes.units),
         devices=0 if config.encoder.endpoint else 1,
     )
     made["density"] = Units((costs["density"].fixed,) * len(sizes.units))
     requests = {"rewrite": expected.selected, "score": expected.questions, "answer": expected.kept}
-    for stage in PROMPT_STAGES:
+    for stage in generated.STAGES:
         share = requests[stage] / max(expected.parts, 1)
         made[stage] = Units(
             (costs[stage].seconds(share),) * expected.parts,
             devices=0 if config.engine.endpoint else engine,
         )
     made["finetune"] = Units((costs["finetune"].seconds(expected.steps),), devices=ranks)
-    return {stage.name: made[stage.name] for stage in cli.STAGES if stage.name in made}
+    return {stage.name: made[stage.name] for stage in STAGES if stage.name in made}
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
@@ -201,7 +201,7 @@ def _result(
         **vars(expected),
         "tokens": round(sum(sizes.rows(role) * per_row for role, per_row in measured.tokens.items())),
         "generated_tokens": round(
-            sum(requests[stage] * measured.generated[stage] for stage in PROMPT_STAGES)
+            sum(requests[stage] * measured.generated[stage] for stage in generated.STAGES)
         ),
         "stages": {
             stage.name: {
@@ -209,7 +209,7 @@ def _result(
                 "hours": round(stages[stage.name].hours(parallel), 6),
                 "gpu_hours": round(stages[stage.name].gpu_hours, 6),
             }
-            for stage in cli.STAGES
+            for stage in STAGES
         },
         "parallel": parallel,
         "hours": round(sum(stage.hours(parallel) for stage in stages.values()), 6),

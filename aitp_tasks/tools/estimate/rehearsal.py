@@ -18,20 +18,17 @@ from typing import Any
 
 import yaml
 
-from aitp_tasks import cli
 from aitp_tasks.config import Difference, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
-from aitp_tasks.generation import part as generation
-from aitp_tasks.records import versions
+from aitp_tasks.generation.gates.scores import closed
+from aitp_tasks.records import embedded, generated, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import embed
-from aitp_tasks.stages.score import closed_gate
+from aitp_tasks.stages import STAGES
 from aitp_tasks.tools.estimate import sample
 
 log = logging.getLogger(__name__)
 
-PROMPT_STAGES = ("rewrite", "score", "answer")
 #: Optimiser steps of the rehearsal; the first is not measured.
 STEPS = 8
 _SELECTING = ("plan", "embed", "merge", "density", "difference")
@@ -128,7 +125,7 @@ class Rehearsal:
             }
         )
         run = self._selected(config, at_once)
-        remaining = [stage.name for stage in cli.STAGES if stage.name not in _SELECTING]
+        remaining = [stage.name for stage in STAGES if stage.name not in _SELECTING]
         return self._measured(self._stages(run.config, remaining, run.uri))
 
     def _selected(self, config: RunConfig, wanted: int) -> Run:
@@ -148,7 +145,7 @@ class Rehearsal:
         path = self._folder / "config.yaml"
         path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
         units = {"": 1, "parts": 1, "embed_units": 2}
-        for stage in cli.STAGES:
+        for stage in STAGES:
             if stage.name not in names:
                 continue
             walls = []
@@ -164,15 +161,15 @@ class Rehearsal:
         return Run.open(uri)
 
     def _measured(self, run: Run) -> Measured:
-        embedded = [
-            (group.role, wall, _Embedded.of(embed.shard_manifests(run, group)))
+        units = [
+            (group.role, wall, _Embedded.of(embedded.shards(run, group)))
             for group, wall in zip(run.plan.groups, self._walls["embed"], strict=True)
         ]
-        by_role = {role: Cost.measured(wall, unit.rows, unit.each) for role, wall, unit in embedded}
+        by_role = {role: Cost.measured(wall, unit.rows, unit.each) for role, wall, unit in units}
         # What only the first process of a machine does (converting the model) is not every unit's.
         fixed = min(cost.fixed for cost in by_role.values())
         costs = {f"embed {role}": Cost(fixed, cost.each) for role, cost in by_role.items()}
-        prompted = {stage: _only(run, stage) for stage in PROMPT_STAGES}
+        prompted = {stage: _only(run, stage) for stage in generated.STAGES}
         for stage, done in prompted.items():
             requests = done.figures["generated"]
             each = done.figures["busy_seconds"] / max(requests, 1)
@@ -185,12 +182,12 @@ class Rehearsal:
         for stage, walls in self._walls.items():
             if stage != "embed" and stage not in costs:
                 costs[stage] = Cost(sum(walls) / len(walls))
-        scored = generation.read_rows(run, "score", run.part(0))
-        passed = sum(closed_gate(self._gates, row) is None for row in scored)
+        scored = generated.rows(run, "score", run.part(0))
+        passed = sum(closed(row, self._gates) is None for row in scored)
         kept = min(passed, math.ceil(self._gates.keep_best * len(scored)))
         return Measured(
             costs=costs,
-            tokens={role: unit.tokens / max(unit.rows, 1) for role, _, unit in embedded},
+            tokens={role: unit.tokens / max(unit.rows, 1) for role, _, unit in units},
             generated={
                 stage: done.figures["generated_tokens"] / max(done.figures["generated"], 1)
                 for stage, done in prompted.items()

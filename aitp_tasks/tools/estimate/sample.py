@@ -20,7 +20,8 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import shards
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import digest
-from aitp_tasks.records.run import Run, Shard
+from aitp_tasks.records.plan import Shard
+from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectInfo
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _documents(run: Run, wanted: int) -> list[str | None]:
     corpus = _shards(run, "corpus")
     drawn: list[str | None] = []
     for number, first, held in blocks([max(shard.rows, 0) for shard in corpus], wanted):
-        texts = shards.Corpus(run.storage, _info(corpus[number]), run.config).texts(first)
+        texts = shards.Corpus(run.storage, _info(corpus[number]), run.config.text_columns).texts(first)
         drawn += [None if isinstance(text, Refusal) else text for text in islice(texts, held)]
     return drawn[:wanted]
 
@@ -126,7 +127,7 @@ def _examples(run: Run, wanted: int) -> list[Any]:
     quota = -(-wanted // min(_BLOCKS, len(sft)))
     found: list[Any] = []
     for shard in sft:
-        examples = shards.Sft(run.storage, _info(shard), run.config).examples()
+        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text).examples()
         found += [None if isinstance(turns, Refusal) else turns for turns in islice(examples, quota)]
         if len(found) >= wanted:
             break
@@ -150,7 +151,7 @@ def _rows_per_byte(run: Run, planned: Iterable[Shard]) -> float:
     """Of the files without a row count: that of the first of them, read through."""
     for shard in planned:
         if shard.rows < 0 and shard.role == "sft" and shard.size:
-            rows = sum(1 for _ in shards.Sft(run.storage, _info(shard), run.config).texts())
+            rows = sum(1 for _ in shards.Sft(run.storage, _info(shard), run.config.sft_text).texts())
             return rows / shard.size
     return 0.0
 

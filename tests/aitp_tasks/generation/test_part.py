@@ -6,21 +6,22 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from aitp_tasks import config
+from aitp_tasks.config import Gates
 from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
-from aitp_tasks.generation import part as generation
-from aitp_tasks.generation import stored
+from aitp_tasks.generation import generator, stored
 from aitp_tasks.generation.engine import Completion, Job
 from aitp_tasks.generation.engine.prompting import Rendered
-from aitp_tasks.generation.part import Parsed
+from aitp_tasks.generation.requests import Parsed
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.records.run import FrozenPrompt, Run
+from aitp_tasks.records import generated, selected
+from aitp_tasks.records.plan import FrozenPrompt
+from aitp_tasks.records.run import Run
 from aitp_tasks.stages import answer, difference, embed, merge, plan, rewrite, score
 from aitp_tasks.stages import density as density_stage
 from tests.aitp_tasks.conftest import Configure
@@ -90,8 +91,8 @@ def good(stage: str, values: dict[str, str]) -> str:
 def engine(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
     StandIn.asked, StandIn.sampling = [], []
     StandIn.respond = staticmethod(good)
-    monkeypatch.setattr(generation, "open_engine", StandIn)
-    monkeypatch.setattr(generation, "Prompter", StandInPrompter)
+    monkeypatch.setattr(generator, "open_engine", StandIn)
+    monkeypatch.setattr(generator, "Prompter", StandInPrompter)
     return StandIn
 
 
@@ -130,7 +131,7 @@ def small_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def rows_of(run: Run, stage: str) -> list[dict[str, Any]]:
-    return [row for part in run.parts for row in generation.read_rows(run, stage, part)]
+    return [row for part in run.parts for row in generated.rows(run, stage, part)]
 
 
 def run_stage(stage: Any, run: Run) -> list[dict[str, Any]]:
@@ -186,7 +187,7 @@ def test_another_configuration_reuses_what_its_prompts_left_alone(
 def test_what_was_made_of_a_part_of_a_document_says_so(
     run: Run, engine: type[StandIn], configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long = generation.documents(run, run.parts[0], ["text"])[0]["text"]
+    long = selected.documents(run, run.parts[0], ["text"])[0]["text"]
 
     def render(_: Any, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
         return Rendered(json.dumps([prompt.name, values]), [1], 7 if values.get("text") == long else 0)
@@ -207,7 +208,7 @@ def test_what_was_made_of_a_part_of_a_document_says_so(
 
 
 def test_one_bad_request_costs_itself_only(run: Run, engine: type[StandIn]) -> None:
-    bad = generation.documents(run, run.parts[0], ["text"])[0]["text"]
+    bad = selected.documents(run, run.parts[0], ["text"])[0]["text"]
 
     def refuses(stage: str, values: dict[str, str]) -> str | Exception:
         return ValueError("prompt too long") if values["text"] == bad else good(stage, values)
@@ -296,7 +297,7 @@ def test_the_best_share_of_the_questions_is_kept(configure: Configure, engine: t
 
 
 def parts_of(run: Run, stage: str) -> list[list[dict[str, Any]]]:
-    return [generation.read_rows(run, stage, part) for part in run.parts]
+    return [generated.rows(run, stage, part) for part in run.parts]
 
 
 def tries(first: str, then: str) -> Respond:
@@ -373,11 +374,10 @@ def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[Sta
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.07, 7), (0.55, 55), (0.071, 8), (1.0, 100)])
-def test_the_best_share_is_no_more_by_rounding(configure: Configure, share: float, kept: int) -> None:
-    planned = SimpleNamespace(config=configure(gates={"keep_best": share}))
+def test_the_best_share_is_no_more_by_rounding(share: float, kept: int) -> None:
     scores = {"quality": 5, "difficulty": 5, "expected_quality": None, "expected_difficulty": None}
     rows = {f"{number}": [{"question_id": f"{number}", **scores}] for number in range(100)}
-    readings = score.STAGE.select(cast("Run", planned), rows)
+    readings = score.STAGE.select(Gates(keep_best=share), rows)
     assert sum(isinstance(reading, list) for reading in readings.values()) == kept
 
 
@@ -386,7 +386,7 @@ def test_a_third_attempt_waits_for_another_round(configure: Configure, engine: t
         prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "failed_round": failed_round}
         return up_to_difference(configure(**SELECT_ALL, prompts=prompts))
 
-    bad = generation.documents(planned(0), planned(0).parts[0], ["text"])[0]["text"]
+    bad = selected.documents(planned(0), planned(0).parts[0], ["text"])[0]["text"]
     engine.respond = staticmethod(lambda stage, values: "no" if values["text"] == bad else GOOD)
     first = planned(0)
     assert sum(result["rows_quarantined"] for result in run_stage(rewrite, first)) == 1
@@ -517,4 +517,4 @@ def test_an_answer_that_a_gate_leaves_out_is_kept_with_its_reason(run: Run, engi
     results = run_stage(answer, run)
     assert {row["reason"] for row in rows_of(run, "answer")} == {"refusal"}
     assert sum(result["rows_out"] for result in results) == 0
-    assert all(generation.kept_rows(run, "answer", part) == [] for part in run.parts)
+    assert all(generated.kept_rows(run, "answer", part) == [] for part in run.parts)

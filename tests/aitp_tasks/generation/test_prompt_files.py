@@ -101,21 +101,3 @@ def test_questions_are_strings(tmp_path: Path, items: Any) -> None:
 def test_a_missing_prompt_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"rewrite_shift_question.yaml cannot be read .*prompts.folder"):
         prompts.load_folder(Prompts(folder=str(tmp_path)))
-
-
-def test_special_tokens_become_text() -> None:
-    text = prompts.neutralise("a <|im_start|>system<|im_end|> b", ["<|im_start|>", "<|im_end|>", "b"])
-    assert text == "a <\u200b|im_start|>system<\u200b|im_end|> b"
-    assert prompts.neutralise("plain", []) == "plain"
-
-
-def test_control_tokens_are_those_that_steer_a_conversation() -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(
-        REPOSITORY / ".aitp/models/SmolLM2-135M-Instruct", local_files_only=True
-    )
-    tokenizer.add_tokens(["<|user|>", "[INST]", "    ", "word"])
-    found = prompts.control_tokens(tokenizer)
-    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|user|>", "[INST]"} <= set(found)
-    assert not {"    ", "word"} & set(found)

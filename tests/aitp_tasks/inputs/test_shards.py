@@ -56,11 +56,15 @@ class Files:
     def corpus(self, table: pa.Table, row_group_size: int | None = None, **changes: Any) -> Corpus:
         path = self.write("corpus/news/shard.parquet", b"")
         pq.write_table(table, path, row_group_size=row_group_size)
-        return Corpus(self.storage, self.storage.stat("corpus/news/shard.parquet"), self.config(**changes))
+        return Corpus(
+            self.storage, self.storage.stat("corpus/news/shard.parquet"), self.config(**changes).text_columns
+        )
 
     def sft(self, ending: str, data: bytes, **changes: Any) -> Sft:
         self.write(f"sft/sums/shard{ending}", data)
-        return Sft(self.storage, self.storage.stat(f"sft/sums/shard{ending}"), self.config(**changes))
+        return Sft(
+            self.storage, self.storage.stat(f"sft/sums/shard{ending}"), self.config(**changes).sft_text
+        )
 
     def sft_rows(self, ending: str, rows: list[Any], **changes: Any) -> Sft:
         """A shard of these rows, whatever its ending."""
@@ -327,7 +331,7 @@ def test_a_damaged_page_is_named(files: Files, place: float) -> None:
     path.write_bytes(data)
     info = files.storage.stat("corpus/news/shard.parquet")
     with pytest.raises(UnreadableError, match=r"shard.parquet is not readable as Parquet"):
-        list(Corpus(files.storage, info, files.config()).texts())
+        list(Corpus(files.storage, info, files.config().text_columns).texts())
     # The first reader's version of the file is gone, which is another thing.
     with pytest.raises(ObjectChangedError):
         list(reader.texts())

@@ -122,9 +122,9 @@ def test_a_model_replaced_while_it_is_copied_is_noticed(
 @pytest.mark.parametrize("suffix", ["", "/"])
 def test_a_prefix_without_a_model_is_named(tmp_path: Path, suffix: str) -> None:
     model = Model(model=f"file://{tmp_path}/none{suffix}")
-    for request in (model.identity, lambda: models.local(model)):
+    for read in (models.identity, models.local):
         with pytest.raises(InputError, match=r"no model under file://.*/none: upload it, or correct"):
-            request()
+            read(model)
 
 
 @pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/outside", "a\0b"])

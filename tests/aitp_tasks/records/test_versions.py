@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import versions
+from aitp_tasks.records import embedded, versions
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import answer, assemble, difference, embed, rewrite, score
+from aitp_tasks.stages import answer, assemble, difference, rewrite, score
 from aitp_tasks.storage import Storage, open_storage
 from tests.aitp_tasks.conftest import Configure, write_shard
 from tests.aitp_tasks.generation import test_part as test_generation
@@ -140,7 +140,7 @@ def test_pairs_of_earlier_versions_belong_to_the_sft_side(nights: Nights) -> Non
     first, _ = nights.refresh()
     second, _ = nights.refresh(gates={"min_quality": 2})
     (pairs,) = (group for group in second.plan.groups if group.source == "datasets/aitp")
-    assert embed.vector_count(second, pairs) == 24
+    assert embedded.count(second, pairs) == 24
     assert figures(second)["p_sft"]["mean"] > 1.1 * figures(first)["p_sft"]["mean"]
     assert figures(first)["p_corpus"] == figures(second)["p_corpus"]
 

@@ -13,7 +13,8 @@ from safetensors.numpy import save
 from aitp_tasks.config import RunConfig
 from aitp_tasks.records import tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
-from aitp_tasks.records.run import Group, Plan, Run, Shard
+from aitp_tasks.records.plan import Group, Plan, Shard
+from aitp_tasks.records.run import Run
 from aitp_tasks.stages.answer import STAGE as ANSWER
 from aitp_tasks.stages.rewrite import STAGE as REWRITE
 from aitp_tasks.stages.score import STAGE as SCORE

@@ -159,7 +159,7 @@ def test_hostile_text_is_inert(finish_run: FinishRun, hostile: str) -> None:
 
 def _render(run: Run) -> str:
     facts = gather(run)
-    return render(run, facts, draw(run, facts))
+    return render(run, facts, draw(facts, run.config.gates))
 
 
 def test_huge_text_is_cut(finish_run: FinishRun) -> None:

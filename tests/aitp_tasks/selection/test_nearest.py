@@ -9,7 +9,7 @@ import pytest
 
 from aitp_tasks.encoder import chunks
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, tables, vectors
+from aitp_tasks.records import digest, embedded, tables, vectors
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import nearest
 from aitp_tasks.stages import difference, embed, plan
@@ -104,8 +104,8 @@ def test_where_nothing_is_drawn_nothing_is_told(make_run: MakeRun) -> None:
 
 def test_a_vector_that_is_missing_is_named(make_run: MakeRun) -> None:
     run = make_run("density")
-    shard = embed.shard_manifests(run, run.plan.groups[0])[0]
-    key, other = embed.chunk_keys(shard)[:2]
+    shard = embedded.shards(run, run.plan.groups[0])[0]
+    key, other = embedded.chunk_keys(shard)[:2]
     run.storage.write(key, run.storage.read(other))
     with pytest.raises(InputError, match=rf"{key} has no vector of row \d+: delete it and embed anew"):
         difference.execute(run)

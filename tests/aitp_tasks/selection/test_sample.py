@@ -15,7 +15,8 @@ from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import SparseGrid
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.records import digest
-from aitp_tasks.selection import sample as selection
+from aitp_tasks.selection import criteria, sample
+from aitp_tasks.selection.sample import Sample
 from tests.aitp_tasks.conftest import Configure
 
 CORPUS = np.random.default_rng(0).normal(size=(3000, 6)).astype(np.float16)
@@ -29,7 +30,7 @@ def select(config: RunConfig, order: Any, cuts: list[int]) -> tuple[bytes, list[
     total = Moments.of(CORPUS[pieces[0]])
     for piece in pieces[1:]:
         total += Moments.of(CORPUS[piece])
-    geometry = Geometry.fit(config, {"corpus": total, "sft": Moments.of(SFT)})
+    geometry = Geometry.fit(config.density, {"corpus": total, "sft": Moments.of(SFT)})
     points = [geometry.projections["corpus"].apply(CORPUS[piece]) for piece in pieces]
     grids = {"corpus": SparseGrid.empty(2, geometry.step)}
     for some in points:
@@ -37,12 +38,12 @@ def select(config: RunConfig, order: Any, cuts: list[int]) -> tuple[bytes, list[
     grids["sft"] = SparseGrid.of(geometry.projections["sft"].apply(SFT), geometry.step)
     window = Window.around(list(grids.values()), 1.0)
     fields = {role: Field.of(grids[role], 1.0, window) for role in ROLES}
-    sample = selection.Sample(config.difference, 1.0)
+    chosen = Sample(config.difference, 1.0)
     for number, (piece, some) in enumerate(zip(pieces, points, strict=True)):
-        scores = selection.score(Criterion.DENSITY_RATIO, fields["corpus"].at(some), fields["sft"].at(some))
+        scores = criteria.score(Criterion.DENSITY_RATIO, fields["corpus"].at(some), fields["sft"].at(some))
         table = _table([IDS[place] for place in piece], some, scores, f"shard-{number:04d}")
-        sample.add(table.filter(pa.array(scores < config.difference.tau)))
-    drawn = sample.documents().select(["doc_id", "x", "y", "score", "copies"]).to_pylist()
+        chosen.add(table.filter(pa.array(scores < config.difference.tau)))
+    drawn = chosen.documents().select(["doc_id", "x", "y", "score", "copies"]).to_pylist()
     return geometry.to_bytes(), drawn
 
 
@@ -72,7 +73,7 @@ SAMPLINGS = [
 def test_a_thousand_shards_in_any_order_select_the_same_bits(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, sampling: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(selection, "_PENDING", 200)
+    monkeypatch.setattr(sample, "_PENDING", 200)
     config = configure(difference={"tau": 0.8, "max_documents": 120, **sampling})
     whole = select(config, np.arange(len(CORPUS)), [])
     assert len(whole[1]) == 120
@@ -93,9 +94,9 @@ def _points(count: int, crowded: int) -> Any:
 
 
 def _drawn(**settings: Any) -> list[dict[str, Any]]:
-    sample = selection.Sample(Difference(**settings), 1.0)
-    sample.add(_table(IDS[:200], _points(200, 180), np.zeros(200), "a"))
-    return sample.documents().to_pylist()
+    chosen = Sample(Difference(**settings), 1.0)
+    chosen.add(_table(IDS[:200], _points(200, 180), np.zeros(200), "a"))
+    return chosen.documents().to_pylist()
 
 
 def test_strata_share_the_budget() -> None:
@@ -111,14 +112,14 @@ def test_no_source_gives_more_than_its_cap() -> None:
 
 
 def test_equal_texts_are_drawn_once_and_counted() -> None:
-    sample = selection.Sample(Difference(), 1.0)
+    chosen = Sample(Difference(), 1.0)
     for shard in ("b", "a", "c"):
-        sample.add(_table(IDS[:5], _points(5, 5), np.zeros(5), shard))
-    assert [(row["shard"], row["copies"]) for row in sample.documents().to_pylist()] == [("a", 3)] * 5
+        chosen.add(_table(IDS[:5], _points(5, 5), np.zeros(5), shard))
+    assert [(row["shard"], row["copies"]) for row in chosen.documents().to_pylist()] == [("a", 3)] * 5
 
 
 @pytest.mark.parametrize("wanted", [1, 10, 99, 100, 1000])
 def test_as_many_as_wanted_are_below(wanted: int) -> None:
     scores = np.random.default_rng(0).random(100)
-    tau = selection.threshold(Difference(target_documents=wanted), lambda: iter(np.split(scores, 4)))
+    tau = criteria.threshold(Difference(target_documents=wanted), lambda: iter(np.split(scores, 4)))
     assert (scores < tau).sum() == min(wanted, 100)

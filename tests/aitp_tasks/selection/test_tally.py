@@ -13,7 +13,7 @@ from aitp_tasks.densities import loops
 from aitp_tasks.densities.field import Field, Window
 from aitp_tasks.densities.grid import Points, SparseGrid
 from aitp_tasks.records import digest
-from aitp_tasks.selection import sample as selection
+from aitp_tasks.selection import criteria
 from aitp_tasks.selection.tally import COSINES, PROBES, QUANTILES, SWEEP, Spread, Tally, largest_error
 
 Floats = NDArray[np.float64]
@@ -95,7 +95,7 @@ def shard(name: str, sources: str, p_corpus: Any, p_sft: Any) -> tuple[dict[str,
     ids = sorted(digest.of_text(f"{name} {row}") for row in range(len(sources)))
     places = np.array([[int(doc_id[:4], 16), int(doc_id[4:8], 16)] for doc_id in ids], np.float64)
     corpus, sft = np.array(p_corpus, np.float64), np.array(p_sft, np.float64)
-    scores = selection.score(Criterion.DENSITY_RATIO, corpus, sft)
+    scores = criteria.score(Criterion.DENSITY_RATIO, corpus, sft)
     table = pa.table(
         {
             "doc_id": pa.array(ids, pa.string()),

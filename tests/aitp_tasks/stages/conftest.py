@@ -9,7 +9,8 @@ import pytest
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.records.manifest import Ledger, Manifest
-from aitp_tasks.records.run import Plan, Run
+from aitp_tasks.records.plan import Plan
+from aitp_tasks.records.run import Run
 from aitp_tasks.storage import open_storage
 
 _MESSAGES = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])

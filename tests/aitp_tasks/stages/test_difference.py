@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from aitp_tasks.densities.projection import Projection
 from aitp_tasks.encoder.batches import Answer, Batch
+from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.encoder.opened import Encoder
-from aitp_tasks.encoder.prepared import Facts
 from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import tables
+from aitp_tasks.records import embedded, projected, tables
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import density, difference, embed, merge, plan
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
@@ -187,7 +187,7 @@ def test_more_wanted_than_there_are_is_everything(blobs: Callable[..., Run]) -> 
 
 def test_the_published_script_selects_what_the_sft_set_covers(blobs: Callable[..., Run]) -> None:
     run = blobs(difference={"criterion": "authors_compat", "tau": 0.5})
-    geometry = merge.load_geometry(run)
+    geometry = projected.geometry(run)
     assert not np.array_equal(geometry.projections["sft"].mean, geometry.projections["corpus"].mean)
     assert all(row["p_corpus"] / row["p_sft"] < 0.5 for row in selected(run))
 
@@ -199,8 +199,8 @@ def test_other_dimensions_and_rules(blobs: Callable[..., Run], components: int, 
     sides = [row["text"].split()[0] for row in selected(run)]
     assert sides.count("right") == 300
     factor = (600 * (1 if bandwidth == "scott" else (components + 2) / 4)) ** (-1 / (components + 4))
-    geometry = merge.load_geometry(run)
-    moments = merge.sum_moments(run, "corpus")
+    geometry = projected.geometry(run)
+    moments = embedded.moments(run, "corpus")
     mean = np.exp(np.log(geometry.projections["corpus"].spread(moments)).mean())
     assert geometry.bandwidths["corpus"] == pytest.approx(factor * mean)
 

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import tables, vectors
+from aitp_tasks.records import embedded, projected, tables, vectors
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import density, difference, embed, plan
-from aitp_tasks.vector_index import nearness as neighbours
-from aitp_tasks.vector_index import quantiser
+from aitp_tasks.stages import difference, embed, plan
+from aitp_tasks.vector_index import nearness, quantiser
 from aitp_tasks.vector_index.library import unit
 from aitp_tasks.vector_index.nearness import Nearness
 from tests.aitp_tasks import made
@@ -44,8 +43,8 @@ def all_pairs(run: Run, k: int) -> dict[str, float]:
     found: dict[str, list[Any]] = {"corpus": [], "sft": []}
     ids: list[str] = []
     for group in run.plan.groups:
-        for shard in embed.shard_manifests(run, group):
-            for _, some in vectors.read_all(run.storage, embed.chunk_keys(shard)):
+        for shard in embedded.shards(run, group):
+            for _, some in vectors.read_all(run.storage, embedded.chunk_keys(shard)):
                 found[group.role].append(unit(some.values))
                 ids += some.doc_ids if group.role == "corpus" else []
     cosines = np.concatenate(found["corpus"]) @ np.concatenate(found["sft"]).T
@@ -122,7 +121,7 @@ def test_nearness_is_computed_once_for_an_sft_side(
     again = make_run(seed=7)
     assert again.digest != first.digest
     keys = [
-        [key for group in run.plan.groups for key in density.keys(run, group, "nearness")]
+        [key for group in run.plan.groups for key in projected.keys(run, group, "nearness")]
         for run in (first, again)
     ]
     assert keys[0] == keys[1]
@@ -133,13 +132,13 @@ def test_other_criteria_compute_none(make_run: MakeRun, monkeypatch: pytest.Monk
     monkeypatch.setattr(Nearness, "add", None)
     run = make_run(criterion="density_ratio")
     assert "similarity" not in run.require_manifest("difference").figures
-    assert density.keys(run, run.plan.groups[0], "nearness") == [None]
+    assert projected.keys(run, run.plan.groups[0], "nearness") == [None]
 
 
 @pytest.mark.parametrize("damage", ["deleted", "other"])
 def test_nearness_that_does_not_fit_is_named(make_run: MakeRun, damage: str) -> None:
     run = make_run("density")
-    first, second = (density.keys(run, group, "nearness")[0] for group in run.plan.groups[:2])
+    first, second = (projected.keys(run, group, "nearness")[0] for group in run.plan.groups[:2])
     assert first is not None
     assert second is not None
     if damage == "deleted":
@@ -155,4 +154,4 @@ def test_nearness_that_does_not_fit_is_named(make_run: MakeRun, damage: str) -> 
 
 def test_nothing_found_is_as_far_as_can_be() -> None:
     similarities = np.array([[0.5, -np.inf], [-np.inf, -np.inf]], np.float32)
-    assert neighbours._means(similarities, np.array([[3, -1], [-1, -1]])).tolist() == [0.5, -1.0]
+    assert nearness._means(similarities, np.array([[3, -1], [-1, -1]])).tolist() == [0.5, -1.0]

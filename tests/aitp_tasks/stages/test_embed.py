@@ -18,7 +18,7 @@ import pytest
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.encoder import chunks, openvino_backend
 from aitp_tasks.errors import BudgetExceededError, InputError
-from aitp_tasks.records import tables, vectors
+from aitp_tasks.records import embedded, tables, vectors
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import embed
 from aitp_tasks.stages.plan import execute as plan
@@ -41,8 +41,8 @@ def etags(root: Path) -> dict[str, int]:
 def test_vectors_equal_the_plain_encoder(configure: Configure) -> None:
     run = opened(configure())
     embed.execute(run, 0)
-    (shard, _) = embed.shard_manifests(run, run.plan.groups[0])
-    found = vectors.read(run.storage, embed.chunk_keys(shard)[0])
+    (shard, _) = embedded.shards(run, run.plan.groups[0])
+    found = vectors.read(run.storage, embedded.chunk_keys(shard)[0])
     from sentence_transformers import SentenceTransformer
 
     texts = [f"Document 0-{row} tells of rivers, ports and grain." for row in range(6)]
@@ -55,9 +55,9 @@ def test_vectors_equal_the_plain_encoder(configure: Configure) -> None:
 def test_moments_are_those_of_the_vectors(configure: Configure) -> None:
     run = opened(configure())
     embed.execute(run, 0)
-    shards = embed.shard_manifests(run, run.plan.groups[0])
-    chunks = [vectors.read(run.storage, embed.chunk_keys(shard)[0]).values for shard in shards]
-    moments = embed.group_moments(run, run.plan.groups[0])
+    shards = embedded.shards(run, run.plan.groups[0])
+    chunks = [vectors.read(run.storage, embedded.chunk_keys(shard)[0]).values for shard in shards]
+    moments = embedded.moments(run, run.plan.groups[0].role)
     assert moments is not None
     assert moments.to_bytes() == Moments.of(np.concatenate(chunks)).to_bytes()
 
@@ -67,9 +67,9 @@ def test_moments_are_stored_where_they_are_smaller_than_the_vectors(configure: C
     write_shard(root / "corpus/news/news-00002.parquet", texts)
     run = opened(configure())
     embed.execute(run, 0)
-    stored = ["moments" in shard.outputs for shard in embed.shard_manifests(run, run.plan.groups[0])]
+    stored = ["moments" in shard.outputs for shard in embedded.shards(run, run.plan.groups[0])]
     assert stored == [False, False, True]
-    moments = embed.group_moments(run, run.plan.groups[0])
+    moments = embedded.moments(run, run.plan.groups[0].role)
     assert moments is not None
     assert moments.count == 1312
 
@@ -167,7 +167,7 @@ def test_a_shard_that_is_replaced_while_it_is_read_is_begun_anew(
     run = opened(configure(plan={"group_bytes": 1}))
     monkeypatch.setattr(chunks, "write", replaces)
     embed.execute(run, 0)
-    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    (shard,) = embedded.shards(run, run.plan.groups[0])
     assert shard.figures["etag"] == run.storage.stat("corpus/news/news-00000.parquet").etag
     assert shard.ledger is not None
     assert shard.ledger.rows_out == 9
@@ -212,8 +212,8 @@ def test_long_texts_are_cut_or_averaged_and_counted(configure: Configure, root: 
         encoder = {"model": configure().encoder.model, "max_tokens": 128, "long_texts": rule}
         run = opened(configure(plan={"group_bytes": 1}, encoder=encoder))
         embed.execute(run, 0)
-        (shard,) = embed.shard_manifests(run, run.plan.groups[0])
-        found[rule] = (shard.figures, vectors.read(run.storage, embed.chunk_keys(shard)[0]).values)
+        (shard,) = embedded.shards(run, run.plan.groups[0])
+        found[rule] = (shard.figures, vectors.read(run.storage, embedded.chunk_keys(shard)[0]).values)
     assert found["truncate"][0]["truncated_texts"] == 1
     assert found["windows"][0]["truncated_texts"] == 0
     assert found["windows"][0]["tokens"] > 3 * found["truncate"][0]["tokens"]
@@ -234,7 +234,7 @@ def test_a_text_of_too_many_windows_is_quarantined(configure: Configure, root: P
     }
     run = opened(configure(plan={"group_bytes": 1}, encoder=encoder, failure_budget=0.5))
     assert embed.execute(run, 0)["rows_quarantined"] == 1
-    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    (shard,) = embedded.shards(run, run.plan.groups[0])
     assert shard.ledger is not None
     assert shard.ledger.quarantined == {"too_long": 1}
 
@@ -245,7 +245,7 @@ def test_a_million_empty_rows_and_a_document_of_50_mb(configure: Configure, root
     run = opened(configure(plan={"group_bytes": 1}, failure_budget=1.0))
     result = embed.execute(run, 0)
     assert (result["rows_in"], result["rows_out"]) == (1_000_002, 2)
-    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    (shard,) = embedded.shards(run, run.plan.groups[0])
     assert len(tables.read(run.storage, shard.output("quarantine"))) == 1_000_000
 
 
@@ -259,8 +259,8 @@ def test_repeated_texts_are_told_apart_by_their_rows_and_reported(configure: Con
     write_shard(root / "corpus/news/news-00000.parquet", [{"text": "one"}, {"text": "two"}, {"text": "one"}])
     run = opened(configure(plan={"group_bytes": 1}))
     embed.execute(run, 0)
-    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
-    found = vectors.read(run.storage, embed.chunk_keys(shard)[0])
+    (shard,) = embedded.shards(run, run.plan.groups[0])
+    found = vectors.read(run.storage, embedded.chunk_keys(shard)[0])
     assert shard.figures["repeated_texts"] == 1
     assert found.rows.tolist() == [0, 1, 2]
     assert found.doc_ids[0] == found.doc_ids[2] != found.doc_ids[1]
@@ -277,7 +277,7 @@ def test_an_sft_set_in_json_lines_reports_its_form(configure: Configure, root: P
     run = opened(configure())
     (unit,) = [number for number in units(run) if run.plan.groups[number].role == "sft"]
     assert embed.execute(run, unit)["rows_out"] == 4
-    (shard,) = embed.shard_manifests(run, run.plan.groups[unit])
+    (shard,) = embedded.shards(run, run.plan.groups[unit])
     assert shard.figures["form"] == "jsonl.gz sharegpt"
     done = run.require_manifest("embed", run.plan.groups[unit].digest)
     assert done.figures["forms"] == ["jsonl.gz sharegpt"]
@@ -299,7 +299,7 @@ def test_a_vector_that_cannot_be_summed_is_quarantined(
     monkeypatch.setattr(openvino_backend.OpenVinoBackend, "run", broken)
     run = opened(configure(plan={"group_bytes": 1}, failure_budget=1.0))
     embed.execute(run, 0)
-    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    (shard,) = embedded.shards(run, run.plan.groups[0])
     assert shard.ledger is not None
     assert set(shard.ledger.quarantined) == {error_class}
 
@@ -323,7 +323,7 @@ def test_hostile_rows_are_embedded_or_quarantined_with_their_reason(configure: C
     run = opened(configure(plan={"group_bytes": 1}, failure_budget=0.6))
     result = embed.execute(run, 0)
     assert (result["rows_in"], result["rows_out"], result["rows_quarantined"]) == (11, 5, 6)
-    (shard,) = embed.shard_manifests(run, run.plan.groups[0])
+    (shard,) = embedded.shards(run, run.plan.groups[0])
     rows = tables.read(run.storage, shard.output("quarantine")).to_pylist()
     assert [(row["id"], row["error_class"]) for row in rows] == [
         ("5", "not_utf8"),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import vectors
+from aitp_tasks.records import indexed, projected, vectors
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import density, embed, index, plan
 from aitp_tasks.vector_index import quantiser
-from aitp_tasks.vector_index.opened import open_index
+from aitp_tasks.vector_index.opened import OpenIndex
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
@@ -56,7 +56,7 @@ def test_texts_are_found_where_they_lie(make_run: MakeRun, root: Path, lists: bo
     expected = {"kind": kind, "documents": 350, "repeated": 100, "collisions": 0}
     assert {name: result[name] for name in expected} == expected
     texts = sorted({text for shard in range(SHARDS) for text in texts_of(shard)})
-    with open_index(run, "corpus") as found:
+    with OpenIndex(run.storage, indexed.keys(run, "corpus"), "corpus") as found:
         similarities, ids = found.search(np.stack([made.vector(text) for text in texts]), 5)
         places = found.places(ids[:, 0]).to_pylist()
     assert similarities[:, 0].min() > 0.97
@@ -69,7 +69,7 @@ def test_the_sft_set_has_an_index_of_its_own(make_run: MakeRun, lists: bool) -> 
     run = make_run(lists)
     done = run.require_manifest("merge")
     assert done.figures["sft_index"]["kind"] == ("inverted_lists" if lists else "flat")
-    with open_index(run, "sft") as found:
+    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as found:
         similarities, ids = found.search(made.vector("Add 7 and one.\nThe sum is 8.")[None], 3)
         (first, *_) = found.places(ids[0]).to_pylist()
     assert (first["shard"], first["row"]) == ("sft/sums/sums-00000.parquet", 7)
@@ -82,7 +82,7 @@ def test_without_density_units_there_is_no_index(make_run: MakeRun, monkeypatch:
     with pytest.raises(InputError, match="density of .* has not been done"):
         index.execute(run)
     with pytest.raises(InputError, match="index has not been done .* run `aitp index` first"):
-        open_index(run, "corpus")
+        OpenIndex(run.storage, indexed.keys(run, "corpus"), "corpus")
 
 
 def test_a_second_run_reads_no_vector(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,17 +104,17 @@ def test_the_stage_reads_no_vector_where_codes_lie(
 
 def test_codes_outlive_another_geometry(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_run(True)
-    keys = [key for group in first.plan.groups for key in density.keys(first, group, "encoded")]
+    keys = [key for group in first.plan.groups for key in projected.keys(first, group, "encoded")]
     assert [key is None for key in keys] == [False] * SHARDS + [True]
     times = [first.storage.stat(key).etag for key in keys if key]
     again = make_run(True, density={"components": 1})
-    assert [key for group in again.plan.groups for key in density.keys(again, group, "encoded")] == keys
+    assert [key for group in again.plan.groups for key in projected.keys(again, group, "encoded")] == keys
     assert [first.storage.stat(key).etag for key in keys if key] == times
 
 
 def test_codes_that_were_deleted_are_named(make_run: MakeRun) -> None:
     run = make_run(True)
-    (key,) = density.keys(run, run.plan.groups[0], "encoded")
+    (key,) = projected.keys(run, run.plan.groups[0], "encoded")
     assert key is not None
     run.storage._path(key).unlink()  # type: ignore[attr-defined]
     with pytest.raises(InputError, match=f"{key} does not exist: .* run `aitp density` again"):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import footers
-from aitp_tasks.records.run import UNKNOWN_ROWS, Group, Run, Shard
+from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
+from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
 from aitp_tasks.stages.plan import pack, units
 from tests.aitp_tasks.conftest import Configure, write_shard

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, manifest, vectors
+from aitp_tasks.records import digest, indexed, manifest, vectors
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.storage import Storage
-from aitp_tasks.vector_index import build, lists, opened, places, quantiser
+from aitp_tasks.vector_index import build, lists, places, quantiser
 from aitp_tasks.vector_index.build import Shard
 from aitp_tasks.vector_index.library import Quantiser
 from aitp_tasks.vector_index.lists import Encoded, Encoder
@@ -35,7 +35,7 @@ def built(storage: Storage, shards: list[Shard], kind: str = "flat") -> Manifest
 
 
 def opened_index(storage: Storage, done: Manifest) -> OpenIndex:
-    return OpenIndex(storage, opened.outputs("corpus", done), "corpus")
+    return OpenIndex(storage, indexed.outputs("corpus", done), "corpus")
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_file_cut_short_is_named(
 
 def test_places_of_another_index_are_refused(storage: Storage, shards: list[Shard]) -> None:
     done, other = built(storage, shards), built(storage, shards[:2])
-    outputs = opened.outputs("corpus", done)
+    outputs = indexed.outputs("corpus", done)
     with pytest.raises(InputError, match=f"places for {len(DISTINCT)} vectors"):
         OpenIndex(storage, outputs | {"corpus_places": other.output("places")}, "corpus")
 

@@ -15,15 +15,15 @@ import pytest
 from aitp_tasks import config
 from aitp_tasks.config import Prompts
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.generation import part as generation
 from aitp_tasks.generation import prompt_files as prompts
 from aitp_tasks.generation.engine import Completion, Engine, Job, open_engine
 from aitp_tasks.generation.engine.endpoint import KEY_VARIABLE, EndpointEngine
 from aitp_tasks.generation.engine.offline import OfflineEngine
 from aitp_tasks.generation.engine.prompting import Prompter
-from aitp_tasks.generation.part import Parsed
+from aitp_tasks.generation.requests import Parsed
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.records import generated
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import density, difference, embed, merge, plan, rewrite, score
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY, Configure
@@ -75,7 +75,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM with the model; its URL."""
-    # What README.md recommends, so that it answers as the offline engine does.
+    # What docs/how-to/endpoints.md recommends, so that it answers as the offline engine does.
     structured = json.dumps({"backend": "xgrammar", "disable_any_whitespace": True})
     options = ["--model", MODEL, "--served-model-name", "smollm", "--dtype", "bfloat16"]
     options += ["--max-model-len", str(CONTEXT), "--generation-config", "vllm"]
@@ -631,7 +631,7 @@ def test_a_stage_goes_on_where_a_revoked_key_has_stopped_it(
     # Five were answered; the last of them perhaps not before the error.
     assert 4 <= figures["reused"] <= 5
     assert figures["generated"] == 12 - figures["reused"]
-    assert len(generation.read_rows(run, "rewrite", run.part(0))) == 24
+    assert len(generated.rows(run, "rewrite", run.part(0))) == 24
     assert KEY not in caplog.text
     stored = [path.read_bytes() for path in root.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in content for content in stored)

@@ -1,0 +1,99 @@
+"""What embed has left: of each shard its chunks of vectors, and of each group the sum of its moments."""
+
+import operator
+from collections.abc import Iterable, Iterator
+from functools import reduce
+
+from aitp_tasks.densities.moments import Moments
+from aitp_tasks.errors import InputError
+from aitp_tasks.records import digest, manifest, vectors
+from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.plan import Group
+from aitp_tasks.records.run import Run
+from aitp_tasks.storage import Storage
+
+
+def shards(run: Run, group: Group) -> list[Manifest]:
+    """The manifests of a group's shards, as this run used them.
+
+    Raises:
+        InputError: the group has not been embedded.
+    """
+    remedy = f"clear the embed task of {group.label}"
+    return manifest.load_all(run.storage, _unit(run, group).outputs.values(), remedy)
+
+
+def shards_of(run: Run, role: str) -> Iterator[Manifest]:
+    """The manifests of all shards of a role, in the order of the plan.
+
+    Raises:
+        InputError: a group has not been embedded.
+    """
+    for group in run.plan.groups_of(role):
+        yield from shards(run, group)
+
+
+def count(run: Run, group: Group) -> int:
+    """How many rows of a group have a vector.
+
+    Raises:
+        InputError: the group has not been embedded.
+    """
+    ledger = _unit(run, group).ledger
+    assert ledger is not None
+    return ledger.rows_out
+
+
+def moments(run: Run, role: str) -> Moments | None:
+    """The moments of all vectors of a role; None where none of its rows has one.
+
+    Raises:
+        InputError: a group has not been embedded, or its moments were deleted.
+    """
+    groups = [group for group in run.plan.groups_of(role) if count(run, group)]
+    sums = (Moments.from_bytes(run.storage.read(moments_key(run, _used(run, group)))) for group in groups)
+    return reduce(operator.add, sums) if groups else None
+
+
+def moments_key(run: Run, used: Iterable[str]) -> str:
+    """Where the moments of the shards with these manifests lie."""
+    return f"embeddings/{run.plan.encoder_digest}/moments/{digest.of_value(sorted(used))}.safetensors"
+
+
+def chunk_keys(shard: Manifest) -> list[str]:
+    """Keys of a shard's chunks, in the order of their rows."""
+    return [key for name, key in sorted(shard.outputs.items()) if name.startswith("chunk-")]
+
+
+def chunk_key(prefix: str, rows: range) -> str:
+    """Where the chunk of some rows of the shard under ``prefix`` lies."""
+    return f"{prefix}/rows-{rows.start:012d}-{rows.stop:012d}.parquet"
+
+
+def chunk_rows(key: str) -> range:
+    """The rows of its shard that a chunk is of, with those that have no vector."""
+    start, end = key.rpartition("/rows-")[2].removesuffix(".parquet").split("-")
+    return range(int(start), int(end))
+
+
+def vector_at(storage: Storage, shard: Manifest, row: int) -> vectors.Values:
+    """The vector float16 (1, d) of one row of a shard.
+
+    Raises:
+        InputError: the row has none.
+    """
+    for key in chunk_keys(shard):
+        if row in chunk_rows(key):
+            found = vectors.read(storage, key)
+            values: vectors.Values = found.values[found.rows == row]
+            if len(values):
+                return values
+    raise InputError(f"row {row} of {storage.uri(str(shard.figures['shard']))} has no vector: embed anew")
+
+
+def _used(run: Run, group: Group) -> Iterable[str]:
+    return _unit(run, group).outputs.values()
+
+
+def _unit(run: Run, group: Group) -> Manifest:
+    return run.require_manifest("embed", group.digest, what=f"embedding of {group.label}")

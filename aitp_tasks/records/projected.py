@@ -1,0 +1,92 @@
+"""What merge and density have left: the geometry, and of each shard its coordinates and its grid."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from aitp_tasks.densities.geometry import ROLES, Geometry
+from aitp_tasks.densities.grid import Points, SparseGrid
+from aitp_tasks.records import digest, manifest, tables, versions
+from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.plan import Group
+from aitp_tasks.records.run import Run
+
+#: Names of the coordinates' columns.
+AXES = ("x", "y", "z")
+
+
+def identity(geometry: Geometry) -> str:
+    """Digest of a geometry: only grids of one geometry add, and only their densities compare."""
+    return digest.of_bytes(geometry.to_bytes())
+
+
+def geometry(run: Run) -> Geometry:
+    """The geometry of a run.
+
+    Raises:
+        InputError: merge has not been run.
+    """
+    return Geometry.from_bytes(run.storage.read(run.require_manifest("merge").output("geometry")))
+
+
+def shards(run: Run, group: Group) -> list[Manifest]:
+    """The manifests of a group's projected shards.
+
+    Raises:
+        InputError: the group has not been projected.
+    """
+    made = [key for name, key in _unit(run, group).outputs.items() if name.startswith("shard-")]
+    standing = run.storage.uri(run.manifest_key("density", group.digest))
+    remedy = f"delete {standing} and clear the density task of {group.label}"
+    return manifest.load_all(run.storage, made, remedy)
+
+
+def keys(run: Run, group: Group, name: str) -> list[str | None]:
+    """Keys of what was made of a group's shards: ``encoded`` or ``nearness``; None where it was not wanted.
+
+    Raises:
+        InputError: the group has not been projected.
+    """
+    outputs = _unit(run, group).outputs
+    return [outputs.get(f"{name}-{number:06d}") for number in range(len(group.shards))]
+
+
+def coordinates(
+    run: Run, role: str, columns: list[str] | None = None
+) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """Source, key and entity tag of each projected shard of a role, and its documents' coordinates."""
+    for group in run.plan.groups_of(role):
+        for shard in shards(run, group):
+            facts = {name: str(shard.figures[name]) for name in ("source", "shard", "etag")}
+            yield facts, tables.read(run.storage, shard.output("coordinates"), columns)
+
+
+def points(table: pa.Table) -> Points:
+    """Coordinates float64 (n, k) of a table of documents."""
+    found: Points = np.stack([table[axis].to_numpy() for axis in AXES if axis in table.column_names], axis=1)
+    return found
+
+
+def grids(run: Run, geometry: Geometry) -> dict[str, SparseGrid]:
+    """The sums of the groups' grids: ``corpus``, ``sft``, and ``pairs`` of earlier versions.
+
+    Raises:
+        InputError: a group has not been projected.
+    """
+    found = {role: SparseGrid.empty(geometry.components, geometry.step) for role in (*ROLES, "pairs")}
+    pairs = versions.source(run.config.assemble.dataset)
+    for group in run.plan.groups:
+        name = "pairs" if group.source == pairs else group.role
+        found[name] = found[name] + SparseGrid.from_bytes(run.storage.read(_unit(run, group).output("grid")))
+    return found
+
+
+def corpus_before(run: Run) -> SparseGrid | None:
+    """The grid of the corpus that the geometry was fitted to; None where that is this run's own."""
+    kept = run.plan.geometry
+    return SparseGrid.from_bytes(run.storage.read(kept.corpus_grid)) if kept else None
+
+
+def _unit(run: Run, group: Group) -> Manifest:
+    return run.require_manifest("density", group.digest, what=f"density of {group.label}")
