@@ -7,8 +7,12 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from aitp_tasks.errors import InputError
+
+#: What stands before the host in a URL: often a password, so no message repeats it.
+_USER_PART = re.compile(r"://[^\s'\"]*@")
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -42,27 +46,34 @@ def _resolve_paths(values: dict[str, Any], base: Path) -> None:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path:
-        raise InputError(f"override {override!r} is not of the form section.key=value")
+        raise InputError(f"override {_masked(override)!r} is not of the form section.key=value")
     *sections, key = path.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise InputError(f"override {override!r}: {section!r} is a value, not a section")
+            raise InputError(f"override {_masked(override)!r}: {section!r} is a value, not a section")
     try:
         values[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"override {override!r}: the value is not YAML: {_one_line(error)}")
+        raise InputError(f"override {_masked(override)!r}: the value is not YAML: {_one_line(error)}")
 
 
 def described(error: ValidationError) -> str:
     """All wrong settings of a configuration, with their values, in one line."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc'])}={item['input']!r}: {item['msg']}"
-        if item["type"] != "missing"
-        else f"{'.'.join(str(part) for part in item['loc'])} is missing"
-        for item in error.errors(include_url=False)
-    )
+    return "; ".join(_described(item) for item in error.errors(include_url=False))
+
+
+def _described(item: ErrorDetails) -> str:
+    setting = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"{setting} is missing"
+    return f"{setting}={_masked(repr(item['input']))}: {item['msg']}"
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return _masked(" ".join(str(error).split()))
+
+
+def _masked(text: str) -> str:
+    """Without what the URLs in it say of a user."""
+    return _USER_PART.sub("://…@", text)

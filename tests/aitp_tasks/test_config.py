@@ -81,3 +81,37 @@ def test_models_that_are_not_there_or_not_pinned_are_refused() -> None:
         config = RunConfig.load(REPOSITORY / "configs/demo.yaml", [f"encoder.model={model}"])
         with pytest.raises(InputError, match=message):
             models.identity(config.encoder)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:hunter2@host/v1", "https://hunter2@host:8000/v1", "http://u:p/hunter2@host/v1"]
+)
+@pytest.mark.parametrize("section", ["encoder", "engine"])
+def test_a_refused_url_is_not_repeated_with_its_user(url: str, section: str) -> None:
+    endpoint = f"{section}.endpoint={{url: {url}, served_model: m}}"
+    with pytest.raises(InputError, match=f"{section}.endpoint.url=") as refused:
+        RunConfig.load(REPOSITORY / "configs/demo.yaml", [endpoint])
+    assert "hunter2" not in str(refused.value)
+    assert "host" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "density={url: 'http://user:hunter2@host/v1'}",
+        "density={url: http://user:hunter2@host/v1",
+        "http://user:hunter2@host/v1",
+        "dump.url=http://user:hunter2@host/v1",
+    ],
+)
+def test_a_url_in_the_wrong_place_is_not_repeated_either(override: str) -> None:
+    with pytest.raises(InputError) as refused:
+        RunConfig.load(REPOSITORY / "configs/demo.yaml", [override])
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_file_that_is_no_yaml_does_not_repeat_it_either(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("engine: {endpoint: {url: http://user:hunter2@host/v1")
+    with pytest.raises(InputError, match="is not YAML") as refused:
+        RunConfig.load(tmp_path / "config.yaml")
+    assert "hunter2" not in str(refused.value)
