@@ -30,7 +30,8 @@ OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCK
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
-.PHONY: help setup lock demo demo-down demo-clean test bench-embed bench-difference bench-rewrite format lint types
+.PHONY: help setup lock demo demo-down demo-clean test test-fast bench-embed bench-difference bench-rewrite format check lint \
+    types docs
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -104,10 +105,14 @@ demo-clean: demo-down ## Stop the demo and remove its state
 
 test: setup ## All tests, in both environments
 	@rm -rf $(STATE)/junit
-	@$(WORKER)/python -m pytest tests/aitp_tasks --junitxml=$(STATE)/junit/worker.xml || true
+	@$(WORKER)/python -m pytest tests/aitp_tasks tests/docs --junitxml=$(STATE)/junit/worker.xml || true
 	@$(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
 	    --junitxml=$(STATE)/junit/airflow.xml || true
 	@$(WORKER)/python .ci/summary.py $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
+
+test-fast: setup ## The tests without servers and vLLM: minutes
+	@$(WORKER)/python -m pytest -m "not slow" tests/aitp_tasks tests/docs
+	@$(AIRFLOW)/python -m pytest -m "not slow" tests/plugins tests/dags
 
 $(PEERS_STAMP): | $(TOOLS_STAMP)
 	@echo "setup: peers"
@@ -130,10 +135,16 @@ format: $(PROJECT_STAMPS) ## Format the code
 	@$(AIRFLOW)/ruff format .
 	@$(AIRFLOW)/ruff check --fix --select I .
 
-lint: $(PROJECT_STAMPS) ## Check the code's style
+check: lint types ## What pre-commit runs: format, style, walls and types, nothing changed
+
+lint: $(PROJECT_STAMPS) ## Check format, style and the walls between the rooms of aitp_tasks/
 	@$(AIRFLOW)/ruff format --check .
 	@$(AIRFLOW)/ruff check .
+	@$(AIRFLOW)/lint-imports --no-cache --no-logo
 
 types: $(PROJECT_STAMPS) ## Check types, each part in its own environment
-	@$(WORKER)/mypy aitp_tasks demo/prepare.py
+	@$(WORKER)/mypy aitp_tasks demo/prepare.py docs/generate.py
 	@$(AIRFLOW)/mypy plugins dags demo/services.py demo/run.py
+
+docs: $(PROJECT_STAMPS) ## Write what docs/ takes from the code: docs/reference/ and the picture of the walls
+	@$(WORKER)/python -m docs.generate
