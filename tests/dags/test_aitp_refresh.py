@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from aitp_tasks.cli import STAGES
 from aitp_tasks.config import RunConfig
+from aitp_tasks.stages import STAGES
 from demo.services import POOLS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
