@@ -37,7 +37,7 @@ def aitp(folder: Path) -> Embed:
     import pyarrow.parquet as pq
 
     from aitp_tasks.config import RunConfig
-    from aitp_tasks.encoder import shard
+    from aitp_tasks.encoder import pipeline
     from aitp_tasks.encoder.opened import open_encoder
     from aitp_tasks.encoder.progress import Progress
     from aitp_tasks.inputs import shards
@@ -61,7 +61,7 @@ def aitp(folder: Path) -> Embed:
         shutil.rmtree(root / "embeddings", ignore_errors=True)
         progress = Progress("mix", len(texts))
         reader = shards.reader(storage, info, "corpus", config)
-        done = shard.embed(storage, planned, reader, "embeddings/x", lambda: encoder, progress)
+        done = pipeline.embed(storage, planned, reader, "embeddings/x", lambda: encoder, progress)
         (folder / "aitp.json").write_text(json.dumps(progress.figures()))
         found = [vectors.read(storage, key).values for key in embedded.chunk_keys(done)]
         return np.concatenate(found).astype(np.float32)

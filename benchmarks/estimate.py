@@ -10,7 +10,7 @@ from pathlib import Path
 
 from measure import processor, timed
 
-from aitp_tasks.tools.estimate import table
+from aitp_tasks.tools.estimate import summary
 from demo import REPOSITORY, measure
 
 
@@ -23,7 +23,7 @@ def main() -> None:
             ["estimate", "--config", config, "--set", f"root=file://{folder}", "--price", "2.5"]
         )
         estimated = {name: round(stage["hours"] * 3600, 1) for name, stage in told["stages"].items()}
-        print(table.render(told), flush=True)
+        print(summary.render(told), flush=True)
         run = measure(Path(folder))
     measured = run.pop("seconds")
     totals = [round(sum(stages.values()), 1) for stages in (estimated, measured)]

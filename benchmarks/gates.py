@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from measure import processor
 
 from aitp_tasks.config import Gates
-from aitp_tasks.generation.gates import answers, questions
+from aitp_tasks.generation.gates import on_answers, on_questions
 
 DATA = Path(__file__).resolve().parents[1] / ".aitp" / "data"
 _SHOWN = 100
@@ -40,9 +40,11 @@ def main() -> None:
     show = parser.parse_args().show
     examples, documents = rows("sft/alpaca"), [row["text"] for row in rows("corpus/*")]
     found = {
-        "instructions": on_questions((example["instruction"], example["output"]) for example in examples),
-        "instructions_with_input": on_questions((asked(example), example["output"]) for example in examples),
-        "outputs": on_answers(examples),
+        "instructions": closed_questions((example["instruction"], example["output"]) for example in examples),
+        "instructions_with_input": closed_questions(
+            (asked(example), example["output"]) for example in examples
+        ),
+        "outputs": closed_answers(examples),
     }
     for name, each in found.items():
         for text, gate in each:
@@ -65,17 +67,17 @@ def asked(example: dict[str, Any]) -> str:
     return "\n".join(text for text in (example["instruction"], example["input"]) if text)
 
 
-def on_questions(pairs: Iterable[tuple[str, str]]) -> Found:
+def closed_questions(pairs: Iterable[tuple[str, str]]) -> Found:
     """The gate that closes each question, given its document."""
-    return [(question, questions.closed(question, document, (), Gates())) for question, document in pairs]
+    return [(question, on_questions.closed(question, document, (), Gates())) for question, document in pairs]
 
 
-def on_answers(examples: list[dict[str, Any]]) -> Found:
+def closed_answers(examples: list[dict[str, Any]]) -> Found:
     """The gate that closes each output."""
     return [
         (
             example["output"],
-            answers.closed(example["output"], example["instruction"], asked(example), Gates()),
+            on_answers.closed(example["output"], example["instruction"], asked(example), Gates()),
         )
         for example in examples
     ]
@@ -90,7 +92,7 @@ def speeds(texts: list[str], documents: list[str]) -> dict[str, int]:
     """Checks a second of one core: two questions a document, each document once; and all of it again."""
     pairs = [(text, documents[place // 2 % len(documents)]) for place, text in enumerate(texts)]
     pairs = list(islice(pairs, 2 * len(documents)))
-    questions.closed(*pairs[-1], (), Gates())  # loads the model
+    on_questions.closed(*pairs[-1], (), Gates())  # loads the model
     return {
         "new_documents": per_second(pairs, Gates()),
         "known_documents": per_second(pairs, Gates()),
@@ -102,7 +104,7 @@ def per_second(pairs: list[tuple[str, str]], settings: Gates) -> int:
     """How many pairs of question and document are checked in a second of processor time."""
     start = time.process_time()
     for question, document in pairs:
-        questions.closed(question, document, (), settings)
+        on_questions.closed(question, document, (), settings)
     return round(len(pairs) / (time.process_time() - start))
 
 

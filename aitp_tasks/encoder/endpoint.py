@@ -25,7 +25,7 @@ from aitp_tasks import config
 from aitp_tasks.encoder.batches import Answer, Batch, Tokens
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.machine.endpoints import REFUSED, NonsenseError, Pool, RefusedError, Server
+from aitp_tasks.machine.client import REFUSED, NonsenseError, Pool, RefusedError, Server
 
 KEY_VARIABLE = "AITP_EMBEDDINGS_API_KEY"
 _BATCH_TOKENS = 16_384

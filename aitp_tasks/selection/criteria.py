@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aitp_tasks.config import Criterion, Difference
 from aitp_tasks.records import projected
-from aitp_tasks.selection.fields import Fields
+from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.vector_index import nearness
 
 Scores = NDArray[np.float64]
@@ -17,15 +17,15 @@ Scores = NDArray[np.float64]
 _FLOOR = 1e-10
 
 
-def scored(criterion: Criterion, fields: Fields, table: pa.Table) -> tuple[pa.Table, Scores]:
+def scored(criterion: Criterion, coverage: Coverage, table: pa.Table) -> tuple[pa.Table, Scores]:
     """Documents with both densities and their ratio as columns; and their scores, float64 (n,).
 
     Args:
         criterion: what the scores are of.
-        fields: the densities of both sets.
+        coverage: the densities of both sets.
         table: the documents' coordinates; with ``knn`` their nearness too.
     """
-    found = fields.at(projected.points(table))
+    found = coverage.at(projected.points(table))
     ratio = score(Criterion.DENSITY_RATIO, found["corpus"], found["sft"])
     for name, values in {"p_corpus": found["corpus"], "p_sft": found["sft"], "ratio": ratio}.items():
         table = table.append_column(name, pa.array(values, pa.float64()))

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from aitp_tasks.config import Gates
 from aitp_tasks.generation import part
-from aitp_tasks.generation.gates.answers import closed
+from aitp_tasks.generation.gates.on_answers import closed
 from aitp_tasks.generation.requests import Parsed, PromptStage, Reading, Rejected, Request
 from aitp_tasks.records import digest, generated, selected
 from aitp_tasks.records.run import Run

@@ -25,7 +25,7 @@ from aitp_tasks.records import embedded, indexed, projected, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run, part_name, part_of
 from aitp_tasks.selection import criteria
-from aitp_tasks.selection.fields import Fields
+from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.nearest import Nearest
 from aitp_tasks.selection.sample import Sample
 from aitp_tasks.selection.tally import Tally, largest_error
@@ -56,19 +56,19 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 
 def _select(run: Run, watch: Stopwatch) -> Manifest:
     geometry = projected.geometry(run)
-    fields = Fields.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
+    coverage = Coverage.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
     settings = run.config.difference
-    tau = criteria.threshold(settings, lambda: (scores for _, _, scores in _scored(run, fields)))
-    tally, drawn = _draw(run, fields, geometry, tau)
+    tau = criteria.threshold(settings, lambda: (scores for _, _, scores in _scored(run, coverage)))
+    tally, drawn = _draw(run, coverage, geometry, tau)
     parts = -(-len(drawn) // settings.documents_per_part)
     nearest = _nearest(run, drawn)
-    outputs = _write_figures(run, fields, tally, drawn) | _write_parts(run, drawn, nearest, parts)
+    outputs = _write_figures(run, coverage, tally, drawn) | _write_parts(run, drawn, nearest, parts)
     log.info("difference documents=%d below_tau=%d selected=%d", tally.documents, tally.below, len(drawn))
     return run.commit(
         Manifest(
             stage="difference",
             label=run.config.dump,
-            ledger=_ledger(fields.now["corpus"].grid.count, tally, drawn),
+            ledger=_ledger(coverage.now["corpus"].grid.count, tally, drawn),
             outputs=outputs,
             figures={
                 **tally.figures(),
@@ -77,7 +77,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
                 "tau": tau,
                 "sources": tally.sources(drawn),
                 "nearest_sft": nearest.figures(),
-                **_density_figures(run, geometry, fields, tally.probes(), tau),
+                **_density_figures(run, geometry, coverage, tally.probes(), tau),
             },
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
@@ -85,12 +85,12 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     )
 
 
-def _draw(run: Run, fields: Fields, geometry: Geometry, tau: float) -> tuple[Tally, pa.Table]:
+def _draw(run: Run, coverage: Coverage, geometry: Geometry, tau: float) -> tuple[Tally, pa.Table]:
     """Count all documents, and draw the sample of those below the threshold."""
     settings = run.config.difference
     tally = Tally(tau, by_similarity=settings.criterion is Criterion.KNN)
     sample = Sample(settings, geometry.bandwidths["corpus"])
-    for facts, table, scores in _scored(run, fields):
+    for facts, table, scores in _scored(run, coverage):
         below = tally.add(facts, table, scores)
         sample.add(table.filter(pa.array(below)))
     if not tally.below:
@@ -100,12 +100,12 @@ def _draw(run: Run, fields: Fields, geometry: Geometry, tau: float) -> tuple[Tal
     return tally, sample.documents()
 
 
-def _scored(run: Run, fields: Fields) -> Iterator[tuple[dict[str, str], pa.Table, criteria.Scores]]:
+def _scored(run: Run, coverage: Coverage) -> Iterator[tuple[dict[str, str], pa.Table, criteria.Scores]]:
     """Facts, documents with their densities, and scores of each corpus shard."""
     criterion = run.config.difference.criterion
     by_similarity = criterion is Criterion.KNN
     for facts, table in _with_similarities(run) if by_similarity else projected.coordinates(run, "corpus"):
-        table, scores = criteria.scored(criterion, fields, table)
+        table, scores = criteria.scored(criterion, coverage, table)
         for name in ("dump", "shard", "etag"):
             value = facts["source" if name == "dump" else name]
             table = table.append_column(name, pa.array([value] * len(table), pa.string()).dictionary_encode())
@@ -141,15 +141,15 @@ def _nearest(run: Run, drawn: pa.Table) -> Nearest:
         return Nearest(run.storage, index, embedded.shards_of(run, "corpus"), drawn)
 
 
-def _write_figures(run: Run, fields: Fields, tally: Tally, drawn: pa.Table) -> dict[str, str]:
+def _write_figures(run: Run, coverage: Coverage, tally: Tally, drawn: pa.Table) -> dict[str, str]:
     """The rates of all shards, both densities for the report, and the corpus's grid for later versions."""
     outputs = {
         "grids": run.key("difference", "grids.safetensors"),
         "corpus_grid": run.key("difference", "corpus-grid.safetensors"),
         "shards": tables.write(run.storage, run.key("difference", "shards"), tally.shard_table(drawn)),
     }
-    run.storage.write(outputs["grids"], fields.picture())
-    run.storage.write(outputs["corpus_grid"], fields.now["corpus"].grid.to_bytes())
+    run.storage.write(outputs["grids"], coverage.picture())
+    run.storage.write(outputs["corpus_grid"], coverage.now["corpus"].grid.to_bytes())
     return outputs
 
 
@@ -183,7 +183,7 @@ def _ledger(documents: int, tally: Tally, drawn: pa.Table) -> Ledger:
 
 
 def _density_figures(
-    run: Run, geometry: Geometry, fields: Fields, probes: Points, tau: float
+    run: Run, geometry: Geometry, coverage: Coverage, probes: Points, tau: float
 ) -> dict[str, Any]:
     """How the densities were estimated and how well; coverage, and drift of the corpus."""
     criterion = run.config.difference.criterion
@@ -191,18 +191,18 @@ def _density_figures(
         "criterion": criterion.value,
         "bandwidth": geometry.bandwidths,
         "cells_per_bandwidth": round(min(geometry.bandwidths.values()) / geometry.step, 3),
-        "density_error": _measured_errors(run, fields, probes),
-        **fields.coverage(tau if criterion is Criterion.DENSITY_RATIO else 1.0),
-        **_drift(run, fields),
+        "density_error": _measured_errors(run, coverage, probes),
+        **coverage.uncovered(tau if criterion is Criterion.DENSITY_RATIO else 1.0),
+        **_drift(run, coverage),
     }
 
 
-def _measured_errors(run: Run, fields: Fields, probes: Points) -> dict[str, float]:
+def _measured_errors(run: Run, coverage: Coverage, probes: Points) -> dict[str, float]:
     """Largest relative error of both densities at some corpus documents."""
     columns = list(projected.AXES[: probes.shape[1]])
     return {
         role: largest_error(
-            fields.now[role],
+            coverage.now[role],
             probes,
             (projected.points(table) for _, table in projected.coordinates(run, role, columns)),
         )
@@ -210,9 +210,9 @@ def _measured_errors(run: Run, fields: Fields, probes: Points) -> dict[str, floa
     }
 
 
-def _drift(run: Run, fields: Fields) -> dict[str, Any]:
+def _drift(run: Run, coverage: Coverage) -> dict[str, Any]:
     """How far the corpus has moved from that which the geometry was fitted to."""
-    drift = fields.drift()
+    drift = coverage.drift()
     if drift is None:
         return {"drift": None, "refit_due": False}
     drift |= {"explained_loss": run.require_manifest("merge").figures["explained_loss"]}

@@ -16,7 +16,7 @@ from functools import reduce
 from typing import Any
 
 from aitp_tasks.densities.moments import Moments
-from aitp_tasks.encoder import shard as one_shard
+from aitp_tasks.encoder import pipeline
 from aitp_tasks.encoder.opened import Encoder, open_encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
@@ -117,7 +117,7 @@ class _ShardEmbedder:
         if done is None:
             prefix = _prefix(self._run, shard.role, info)
             reader = shards.reader(storage, info, shard.role, config)
-            made = one_shard.embed(storage, shard, reader, prefix, self._open, self._progress)
+            made = pipeline.embed(storage, shard, reader, prefix, self._open, self._progress)
             done = manifest.commit(storage, key, made)
         else:
             self._progress.skip(max(shard.rows, 0))

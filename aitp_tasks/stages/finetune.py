@@ -17,7 +17,7 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import tables
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import examples, launcher, model, template
+from aitp_tasks.training import base_model, examples, launcher, template
 from aitp_tasks.training.examples import ExampleMaker, Tally
 from aitp_tasks.training.job import Job, Outcome
 
@@ -91,7 +91,7 @@ def _finetune(run: Run) -> Manifest:
 def _prepare(settings: Finetune, lease: devices.Lease | None, folder: Path) -> tuple[Job, ExampleMaker]:
     """What the ranks are told, and what makes their examples."""
     settings = settings.model_copy(update={"model": models.local(settings)})
-    tokenizer = model.load_tokenizer(settings)
+    tokenizer = base_model.load_tokenizer(settings)
     templates = template.choose(tokenizer, settings.chat_template)
     job = Job(
         folder=folder,

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from aitp_tasks.config import Gates
 from aitp_tasks.generation import part
-from aitp_tasks.generation.gates.questions import closed
+from aitp_tasks.generation.gates.on_questions import closed
 from aitp_tasks.generation.requests import Parsed, PromptStage, Reading, Rejected, Request
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import digest, selected

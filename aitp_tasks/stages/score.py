@@ -13,7 +13,7 @@ import pyarrow as pa
 from aitp_tasks.config import Gates
 from aitp_tasks.generation import part
 from aitp_tasks.generation.engine import Completion
-from aitp_tasks.generation.gates.scores import closed
+from aitp_tasks.generation.gates.on_scores import closed
 from aitp_tasks.generation.requests import Parsed, PromptStage, Reading, Rejected, Request
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import generated

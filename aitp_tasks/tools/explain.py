@@ -21,7 +21,7 @@ from aitp_tasks.records import embedded, indexed, projected, tables
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run, part_name, part_of
 from aitp_tasks.selection import criteria
-from aitp_tasks.selection.fields import Fields
+from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.nearest import EXAMPLES
 from aitp_tasks.tools import search
 from aitp_tasks.tools.terminal import printable
@@ -158,15 +158,15 @@ def _row(run: Run, key: str, place: dict[str, Any]) -> pa.Table:
     return found
 
 
-def _fields(run: Run) -> Fields:
+def _coverage(run: Run) -> Coverage:
     """The densities of the run's sets."""
     geometry = projected.geometry(run)
-    return Fields.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
+    return Coverage.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
 
 
 def _scores(run: Run, document: _Document, selected: Manifest) -> dict[str, Any]:
     criterion = run.config.difference.criterion
-    densities = _fields(run).at(document.coordinates)
+    densities = _coverage(run).at(document.coordinates)
     (p_corpus,), (p_sft,) = (densities[role].tolist() for role in ("corpus", "sft"))
     score = document.similarity
     if score is None:

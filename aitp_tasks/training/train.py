@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import AitpError, ExitCode, InputError, TransientError
-from aitp_tasks.training import model
+from aitp_tasks.training import base_model
 from aitp_tasks.training.job import Job, Outcome
 
 if TYPE_CHECKING:
@@ -176,10 +176,10 @@ def _trainer(job: Job) -> "SFTTrainer":
     bf16 = _bf16_supported(job)
     # Before the model: with ZeRO 3 these make its weights load in slices.
     arguments = _arguments(job, bf16)
-    tokenizer = model.load_tokenizer(job.finetune)
+    tokenizer = base_model.load_tokenizer(job.finetune)
     tokenizer.chat_template = job.chat_template
     trainer = SFTTrainer(
-        model=model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32),
+        model=base_model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32),
         args=arguments,
         train_dataset=Dataset.from_file(str(job.examples)),
         processing_class=tokenizer,

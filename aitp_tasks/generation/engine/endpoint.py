@@ -21,7 +21,7 @@ from aitp_tasks import config
 from aitp_tasks.errors import AitpError, InputError, TransientError
 from aitp_tasks.generation.engine import Completion, Job, NumberToken
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.machine.endpoints import (
+from aitp_tasks.machine.client import (
     REFUSED,
     ExhaustedError,
     ForbiddenError,

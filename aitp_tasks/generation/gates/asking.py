@@ -2,8 +2,8 @@
 
 import re
 
+from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.languages import Language
-from aitp_tasks.generation.gates.text import Text
 from aitp_tasks.generation.gates.words import split
 
 #: Of Latin, full-width, Greek, Armenian, Arabic, Ethiopic, Limbu, Coptic, Vai and Bamum writing.

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from aitp_tasks.generation.gates.text import Text
+from aitp_tasks.generation.gates.analysis import Text
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _CODE = re.compile(r"```.*?```|~~~.*?~~~|`[^`\n]*`", re.DOTALL)

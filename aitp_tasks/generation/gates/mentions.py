@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.languages import Language
-from aitp_tasks.generation.gates.text import Text
 
 #: So many words between quotation marks, or in front of or behind a new line, are a text of their own.
 _QUOTED_WORDS, _LINE_WORDS = 8, 20

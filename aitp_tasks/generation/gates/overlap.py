@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from aitp_tasks.generation.gates.text import Text
+from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.words import is_unspaced, mostly_unspaced, runs, stem
 
 #: Words in a row that are compared; of scripts without spaces, pieces of words.

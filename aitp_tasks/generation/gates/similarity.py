@@ -10,8 +10,8 @@ similar, two questions differ where they differ in a number, a sign ("C" and
 import re
 from collections import Counter
 
+from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.languages import Language
-from aitp_tasks.generation.gates.text import Text
 
 #: Signs that mean something; a hyphen does beside numbers and spaces.
 _SIGN = re.compile(r"""[^\w\s.,;:?!'"()…“”„«»‘’¿¡。、「」『』–—-]|(?<![^\W\d])-(?![^\W\d])""")

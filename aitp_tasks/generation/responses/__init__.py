@@ -30,10 +30,10 @@ from aitp_tasks.generation.responses import (
     lines,
     listed,
     objects,
+    payload,
     remarks,
     shapes,
     tags,
-    texts,
 )
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
 from aitp_tasks.generation.responses.keys import Keys
@@ -73,11 +73,11 @@ def _read(text: str, asked: Keys, repairs: Repairs, layer: int = 0) -> Response:
         raise UnreadableError(f"encoded as a string more than {_MOST_ENCODED} times")
     if text.startswith("\ufeff"):
         text, repairs = text.lstrip("\ufeff"), repairs | {"byte order mark": None}
-    value = texts.loaded(text, repairs)
+    value = payload.loaded(text, repairs)
     if value is not None:
         return _of_value(value, asked, repairs, layer)
-    text = texts.without_reasoning(text, repairs)
-    text = delimiters.plain(texts.once(text, asked, repairs), repairs)
+    text = payload.without_reasoning(text, repairs)
+    text = delimiters.plain(payload.once(text, asked, repairs), repairs)
     found = _find_all(text, asked, repairs)
     if found:
         return _choose(found, _gaps(text, found), asked, repairs, layer)
@@ -99,7 +99,7 @@ def _of_value(value: Any, asked: Keys, repairs: Repairs, layer: int) -> Response
 
 
 def _find_all(text: str, asked: Keys, repairs: Repairs) -> list[Found]:
-    if within := texts.json_within(text, repairs):
+    if within := payload.json_within(text, repairs):
         return [Found(*within)]
     found = _find(text, asked.any_object, objects.read_object, asked)
     if not found and "{" not in text:

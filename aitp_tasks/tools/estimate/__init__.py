@@ -28,7 +28,7 @@ from aitp_tasks.records import generated
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import STAGES, plan
-from aitp_tasks.tools.estimate import sample, table
+from aitp_tasks.tools.estimate import sample, summary
 from aitp_tasks.tools.estimate.rehearsal import STEPS, Measured, Rehearsal
 from aitp_tasks.tools.estimate.sample import Sizes
 
@@ -108,7 +108,7 @@ def execute(
         "assumptions": _assumptions(config, expected, gpus),
         "seconds": watch.seconds(),
     }
-    sys.stderr.write(table.render(result))
+    sys.stderr.write(summary.render(result))
     return result
 
 

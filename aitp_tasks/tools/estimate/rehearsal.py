@@ -20,7 +20,7 @@ import yaml
 
 from aitp_tasks.config import Difference, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
-from aitp_tasks.generation.gates.scores import closed
+from aitp_tasks.generation.gates.on_scores import closed
 from aitp_tasks.records import embedded, generated, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run

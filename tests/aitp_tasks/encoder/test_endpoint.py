@@ -110,7 +110,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aitp_tasks.machine.endpoints._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("aitp_tasks.machine.client._FIRST_PAUSE", 0.01)
 
 
 def answer_of(backend: EndpointBackend, *sequences: list[int]) -> Answer:

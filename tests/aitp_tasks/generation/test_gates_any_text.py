@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aitp_tasks.config import Gates
-from aitp_tasks.generation.gates import answers, questions
+from aitp_tasks.generation.gates import on_answers, on_questions
 
 GATES = Gates()
 QUESTION_REASONS = [
@@ -54,11 +54,11 @@ texts = anything | wordy
 @example("?", "", [""])
 @example("\ud800 why is this", "\ud800", ["\ud800"])
 def test_any_question(question: str, document: str, earlier: list[str]) -> None:
-    found = questions.closed(question, document, earlier, GATES)
+    found = on_questions.closed(question, document, earlier, GATES)
     assert found is None or found in QUESTION_REASONS
-    assert questions.closed(question, document, earlier, GATES) == found
+    assert on_questions.closed(question, document, earlier, GATES) == found
     if found is None:
-        assert questions.closed(question, document, [question], GATES) == "near_identical"
+        assert on_questions.closed(question, document, [question], GATES) == "near_identical"
 
 
 @settings(max_examples=300)
@@ -66,16 +66,16 @@ def test_any_question(question: str, document: str, earlier: list[str]) -> None:
 @example("", "", "")
 @example("\ud800", "\ud800", "\ud800")
 def test_any_answer(answer: str, question: str, document: str) -> None:
-    found = answers.closed(answer, question, document, GATES)
+    found = on_answers.closed(answer, question, document, GATES)
     assert found is None or found in ANSWER_REASONS
-    assert answers.closed(answer, question, document, GATES) == found
+    assert on_answers.closed(answer, question, document, GATES) == found
 
 
 @pytest.mark.parametrize("part", REPEATED)
 def test_a_megabyte_is_read_in_linear_time(part: str) -> None:
     text = "What do the bees in " + part * (MEGABYTE // len(part))
     start = time.process_time()
-    questions.closed(text, text, [text[:-1] + " bees?"], GATES)
-    answers.closed(text, text, text, GATES)
+    on_questions.closed(text, text, [text[:-1] + " bees?"], GATES)
+    on_answers.closed(text, text, text, GATES)
     # A few seconds; quadratic time would be hours.
     assert time.process_time() - start < 60

@@ -22,8 +22,8 @@ from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.records import tables
 from aitp_tasks.stages import finetune
 from aitp_tasks.training import launcher
+from aitp_tasks.training.base_model import load_model
 from aitp_tasks.training.job import Job, Outcome
-from aitp_tasks.training.model import load_model
 from aitp_tasks.training.train import deepspeed_config
 
 Messages = list[dict[str, str]]

@@ -11,7 +11,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
 from aitp_tasks.tools import estimate
-from aitp_tasks.tools.estimate import sample, table
+from aitp_tasks.tools.estimate import sample, summary
 from aitp_tasks.tools.estimate.rehearsal import Cost, Measured, Rehearsal, seconds_per_step
 from aitp_tasks.tools.estimate.sample import Sizes
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
@@ -177,7 +177,7 @@ def test_examples_without_a_footer_are_counted_by_their_bytes(
 def test_a_rehearsal_needs_no_sources(root: Path, configure: Configure, tmp_path: Path) -> None:
     for shard in sorted((root / "corpus/news").iterdir()):
         table = pq.read_table(shard)
-        pq.write_table(table.append_column("site", table["text"]), shard)
+        pq.write_table(summary.append_column("site", table["text"]), shard)
     settings = {"source_column": "site", "max_per_source": 1, "tau": 1e9}
     config = configure(difference=settings)
     sample.write(Run.open(plan.execute(config)["run"]), tmp_path, 12, 8)
@@ -218,4 +218,4 @@ def test_wrong_settings_exit_2(arguments: list[str], message: str) -> None:
     ],
 )
 def test_durations(hours: float, text: str) -> None:
-    assert table.duration(hours) == text
+    assert summary.duration(hours) == text

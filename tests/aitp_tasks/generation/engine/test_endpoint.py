@@ -180,7 +180,7 @@ def server() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aitp_tasks.machine.endpoints._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("aitp_tasks.machine.client._FIRST_PAUSE", 0.01)
 
 
 def outcome_of(engine: Engine, one: Job) -> Completion | Refusal:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aitp_tasks.generation.gates import languages
-from aitp_tasks.generation.gates.text import Text
+from aitp_tasks.generation.gates.analysis import Text
 
 FOLDER = Path(languages.__file__).with_name("languages")
 LANGUAGES: dict[str, Any] = json.loads(Path(__file__).with_name("languages.json").read_text(encoding="utf-8"))

@@ -17,8 +17,8 @@ _PICTURE_CELLS = 800
 
 
 @dataclass(frozen=True)
-class Fields:
-    """Densities as functions of the coordinates.
+class Coverage:
+    """The densities of corpus and SFT side as functions of the coordinates.
 
     Attributes:
         now: of corpus and SFT side, by role.
@@ -56,12 +56,12 @@ class Fields:
         """Both densities, by role, float64 (n,) each, at points float64 (n, k)."""
         return {role: field.at(points) for role, field in self.now.items()}
 
-    def coverage(self, tau: float) -> dict[str, Any]:
+    def uncovered(self, tau: float) -> dict[str, Any]:
         """Share of the corpus that is not covered, with and without the pairs of earlier versions."""
         corpus, sft = self.now["corpus"], self.now["sft"]
-        uncovered = regions.uncovered(corpus, sft, tau)
-        alone = uncovered if self.sft_alone is None else regions.uncovered(corpus, self.sft_alone, tau)
-        return {"uncovered": uncovered, "uncovered_by_sft_alone": alone}
+        now = regions.uncovered(corpus, sft, tau)
+        alone = now if self.sft_alone is None else regions.uncovered(corpus, self.sft_alone, tau)
+        return {"uncovered": now, "uncovered_by_sft_alone": alone}
 
     def drift(self) -> dict[str, float] | None:
         """How far the corpus has moved from that which the geometry was fitted to; None where it is that."""

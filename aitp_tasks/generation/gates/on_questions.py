@@ -6,8 +6,8 @@ from functools import lru_cache
 
 from aitp_tasks.config import Gates
 from aitp_tasks.generation.gates import asking, identification, languages, mentions, similarity
+from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.languages import Language
-from aitp_tasks.generation.gates.text import Text
 
 #: Control characters but tab and line ends, lone surrogates, and what stands for undecodable bytes.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd-\uffff]")

@@ -13,8 +13,8 @@ import pytest
 
 from aitp_tasks.config import Endpoint
 from aitp_tasks.errors import InputError
-from aitp_tasks.machine import endpoints
-from aitp_tasks.machine.endpoints import ExhaustedError, Pool, Server
+from aitp_tasks.machine import client
+from aitp_tasks.machine.client import ExhaustedError, Pool, Server
 from tests.aitp_tasks.conftest import REPOSITORY
 from tests.aitp_tasks.servers import KEY, Served, serving
 
@@ -23,7 +23,7 @@ VARIABLE = "A_SERVERS_KEY"
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(endpoints, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(client, "_FIRST_PAUSE", 0.01)
     with serving(lambda _: b"{}") as server:
         yield server
 
@@ -59,7 +59,7 @@ RETRY_AFTER = {
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_AFTER.values(), ids=RETRY_AFTER)
 def test_retry_after_is_read_within_bounds(value: str | None, seconds: float) -> None:
-    assert endpoints._retry_after(value) == seconds
+    assert client._retry_after(value) == seconds
 
 
 def test_an_answer_that_comes_in_drops_is_bounded_in_time(served: Served) -> None:
@@ -112,7 +112,7 @@ def test_calls_run_at_the_same_time_and_none_begins_once_the_pool_is_closed() ->
 def test_a_server_that_hangs_keeps_no_process_from_ending() -> None:
     program = (
         "import sys, threading\n"
-        "from aitp_tasks.machine.endpoints import Pool\n"
+        "from aitp_tasks.machine.client import Pool\n"
         "pool, started = Pool(1), threading.Event()\n"
         "import socket\n"
         "def hang():\n"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aitp_tasks.config import Gates
-from aitp_tasks.generation.gates import answers
+from aitp_tasks.generation.gates import on_answers
 
 HERE = Path(__file__).parent
 CASES: dict[str, dict[str, list[Any]]] = json.loads((HERE / "answers.json").read_text(encoding="utf-8"))
@@ -18,7 +18,7 @@ TOLERANT = ("cs", "de", "hi", "sv", "th")
 
 
 def closed(answer: str, question: str = QUESTION, document: str = "", **settings: Any) -> str | None:
-    return answers.closed(answer, question, document, Gates(**settings))
+    return on_answers.closed(answer, question, document, Gates(**settings))
 
 
 def closed_in(code: str, answer: str, **settings: Any) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aitp_tasks.config import Gates
-from aitp_tasks.generation.gates import questions
+from aitp_tasks.generation.gates import on_questions
 
 HERE = Path(__file__).parent
 CASES: dict[str, dict[str, list[Any]]] = json.loads((HERE / "questions.json").read_text(encoding="utf-8"))
@@ -16,7 +16,7 @@ ALONE = ("too_short", "not_a_question", "mentions_document", "control_characters
 
 
 def closed(question: str, document: str = "", earlier: tuple[str, ...] = (), **settings: Any) -> str | None:
-    return questions.closed(question, document, earlier, Gates(**settings))
+    return on_questions.closed(question, document, earlier, Gates(**settings))
 
 
 @pytest.mark.parametrize("gate", CASES)

@@ -5,7 +5,7 @@ import unicodedata
 
 from aitp_tasks.config import Gates
 from aitp_tasks.generation.gates import endings, mentions, overlap
-from aitp_tasks.generation.gates.text import Text
+from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.words import runs
 
 #: A refusal stands in an answer's beginning.
