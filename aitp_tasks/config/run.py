@@ -1,6 +1,6 @@
 """The whole configuration of one run: the settings of the run itself, and one section a concern."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -25,6 +25,13 @@ DUMP_SEPARATOR = "+"
 DumpNames = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
 ]
+#: Settings of a section that say where something lies or how work is batched: they decide no result.
+_PLACES = {
+    "encoder": {"model", "endpoint", "batch_tokens"},
+    "engine": {"model", "chat_template", "endpoint"},
+    "prompts": {"folder"},
+    "finetune": {"model", "chat_template"},
+}
 #: One path may be written without a list.
 TextColumns = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -113,12 +120,13 @@ class RunConfig(Section):
         the digests of what they contain. How the encoder's work is batched, and on
         which machine, decides no result.
         """
-        values = self.model_dump(mode="json", exclude={"root"})
-        for section in ("encoder", "engine", "finetune"):
-            del values[section]["model"]
-        for section in ("engine", "finetune"):
-            del values[section]["chat_template"]
-        for section in ("encoder", "engine"):
-            del values[section]["endpoint"]
-        del values["prompts"]["folder"], values["encoder"]["batch_tokens"]
-        return values
+        return self.identity_of(self.model_dump(mode="json"))
+
+    @staticmethod
+    def identity_of(values: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of a configuration as JSON, with the settings that were there when it was written."""
+        deciding = {name: value for name, value in values.items() if name != "root"}
+        for section, places in _PLACES.items():
+            settings = values[section].items()
+            deciding[section] = {name: value for name, value in settings if name not in places}
+        return deciding

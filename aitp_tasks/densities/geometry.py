@@ -54,7 +54,10 @@ class Geometry:
         bandwidths = {
             role: _bandwidth(settings.bandwidth, moments[role], projections[role]) for role in ROLES
         }
-        step = min(bandwidths.values()) / cells_per_bandwidth(settings.max_error)
+        step = min(
+            bandwidth / cells_per_bandwidth(settings.max_error, bandwidth, settings.components)
+            for bandwidth in bandwidths.values()
+        )
         return cls(projections, bandwidths, step)
 
     @property

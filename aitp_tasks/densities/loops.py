@@ -20,6 +20,8 @@ Integers = NDArray[np.int64]
 
 #: Points that one thread takes at a time.
 _SLICE = 1 << 18
+#: Rows that are worked on side by side.
+_ROWS = 64
 
 
 def threads() -> int:
@@ -27,9 +29,9 @@ def threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def in_threads(work: Callable[[int, int], Any], count: int) -> list[Any]:
+def in_threads(work: Callable[[int, int], Any], count: int, at_a_time: int = _SLICE) -> list[Any]:
     """``work(start, end)`` over slices of ``count`` points, on all cores; the loops leave the GIL."""
-    slices = [(start, min(start + _SLICE, count)) for start in range(0, count, _SLICE)]
+    slices = [(start, min(start + at_a_time, count)) for start in range(0, count, at_a_time)]
     if len(slices) < 2:
         return [work(*bounds) for bounds in slices]
     with ThreadPoolExecutor(threads()) as pool:
@@ -92,19 +94,23 @@ def spread(points: Floats, step: float, low: Integers, one: float, grid: NDArray
 
 
 @njit(nogil=True)
-def interpolate(
-    points: Floats, step: float, low: Integers, margin: int, coefficients: Floats, found: Floats
+def gather(
+    points: Floats,
+    step: float,
+    low: Integers,
+    margin: int,
+    grid: NDArray[np.floating[Any]],
+    found: Floats,
 ) -> None:
-    """Exponential of a cubic spline at each point, into ``found`` (n,).
+    """The sum of the cells around each point, by its B-spline weights, into ``found`` (n,).
 
-    ``coefficients``: float64 (n0, n1, n2), the B-spline coefficients of logarithms
-    on a grid as ``spread`` has it. Not a number where a point's first cell is not
-    at least ``margin`` cells inside.
+    ``grid``: float64 (n0, n1, n2), as ``spread`` has it. Not a number where a point's
+    first cell is not at least ``margin`` cells inside.
     """
     taps, first, weights = _stencil(points.shape[1])
     for n in range(points.shape[0]):
         _place(points[n], step, low, first, weights)
-        if not _is_inside(first, taps, margin, coefficients.shape):
+        if not _is_inside(first, taps, margin, grid.shape):
             found[n] = np.nan
             continue
         total = 0.0
@@ -112,8 +118,8 @@ def interpolate(
             for j in range(taps[1]):
                 both = weights[0, i] * weights[1, j]
                 for k in range(taps[2]):
-                    total += both * weights[2, k] * coefficients[first[0] + i, first[1] + j, first[2] + k]
-        found[n] = np.exp(total)
+                    total += both * weights[2, k] * grid[first[0] + i, first[1] + j, first[2] + k]
+        found[n] = total
 
 
 @njit(nogil=True)
@@ -130,6 +136,132 @@ def gaussian_sums(points: Floats, weights: Floats, at: Floats, variance: float) 
             if exponent < 700.0:
                 sums[m] += weights[n] * np.exp(-exponent)
     return sums
+
+
+@njit(nogil=True)
+def _find(keys: Integers, key: Integers) -> int:
+    """Where a key (k,) stands among sorted ones (m, k); -1 where it does not."""
+    low, high = 0, keys.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        before = False
+        for axis in range(key.shape[0]):
+            if keys[middle, axis] != key[axis]:
+                before = keys[middle, axis] < key[axis]
+                break
+        if before:
+            low = middle + 1
+        else:
+            high = middle
+    if low == keys.shape[0]:
+        return -1
+    for axis in range(key.shape[0]):
+        if keys[low, axis] != key[axis]:
+            return -1
+    return low
+
+
+@njit(nogil=True)
+def blocks_around(keys: Integers, of: Integers) -> Integers:
+    """Places int64 (m, 3**k) of the blocks ``of`` (m, k) and of those around them among ``keys``; -1: none.
+
+    ``keys``: int64 (b, k), blocks in rising order.
+    """
+    axes = of.shape[1]
+    found = np.empty((of.shape[0], 3**axes), np.int64)
+    key = np.zeros(axes, np.int64)
+    for m in range(of.shape[0]):
+        for neighbour in range(3**axes):
+            rest = neighbour
+            for axis in range(axes):
+                key[axis] = of[m, axis] + rest % 3 - 1
+                rest //= 3
+            found[m, neighbour] = _find(keys, key)
+    return found
+
+
+@njit(nogil=True)
+def local_sums(
+    points: Floats,
+    weights: Floats,
+    starts: Integers,
+    around: Integers,
+    at: Floats,
+    variance: float,
+    fourth: float,
+) -> Floats:
+    """Σ weight · exp(−|y|² / 2 variance + fourth · Σ yᵢ⁴), y = x − point, at each x of ``at`` (m, k).
+
+    ``points``: float64 (n, k), block by block. ``starts``: int64 (b + 1,), where each
+    begins. ``around``: int64 (m, j), the blocks that are summed for each x, -1 for none.
+    """
+    sums = np.zeros(at.shape[0])
+    for m in range(at.shape[0]):
+        for place in range(around.shape[1]):
+            block = around[m, place]
+            if block < 0:
+                continue
+            for n in range(starts[block], starts[block + 1]):
+                square = quartic = 0.0
+                for axis in range(at.shape[1]):
+                    difference = at[m, axis] - points[n, axis]
+                    square += difference * difference
+                    quartic += difference * difference * difference * difference
+                sums[m] += weights[n] * np.exp(fourth * quartic - square / (2.0 * variance))
+    return sums
+
+
+@njit(nogil=True)
+def sums_of_nearest(squares: Floats, logarithms: Floats, variance: float) -> Floats:
+    """log Σ exp(logarithm − square / 2 variance) along the rows of (n, k); never overflows or vanishes."""
+    sums = np.empty(squares.shape[0])
+    for n in range(squares.shape[0]):
+        largest = -np.inf
+        for k in range(squares.shape[1]):
+            largest = max(largest, logarithms[n, k] - squares[n, k] / (2.0 * variance))
+        total = 0.0
+        for k in range(squares.shape[1]):
+            total += np.exp(logarithms[n, k] - squares[n, k] / (2.0 * variance) - largest)
+        sums[n] = largest + np.log(total)
+    return sums
+
+
+@njit(nogil=True)
+def quadratic_forms(
+    values: NDArray[np.float32],
+    centre: Floats,
+    axes: Floats,
+    curvatures: Floats,
+    slope: Floats,
+    constant: float,
+    found: Floats,
+) -> None:
+    """constant + slope · y + Σ curvature (axis · y)² of y = x − centre, for each row x, into ``found`` (n,).
+
+    ``values``: float32 (n, d). ``axes``: float64 (k, d). The rows of a block lie side by
+    side, so that each sum is taken in the order of the columns, whatever the block.
+    """
+    width = values.shape[1]
+    block = np.empty((width, _ROWS))
+    dot, total = np.empty(_ROWS), np.empty(_ROWS)
+    for start in range(0, values.shape[0], _ROWS):
+        rows = min(_ROWS, values.shape[0] - start)
+        total[:] = constant
+        block[:] = 0.0
+        for n in range(rows):
+            for j in range(width):
+                block[j, n] = values[start + n, j] - centre[j]
+        for j in range(width):
+            for n in range(_ROWS):
+                total[n] += slope[j] * block[j, n]
+        for k in range(axes.shape[0]):
+            dot[:] = 0.0
+            for j in range(width):
+                for n in range(_ROWS):
+                    dot[n] += axes[k, j] * block[j, n]
+            for n in range(_ROWS):
+                total[n] += curvatures[k] * dot[n] * dot[n]
+        found[start : start + rows] = total[:rows]
 
 
 @njit(nogil=True)

@@ -5,6 +5,8 @@ shards with their entity tags: the same inputs always lead to the same run, othe
 inputs never do.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from aitp_tasks.config import Criterion, LongTexts, RunConfig
 from aitp_tasks.records import digest, versions
 
+#: Raised when the same settings come to make another grid; since 2 cells follow from the bandwidth too.
+_GEOMETRY_FORMAT = 2
 #: Rows of a shard whose footer cannot be read, or that is no Parquet.
 UNKNOWN_ROWS = -1
 
@@ -99,9 +103,30 @@ class Plan(Frozen):
     @property
     def digest(self) -> str:
         """The run's identity."""
+        return self._digest(self.config.identity())
+
+    @classmethod
+    def read(cls, data: bytes) -> tuple["Plan", str]:
+        """A stored plan, and the digest that it had when it was made.
+
+        The digest is that of the stored settings and not of the plan that is made of
+        them: a later release knows more settings.
+
+        A release that digests something else, or takes a setting out of or into the
+        identity, has to compute the former digest here for the plans made before.
+
+        Raises:
+            ValueError: it is no plan that this release knows.
+        """
+        # Parsed once: what is checked is what is used, whatever a parser makes of a name that is there twice.
+        values = json.loads(data)
+        plan = cls.model_validate(values)
+        return plan, plan._digest(RunConfig.identity_of(values["config"]))
+
+    def _digest(self, config: Mapping[str, Any]) -> str:
         return digest.of_value(
             {
-                "config": self.config.identity(),
+                "config": config,
                 "models": [self.encoder_identity, self.engine_identity, self.finetune_identity],
                 "prompts": {name: prompt.digest for name, prompt in self.prompts.items()},
                 "groups": [group.digest for group in self.groups],
@@ -124,9 +149,8 @@ class Plan(Frozen):
         """Identity of all that a projection and grid depend on, but for the corpus."""
         density = self.config.density
         by_itself = self.config.difference.criterion is Criterion.AUTHORS_COMPAT
-        return digest.of_value(
-            [self.encoder_digest, density.components, density.bandwidth, density.max_error, by_itself]
-        )
+        rule = [self.encoder_digest, density.components, density.bandwidth, density.max_error, by_itself]
+        return digest.of_value([_GEOMETRY_FORMAT, *rule])
 
     def groups_of(self, role: str) -> list[Group]:
         """The groups of ``corpus`` or ``sft``, in their order."""

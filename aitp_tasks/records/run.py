@@ -7,6 +7,8 @@ stage opens that run by its URI.
 from dataclasses import dataclass
 from functools import cached_property
 
+from pydantic import ValidationError
+
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import manifest
@@ -24,7 +26,7 @@ class Run:
 
     storage: Storage
     plan: Plan
-    #: The plan's digest when it was made; a later release of AITP may compute another.
+    #: The plan's digest when it was made; a later release, which knows more settings, computes another.
     digest: str
 
     @classmethod
@@ -32,7 +34,10 @@ class Run:
         """Open the run at ``<root>/runs/<dump>/<digest>``.
 
         Raises:
-            InputError: the URI is not a run's, or nothing was planned there.
+            InputError: the URI is not a run's, nothing was planned there, or the plan is
+                not the one that the URI names: somebody has edited it. Where models,
+                prompts and servers are (``RunConfig.identity``) is not part of the name,
+                hence not checked.
         """
         root, separator, rest = uri.rstrip("/").rpartition(f"/{RUNS}/")
         if not separator or rest.count("/") != 1:
@@ -43,8 +48,13 @@ class Run:
         key = f"{RUNS}/{rest}"
         if storage.find(f"{key}/{_PLAN}") is None:
             raise InputError(f"there is no plan at {uri}: run `aitp plan` first")
-        plan = Plan.model_validate_json(storage.read(f"{key}/{_PLAN}"))
-        return cls(storage, plan, rest.partition("/")[2])
+        plan, digest = _read(storage.read(f"{key}/{_PLAN}"), uri)
+        if f"{plan.config.dump}/{digest}" != rest:
+            raise InputError(
+                f"the plan at {uri} is that of {plan.config.dump}/{digest}: it was edited or moved after "
+                "it was made; find out by whom, then plan the run again (clear its plan task) to restore it"
+            )
+        return cls(storage, plan, digest)
 
     @classmethod
     def create(cls, storage: Storage, plan: Plan) -> "Run":
@@ -52,9 +62,17 @@ class Run:
 
         A plan of the same identity whose model folders lie elsewhere replaces the
         old one: only the places differ, never a result.
+
+        Raises:
+            InputError: a setting cannot be kept: the plan as it is read back is another one.
         """
         run = cls(storage, plan, plan.digest)
         key, data = f"{run.prefix}/{_PLAN}", plan.model_dump_json().encode()
+        if not _keeps(data, run.digest):
+            raise InputError(
+                "a setting of the configuration, or a prompt's, is .inf or .nan, which JSON cannot hold: "
+                "give it a number"
+            )
         if not storage.write_if_absent(key, data) and storage.read(key) != data:
             storage.write(key, data)
         return run
@@ -132,6 +150,30 @@ class Run:
     def parts(self) -> list[str]:
         """Names of all parts of the difference set."""
         return [part_name(unit, self.part_count) for unit in range(self.part_count)]
+
+
+def _keeps(data: bytes, digest: str) -> bool:
+    """Whether a plan as it is to be stored will be read as the one that was made."""
+    try:
+        return Plan.read(data)[1] == digest
+    except ValueError:
+        return False
+
+
+def _read(data: bytes, uri: str) -> tuple[Plan, str]:
+    try:
+        return Plan.read(data)
+    except ValueError as error:
+        # Without the values: they may be long, and are nobody's that reads a log.
+        where = (
+            ", ".join(".".join(map(str, item["loc"])) for item in error.errors()[:3])
+            if isinstance(error, ValidationError)
+            else "it is not JSON"
+        )
+        raise InputError(
+            f"the plan at {uri} cannot be read ({where}): it was edited, or made by another release; "
+            "plan the run again"
+        ) from None
 
 
 def part_of(doc_id: str, parts: int) -> int:
