@@ -15,6 +15,7 @@ class Criterion(StrEnum):
     SFT_DENSITY = "sft_density"
     AUTHORS_COMPAT = "authors_compat"
     KNN = "knn"
+    GAUSSIAN = "gaussian"
 
 
 class Sampling(StrEnum):
@@ -32,7 +33,8 @@ class Difference(Section):
         title="Criterion",
         description="density_ratio keeps p_sft / p_corpus < tau; sft_density keeps p_sft < tau (the paper); "
         "authors_compat is the published script; knn keeps documents whose mean cosine to their nearest "
-        "SFT examples, in full dimension, is below tau.",
+        "SFT examples, in full dimension, is below tau; gaussian keeps p_sft / p_corpus < tau as "
+        "density_ratio does, of one Gaussian for each set in full dimension.",
     )
     neighbours: int = Field(
         10,

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from aitp_tasks.densities.discriminant import Discriminant
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import Points, SparseGrid
-from aitp_tasks.records import digest, manifest, tables, versions
+from aitp_tasks.records import digest, manifest, prefetched, tables, versions
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import Group
 from aitp_tasks.records.run import Run
@@ -30,6 +31,16 @@ def geometry(run: Run) -> Geometry:
     return Geometry.from_bytes(run.storage.read(run.require_manifest("merge").output("geometry")))
 
 
+def discriminant(run: Run) -> Discriminant | None:
+    """The Gaussians of both sets; None where merge was run by a release without them.
+
+    Raises:
+        InputError: merge has not been run.
+    """
+    key = run.require_manifest("merge").outputs.get("discriminant")
+    return None if key is None else Discriminant.from_bytes(run.storage.read(key))
+
+
 def shards(run: Run, group: Group) -> list[Manifest]:
     """The manifests of a group's projected shards.
 
@@ -43,7 +54,7 @@ def shards(run: Run, group: Group) -> list[Manifest]:
 
 
 def keys(run: Run, group: Group, name: str) -> list[str | None]:
-    """Keys of what was made of a group's shards: ``encoded`` or ``nearness``; None where it was not wanted.
+    """Keys of what was made of a group's shards: ``encoded``, ``nearness``, ``log_ratios``; None: not wanted.
 
     Raises:
         InputError: the group has not been projected.
@@ -55,11 +66,17 @@ def keys(run: Run, group: Group, name: str) -> list[str | None]:
 def coordinates(
     run: Run, role: str, columns: list[str] | None = None
 ) -> Iterator[tuple[dict[str, str], pa.Table]]:
-    """Source, key and entity tag of each projected shard of a role, and its documents' coordinates."""
-    for group in run.plan.groups_of(role):
-        for shard in shards(run, group):
-            facts = {name: str(shard.figures[name]) for name in ("source", "shard", "etag")}
-            yield facts, tables.read(run.storage, shard.output("coordinates"), columns)
+    """Source, key and entity tag of each projected shard of a role, and its documents' coordinates.
+
+    Those of a few shards are read ahead.
+    """
+
+    def read(shard: Manifest) -> tuple[dict[str, str], pa.Table]:
+        facts = {name: str(shard.figures[name]) for name in ("source", "shard", "etag")}
+        return facts, tables.read(run.storage, shard.output("coordinates"), columns)
+
+    made = (shard for group in run.plan.groups_of(role) for shard in shards(run, group))
+    return prefetched.prefetched(read, made, prefetched.SHARDS)
 
 
 def points(table: pa.Table) -> Points:

@@ -8,6 +8,8 @@ will, so they are forgotten: shards may come in any order and any cut, and the
 sample is the same.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +17,15 @@ from numpy.typing import NDArray
 
 from aitp_tasks.config import Difference, Sampling
 from aitp_tasks.densities.grid import Points
-from aitp_tasks.records import digest, projected
+from aitp_tasks.records import kept, projected
 
 #: Rows that are gathered before those that do not come first are forgotten.
 _PENDING = 1 << 19
+
+
+def draws(seed: int, doc_ids: Iterable[str]) -> NDArray[np.uint64]:
+    """The hashes, uint64 (n,), by which documents come first."""
+    return np.array([kept.draw(seed, doc_id) for doc_id in doc_ids], np.uint64)
 
 
 class Sample:
@@ -33,11 +40,9 @@ class Sample:
 
     def add(self, table: pa.Table) -> None:
         """Take in documents below the threshold: doc_id, source, shard, row and coordinates."""
-        seed = self._settings.seed
-        draws = [int(digest.of_text(f"{seed}:{name}")[:16], 16) for name in table["doc_id"].to_pylist()]
         # A dictionary's order is that of its first appearance; strings have their own.
         table = table.set_column(table.column_names.index("shard"), "shard", table["shard"].cast(pa.string()))
-        table = table.append_column("draw", pa.array(draws, pa.uint64()))
+        table = table.append_column("draw", pa.array(draws(self._settings.seed, table["doc_id"].to_pylist())))
         table = table.append_column("stratum", pa.array(_strata(projected.points(table), self._cell)))
         self._pending.append(table.append_column("copies", pa.array(np.ones(len(table), np.int64))))
         if sum(map(len, self._pending)) > _PENDING:

@@ -10,23 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from aitp_tasks.config import Criterion
 from aitp_tasks.densities import loops
-from aitp_tasks.densities.field import Field
+from aitp_tasks.densities.field import FLOOR, Field
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.records import projected
-from aitp_tasks.vector_index import nearness
+from aitp_tasks.selection.criteria import Threshold, measure
 
-#: Thresholds that every run counts; the authors' own values are among them.
-SWEEP = (0.1, 0.2, 0.5, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0)
-#: The same of cosines.
-SIMILARITY_SWEEP = tuple(round(0.05 * step, 2) for step in range(1, 21))
-#: Documents whose densities are compared with the exact sums.
-PROBES = 32
+#: Documents whose densities are compared with the exact sums: a fair sample, and at both ends of their ratio.
+PROBES, _AT_EACH_END = 32, 8
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 #: Sources that are told, the largest first.
 _SOURCES_TOLD = 20
-#: Relative errors count where the exact density is above this.
-_ABOVE = 1e-10
 
 Values = NDArray[np.float64]
 
@@ -58,9 +53,10 @@ class Scale:
         return 10.0**values if self.logarithmic else values
 
 
-#: Bins of positive numbers 0.5% wide, of cosines 0.0005.
+#: Bins of positive numbers 0.5% wide, of cosines 0.0005, of logarithms 0.05.
 DECADES = Scale(-20, 10, 500, logarithmic=True)
 COSINES = Scale(-1, 1, 2000)
+LOGARITHMS = Scale(-1000, 1000, 20)
 
 
 class Spread:
@@ -90,49 +86,76 @@ class Spread:
 class Tally:
     """Counts over all documents of the corpus."""
 
-    def __init__(self, tau: float, by_similarity: bool = False) -> None:
-        """``by_similarity``: tau is a cosine, and the documents have a similarity."""
-        self._tau = tau
-        self._taus = SIMILARITY_SWEEP if by_similarity else SWEEP
-        self._sweep = np.zeros(len(self._taus), np.int64)
+    def __init__(self, threshold: Threshold, criterion: Criterion = Criterion.DENSITY_RATIO) -> None:
+        """Nothing is counted yet.
+
+        Args:
+            threshold: which documents are below tau.
+            criterion: what their scores are of.
+        """
+        self._threshold = threshold
+        self._measure = measure(criterion)
+        self._sweep = np.zeros(len(self._measure.sweep), np.int64)
         self._spreads = {"p_corpus": Spread(), "p_sft": Spread()}
-        if by_similarity:
-            self._spreads[nearness.COLUMN] = Spread(COSINES)
+        if self._measure.made is not None:
+            scale = LOGARITHMS if self._measure.logarithmic else COSINES
+            self._spreads[self._measure.column] = Spread(scale)
         self._sources: dict[str, Counter[str]] = {"documents": Counter(), "below_tau": Counter()}
         self._first: pa.Table | None = None
+        self._ends: dict[str, pa.Table] = {}
         self.shards: list[dict[str, Any]] = []
         self.documents = self.below = 0
 
     def add(self, facts: dict[str, str], table: pa.Table, scores: Values) -> NDArray[np.bool_]:
         """Count one shard's documents, which lie in the order of their ids; which are below tau."""
-        below: NDArray[np.bool_] = scores < self._tau
+        below = self._threshold.below(table, scores)
         self.documents += len(table)
         self.below += int(below.sum())
-        self._sweep += [(scores < tau).sum() for tau in self._taus]
+        self._sweep += [(scores < self._measure.comparable(tau)).sum() for tau in self._measure.sweep]
         for name, spread in self._spreads.items():
             spread.add(table[name].to_numpy())
-        columns = ["doc_id", *(axis for axis in projected.AXES if axis in table.column_names)]
-        first = _first_documents(table.select(columns))
-        if self._first is not None:
-            first = _first_documents(pa.concat_tables([self._first, first]).sort_by("doc_id"))
-        self._first = first
+        self._add_probes(table)
         self.shards.append({**facts, "documents": len(table), "below_tau": int(below.sum())})
         for name, rows in (("documents", table), ("below_tau", table.filter(pa.array(below)))):
             counted = rows["source"].value_counts()
             self._sources[name].update({item["values"].as_py(): item["counts"].as_py() for item in counted})
         return below
 
+    def _add_probes(self, table: pa.Table) -> None:
+        axes = [axis for axis in projected.AXES if axis in table.column_names]
+        first = _first_documents(table.select(["doc_id", *axes]))
+        if self._first is not None:
+            first = _first_documents(pa.concat_tables([self._first, first]).sort_by("doc_id"))
+        self._first = first
+        for end in ("ascending", "descending"):
+            order = [("ratio", end), ("doc_id", "ascending")]
+            some = table.select(["doc_id", "ratio", *axes])
+            # Sorting a few is fast; most shards have none that comes further to the end.
+            some = some.take(pc.select_k_unstable(some, _AT_EACH_END, order))
+            if end in self._ends:
+                some = pa.concat_tables([self._ends[end], some])
+            self._ends[end] = some.sort_by(order).slice(0, _AT_EACH_END)
+
     def probes(self) -> Points:
-        """Coordinates float64 (m, k) of the documents whose ids come first: a fair sample."""
+        """Coordinates float64 (m, k) of the documents whose ids come first, and of those at the ends.
+
+        The first are a fair sample; of the lowest and highest ratios are the documents that
+        are farthest from the SFT set, and those that an error would rather call covered.
+        """
         assert self._first is not None
-        return projected.points(self._first)
+        return np.concatenate([projected.points(table) for table in (self._first, *self._ends.values())])
+
+    @property
+    def share(self) -> float:
+        """Of the documents that are below tau."""
+        return self.below / self.documents if self.documents else 0.0
 
     def figures(self) -> dict[str, Any]:
         """The counts, what each threshold would select, and how densities and similarities are spread."""
         return {
             "documents": self.documents,
             "below_tau": self.below,
-            "sweep": [[tau, int(count)] for tau, count in zip(self._taus, self._sweep, strict=True)],
+            "sweep": [[tau, int(count)] for tau, count in zip(self._measure.sweep, self._sweep, strict=True)],
             **{name: spread.figures() for name, spread in self._spreads.items()},
         }
 
@@ -165,11 +188,21 @@ def _first_documents(table: pa.Table) -> pa.Table:
     return table.take(np.flatnonzero(first)[:PROBES])
 
 
-def largest_error(field: Field, probes: Points, points: Iterable[Points]) -> float:
-    """Largest relative error of a field at probes (m, k), against the exact sum over all points.
+@dataclass(frozen=True)
+class Errors:
+    """How far densities are from the exact sums.
 
-    Only where the exact density is above 1e-10; 0 where it is nowhere.
+    Attributes:
+        relative: the largest, where the exact density is above the floor; 0 where it is nowhere.
+        below_floor: the largest in size, where it is not.
     """
+
+    relative: float
+    below_floor: float
+
+
+def measured_errors(field: Field, probes: Points, points: Iterable[Points]) -> Errors:
+    """Errors of a field at probes (m, k), against the exact sums over all points."""
     sums = np.zeros(len(probes))
     count = 0
     for some in points:
@@ -182,6 +215,7 @@ def largest_error(field: Field, probes: Points, points: Iterable[Points]) -> flo
         sums += sum(loops.in_threads(work, len(some)), np.zeros(len(probes)))
         count += len(some)
     exact = sums / (count * (2 * np.pi * field.bandwidth**2) ** (probes.shape[1] / 2))
-    counted = exact > _ABOVE
-    errors = np.abs(field.at(probes)[counted] / exact[counted] - 1)
-    return float(f"{errors.max():.3g}") if counted.any() else 0.0
+    found, above = field.at(probes), exact > FLOOR
+    relative = np.abs(found[above] / exact[above] - 1).max(initial=0.0)
+    below = np.abs(found[~above] - exact[~above]).max(initial=0.0)
+    return Errors(float(f"{relative:.3g}"), float(f"{below:.3g}"))

@@ -8,7 +8,8 @@ the same geometry finds them; and for the run the sum of the group's grids.
 
 Where merge has trained a quantiser, a corpus shard is also encoded for the index,
 so that the ``index`` stage passes over codes and not over vectors; with the
-criterion knn, its documents' nearness to the SFT set is computed. Whatever of a shard
+criterion knn, its documents' nearness to the SFT set is computed, with gaussian the
+log-ratios of both sets' Gaussians. Whatever of a shard
 is missing is made in one pass over its vectors.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from aitp_tasks.config import Criterion
+from aitp_tasks.densities.discriminant import LOG_RATIO, Discriminant
 from aitp_tasks.densities.geometry import Geometry
 from aitp_tasks.densities.grid import SparseGrid
 from aitp_tasks.densities.projection import Projection
@@ -101,17 +103,21 @@ class _Tools:
     geometry: Geometry
     quantiser: Quantiser | None = None
     sft: OpenIndex | None = None
+    discriminant: Discriminant | None = None
 
 
 def _tools(run: Run, role: str, geometry: Geometry, stack: ExitStack) -> _Tools:
     """What the shards of a role are to be made with; ``stack`` closes it."""
     if role != "corpus":
         return _Tools(geometry)
-    trained = indexed.quantiser_key(run)
-    sft = None
-    if run.config.difference.criterion is Criterion.KNN:
+    trained, criterion = indexed.quantiser_key(run), run.config.difference.criterion
+    sft = discriminant = None
+    if criterion is Criterion.KNN:
         sft = stack.enter_context(OpenIndex(run.storage, indexed.keys(run, "sft"), "sft"))
-    return _Tools(geometry, None if trained is None else quantiser.load(run.storage, trained), sft)
+    elif criterion is Criterion.GAUSSIAN:
+        discriminant = projected.discriminant(run)
+    codes = None if trained is None else quantiser.load(run.storage, trained)
+    return _Tools(geometry, codes, sft, discriminant)
 
 
 class _Shard:
@@ -139,16 +145,21 @@ class _Shard:
         storage = self._run.storage
         done = manifest.load(storage, self.outputs["shard"])
         projector = _Projector(self._projection) if done is None else None
-        encoder = nearness = None
+        encoder = nearness = log_ratios = None
         if self._tools.quantiser is not None and storage.find(self.outputs["encoded"]) is None:
             encoder = Encoder(self._tools.quantiser)
         if self._tools.sft is not None and storage.find(self.outputs["nearness"]) is None:
             nearness = Nearness(self._tools.sft, self._run.config.difference.neighbours)
-        self._pass_over([maker for maker in (projector, encoder, nearness) if maker is not None])
+        if self._tools.discriminant is not None and storage.find(self.outputs["log_ratios"]) is None:
+            log_ratios = _LogRatios(self._tools.discriminant)
+        makers = (projector, encoder, nearness, log_ratios)
+        self._pass_over([maker for maker in makers if maker is not None])
         if encoder is not None:
             storage.write_if_absent(self.outputs["encoded"], encoder.finish().to_bytes())
         if nearness is not None:
             storage.write_if_absent(self.outputs["nearness"], tables.to_bytes(nearness.finish()))
+        if log_ratios is not None:
+            storage.write_if_absent(self.outputs["log_ratios"], tables.to_bytes(log_ratios.finish()))
         if projector is not None:
             return self._commit(projector.finish())
         assert done is not None
@@ -164,6 +175,10 @@ class _Shard:
             sft = self._run.require_manifest("merge").output("sft_index")
             content = digest.of_value([sft, self._run.config.difference.neighbours, self._chunks])
             found["nearness"] = f"{prefix}/nearness/{content}.parquet"
+        if self._tools.discriminant is not None:
+            gaussians = self._run.require_manifest("merge").output("discriminant")
+            content = digest.of_value([gaussians, self._chunks])
+            found["log_ratios"] = f"density/log-ratios/{content}.parquet"
         return found
 
     def _pass_over(self, makers: Sequence[_Maker]) -> None:
@@ -228,6 +243,33 @@ class _Projector:
                 "doc_id": pa.array(self._ids, pa.string()),
                 "row": pa.array(np.concatenate(self._rows), pa.int64()),
                 **{axis: pa.array(values) for axis, values in columns},
+            }
+        )
+        return table.sort_by([("doc_id", "ascending"), ("row", "ascending")])
+
+
+class _LogRatios:
+    """Collects the log-ratios of both sets' Gaussians at a shard's vectors."""
+
+    def __init__(self, discriminant: Discriminant) -> None:
+        self._discriminant = discriminant
+        self._ids: list[str] = []
+        self._rows = [np.empty(0, np.int64)]
+        self._found = [np.empty(0)]
+
+    def add(self, found: Vectors) -> None:
+        """Take in the next vectors."""
+        self._ids += found.doc_ids
+        self._rows.append(found.rows)
+        self._found.append(self._discriminant.at(found.values))
+
+    def finish(self) -> pa.Table:
+        """All of them, in the order of ids and rows."""
+        table = pa.table(
+            {
+                "doc_id": pa.array(self._ids, pa.string()),
+                "row": pa.array(np.concatenate(self._rows), pa.int64()),
+                LOG_RATIO: pa.array(np.concatenate(self._found), pa.float64()),
             }
         )
         return table.sort_by([("doc_id", "ascending"), ("row", "ascending")])

@@ -11,24 +11,24 @@ for a threshold that is given as a share.
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from aitp_tasks.config import Criterion
+from aitp_tasks.densities.field import FLOOR
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import embedded, indexed, projected, tables
+from aitp_tasks.records import embedded, indexed, prefetched, projected, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run, part_name, part_of
-from aitp_tasks.selection import criteria
+from aitp_tasks.selection import agreement, criteria
 from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.nearest import Nearest
 from aitp_tasks.selection.sample import Sample
-from aitp_tasks.selection.tally import Tally, largest_error
+from aitp_tasks.selection.tally import Errors, Tally, measured_errors
 from aitp_tasks.selection.texts import Texts
 from aitp_tasks.vector_index import nearness
 from aitp_tasks.vector_index.opened import OpenIndex
@@ -58,10 +58,13 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     geometry = projected.geometry(run)
     coverage = Coverage.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
     settings = run.config.difference
-    tau = criteria.threshold(settings, lambda: (scores for _, _, scores in _scored(run, coverage)))
-    tally, drawn = _draw(run, coverage, geometry, tau)
+    threshold = criteria.threshold(settings, lambda: (scored[1:] for scored in _scored(run, coverage)))
+    tally, drawn = _draw(run, coverage, geometry, threshold)
+    errors = _require_precision(run, _measured_errors(run, coverage, tally.probes()))
     parts = -(-len(drawn) // settings.documents_per_part)
-    nearest = _nearest(run, drawn)
+    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
+        nearest = Nearest(run.storage, index, embedded.shards_of(run, "corpus"), drawn)
+        agreement = _agreement(run, geometry, coverage, index, tally.share)
     outputs = _write_figures(run, coverage, tally, drawn) | _write_parts(run, drawn, nearest, parts)
     log.info("difference documents=%d below_tau=%d selected=%d", tally.documents, tally.below, len(drawn))
     return run.commit(
@@ -74,10 +77,16 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
                 **tally.figures(),
                 "selected": len(drawn),
                 "parts": parts,
-                "tau": tau,
+                "criterion": settings.criterion.value,
+                "tau": criteria.measure(settings.criterion).told(threshold.tau),
+                "threshold": threshold.tau,
+                "last_at_tau": threshold.last,
                 "sources": tally.sources(drawn),
                 "nearest_sft": nearest.figures(),
-                **_density_figures(run, geometry, coverage, tally.probes(), tau),
+                "agreement": agreement,
+                "density_error": {role: error.relative for role, error in errors.items()},
+                "density_error_below_floor": {role: error.below_floor for role, error in errors.items()},
+                **_density_figures(run, geometry, coverage, threshold.tau),
             },
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
@@ -85,17 +94,22 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     )
 
 
-def _draw(run: Run, coverage: Coverage, geometry: Geometry, tau: float) -> tuple[Tally, pa.Table]:
+def _draw(
+    run: Run, coverage: Coverage, geometry: Geometry, threshold: criteria.Threshold
+) -> tuple[Tally, pa.Table]:
     """Count all documents, and draw the sample of those below the threshold."""
     settings = run.config.difference
-    tally = Tally(tau, by_similarity=settings.criterion is Criterion.KNN)
+    tally = Tally(threshold, settings.criterion)
     sample = Sample(settings, geometry.bandwidths["corpus"])
     for facts, table, scores in _scored(run, coverage):
         below = tally.add(facts, table, scores)
         sample.add(table.filter(pa.array(below)))
     if not tally.below:
+        told = criteria.measure(settings.criterion).told(threshold.tau)
         log.warning(
-            "no document is below tau=%g; documents below other thresholds: %s", tau, tally.figures()["sweep"]
+            "no document is below tau=%g; documents below other thresholds: %s",
+            told,
+            tally.figures()["sweep"],
         )
     return tally, sample.documents()
 
@@ -103,8 +117,9 @@ def _draw(run: Run, coverage: Coverage, geometry: Geometry, tau: float) -> tuple
 def _scored(run: Run, coverage: Coverage) -> Iterator[tuple[dict[str, str], pa.Table, criteria.Scores]]:
     """Facts, documents with their densities, and scores of each corpus shard."""
     criterion = run.config.difference.criterion
-    by_similarity = criterion is Criterion.KNN
-    for facts, table in _with_similarities(run) if by_similarity else projected.coordinates(run, "corpus"):
+    measure = criteria.measure(criterion)
+    documents = _with_made(run, measure) if measure.made else projected.coordinates(run, "corpus")
+    for facts, table in documents:
         table, scores = criteria.scored(criterion, coverage, table)
         for name in ("dump", "shard", "etag"):
             value = facts["source" if name == "dump" else name]
@@ -114,31 +129,23 @@ def _scored(run: Run, coverage: Coverage) -> Iterator[tuple[dict[str, str], pa.T
         yield facts, table, scores
 
 
-def _with_similarities(run: Run) -> Iterator[tuple[dict[str, str], pa.Table]]:
-    """Facts and coordinates of each corpus shard, with the nearness to the SFT set.
+def _with_made(run: Run, measure: criteria.Measure) -> Iterator[tuple[dict[str, str], pa.Table]]:
+    """Facts and coordinates of each corpus shard, with what its density unit has made for the criterion.
 
     Raises:
-        InputError: a shard's nearness was deleted, or is of other documents.
+        InputError: that was deleted, or is of other documents.
     """
-    keys = (key for group in run.plan.groups_of("corpus") for key in projected.keys(run, group, "nearness"))
-    for (facts, table), key in zip(projected.coordinates(run, "corpus"), keys, strict=True):
-        assert key is not None
-        near = tables.read(run.storage, key)
-        if not all(near[name].equals(table[name]) for name in ("doc_id", "row")):
+    made = str(measure.made)
+    keys = [str(key) for group in run.plan.groups_of("corpus") for key in projected.keys(run, group, made)]
+    read = prefetched.prefetched(lambda key: tables.read(run.storage, key), keys, prefetched.SHARDS)
+    documents = zip(projected.coordinates(run, "corpus"), read, keys, strict=True)
+    for (facts, table), found, key in documents:
+        if not all(found[name].equals(table[name]) for name in ("doc_id", "row")):
             raise InputError(
                 f"{run.storage.uri(key)} is of other documents than those of {facts['shard']}: "
                 "delete it and the run's density manifests, then run `aitp density` again"
             )
-        yield facts, table.append_column(nearness.COLUMN, near[nearness.COLUMN])
-
-
-def _nearest(run: Run, drawn: pa.Table) -> Nearest:
-    """The SFT examples nearest to each drawn document."""
-    with ExitStack() as stack:
-        index = None
-        if len(drawn):
-            index = stack.enter_context(OpenIndex(run.storage, indexed.keys(run, "sft"), "sft"))
-        return Nearest(run.storage, index, embedded.shards_of(run, "corpus"), drawn)
+        yield facts, table.append_column(measure.column, found[measure.column])
 
 
 def _write_figures(run: Run, coverage: Coverage, tally: Tally, drawn: pa.Table) -> dict[str, str]:
@@ -156,7 +163,8 @@ def _write_figures(run: Run, coverage: Coverage, tally: Tally, drawn: pa.Table) 
 def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dict[str, str]:
     places = np.array([part_of(doc_id, parts) for doc_id in drawn["doc_id"].to_pylist()], np.int64)
     outputs = {}
-    with Texts(run.storage, run.config.text_columns, drawn) as texts:
+    embeddings = embedded.shards_of(run, "corpus")
+    with Texts(run.storage, run.config.text_columns, drawn, embeddings) as texts:
         for unit in range(parts):
             positions = np.flatnonzero(places == unit)
             part = drawn.take(positions)
@@ -182,32 +190,56 @@ def _ledger(documents: int, tally: Tally, drawn: pa.Table) -> Ledger:
     )
 
 
-def _density_figures(
-    run: Run, geometry: Geometry, coverage: Coverage, probes: Points, tau: float
-) -> dict[str, Any]:
-    """How the densities were estimated and how well; coverage, and drift of the corpus."""
+def _density_figures(run: Run, geometry: Geometry, coverage: Coverage, tau: float) -> dict[str, Any]:
+    """How the densities were estimated; coverage, and drift of the corpus."""
     criterion = run.config.difference.criterion
     return {
-        "criterion": criterion.value,
         "bandwidth": geometry.bandwidths,
         "cells_per_bandwidth": round(min(geometry.bandwidths.values()) / geometry.step, 3),
-        "density_error": _measured_errors(run, coverage, probes),
         **coverage.uncovered(tau if criterion is Criterion.DENSITY_RATIO else 1.0),
         **_drift(run, coverage),
     }
 
 
-def _measured_errors(run: Run, coverage: Coverage, probes: Points) -> dict[str, float]:
-    """Largest relative error of both densities at some corpus documents."""
+def _measured_errors(run: Run, coverage: Coverage, probes: Points) -> dict[str, Errors]:
+    """Errors of both densities at some corpus documents."""
     columns = list(projected.AXES[: probes.shape[1]])
     return {
-        role: largest_error(
+        role: measured_errors(
             coverage.now[role],
             probes,
             (projected.points(table) for _, table in projected.coordinates(run, role, columns)),
         )
         for role in ROLES
     }
+
+
+def _require_precision(run: Run, errors: dict[str, Errors]) -> dict[str, Errors]:
+    """Stop a run whose densities are not what was asked for.
+
+    Raises:
+        InputError: a measured error is larger than ``density.max_error``, or than the floor below it.
+    """
+    asked = run.config.density.max_error
+    for role, error in errors.items():
+        if error.relative > asked or error.below_floor > FLOOR:
+            raise InputError(
+                f"the {role} densities are off by {error.relative:.3g} above {FLOOR:g}, and by "
+                f"{error.below_floor:.3g} below it; density.max_error={asked:g} and {FLOOR:g} are allowed: "
+                "lower density.max_error for a finer grid, or raise it if that will do"
+            )
+    return errors
+
+
+def _agreement(
+    run: Run, geometry: Geometry, coverage: Coverage, index: OpenIndex, share: float
+) -> dict[str, Any]:
+    """How far the criteria agree on which documents are selected."""
+    chunks = [key for shard in embedded.shards_of(run, "corpus") for key in embedded.chunk_keys(shard)]
+    values = agreement.some_vectors(run.storage, chunks)
+    scores = agreement.scores(values, geometry, coverage, projected.discriminant(run))
+    scores[Criterion.KNN] = nearness.means(*index.search(values, run.config.difference.neighbours))
+    return agreement.figures(scores, share)
 
 
 def _drift(run: Run, coverage: Coverage) -> dict[str, Any]:

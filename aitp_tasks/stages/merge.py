@@ -1,20 +1,21 @@
 """merge: the shards' moments become the geometry, the SFT set's vectors its index.
 
 Reads the manifests and moments of all embedded shards, and the vectors of the SFT
-set. Writes the SFT set's index and places under ``index/<encoder digest>/…`` and
-the run's geometry. Where the corpus is large, its quantiser is trained here, so
-that the density units can encode their shards with it; the corpus's index itself is
-the ``index`` stage's.
+set. Writes the SFT set's index and places under ``index/<encoder digest>/…``, the
+run's geometry, and the Gaussians of both sets. Where the corpus is large, its
+quantiser is trained here, so that the density units can encode their shards with
+it; the corpus's index itself is the ``index`` stage's.
 """
 
 import logging
 from typing import Any
 
 from aitp_tasks.config import Criterion
+from aitp_tasks.densities.discriminant import Discriminant
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import embedded, indexed, projected
+from aitp_tasks.records import digest, embedded, indexed, projected
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.vector_index import build, quantiser
@@ -47,6 +48,7 @@ def _merge(run: Run, watch: Stopwatch) -> Manifest:
     outputs |= indexed.quantiser_output(_quantiser_key(run, "corpus", counts["corpus"]))
     moments = {role: _moments(run, role) for role in ROLES}
     geometry, outputs["geometry"] = _geometry(run, moments)
+    outputs["discriminant"] = _discriminant(run, moments)
     log.info("merge corpus_vectors=%d sft_vectors=%d", counts["corpus"], counts["sft"])
     rows = sum(counts.values())
     return run.commit(
@@ -121,6 +123,14 @@ def _geometry(run: Run, moments: dict[str, Moments]) -> tuple[Geometry, str]:
     key = f"density/{projected.identity(geometry)}/geometry.safetensors"
     run.storage.write_if_absent(key, geometry.to_bytes())
     return geometry, key
+
+
+def _discriminant(run: Run, moments: dict[str, Moments]) -> str:
+    """Key of the Gaussians of both sets."""
+    data = Discriminant.fit(moments["corpus"], moments["sft"]).to_bytes()
+    key = f"density/discriminants/{digest.of_bytes(data)}.safetensors"
+    run.storage.write_if_absent(key, data)
+    return key
 
 
 def _fit(geometry: Geometry, moments: dict[str, Moments]) -> dict[str, Any]:

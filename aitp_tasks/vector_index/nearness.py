@@ -34,7 +34,7 @@ class Nearness:
             return
         self._ids += found.doc_ids
         self._rows.append(found.rows)
-        self._means.append(_means(*self._index.search(found.values, self._k)))
+        self._means.append(means(*self._index.search(found.values, self._k)))
 
     def finish(self) -> pa.Table:
         """doc_id, row and similarity, in the order of ids and rows."""
@@ -48,7 +48,7 @@ class Nearness:
         return table.sort_by([("doc_id", "ascending"), ("row", "ascending")])
 
 
-def _means(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float64]:
+def means(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float64]:
     """Means float64 (n,) over those of k (n, k) that were found."""
     found = ids >= 0
     sums = np.where(found, similarities, 0).sum(axis=1, dtype=np.float64)

@@ -90,6 +90,7 @@ def test_the_form_is_the_configurations_own(dag: Any) -> None:
         "sft_density",
         "authors_compat",
         "knn",
+        "gaussian",
         None,
     ]
     share = dag.params.get_param("difference__target_share").schema

@@ -152,6 +152,12 @@ def _selected(run: Run, halves: list[list[dict[str, Any]]], earlier: bool) -> No
         "tau": 0.5,
         "bandwidth": {"corpus": 1.0, "sft": 1.0},
         "density_error": {"corpus": 2e-4, "sft": 3e-4},
+        "density_error_below_floor": {"corpus": 0.0, "sft": 7e-12},
+        "agreement": {
+            "documents": 200,
+            "selected": 50,
+            "shared": {"density_ratio": {"gaussian": 0.375}, "gaussian": {"density_ratio": 0.375}},
+        },
         "sweep": [[0.2, below // 2], [0.5, below], [1.0, below * 3], [2.0, DOCUMENTS]],
         "p_corpus": {"mean": 0.02, "q05": 0.001, "q25": 0.01, "q50": 0.02, "q75": 0.03, "q95": 0.04},
         "p_sft": {"mean": 0.01, "q05": 1.25e-7, "q25": 0.001, "q50": 0.01, "q75": 0.02, "q95": 0.03},

@@ -121,5 +121,10 @@ def test_equal_texts_are_drawn_once_and_counted() -> None:
 @pytest.mark.parametrize("wanted", [1, 10, 99, 100, 1000])
 def test_as_many_as_wanted_are_below(wanted: int) -> None:
     scores = np.random.default_rng(0).random(100)
-    tau = criteria.threshold(Difference(target_documents=wanted), lambda: iter(np.split(scores, 4)))
-    assert (scores < tau).sum() == min(wanted, 100)
+    pieces = np.split(scores, 4)
+    tables = [_table(IDS[:25], np.zeros((25, 2)), some, f"{some[0]}") for some in pieces]
+    threshold = criteria.threshold(
+        Difference(target_documents=wanted), lambda: iter(zip(tables, pieces, strict=True))
+    )
+    selected = [threshold.below(table, some) for table, some in zip(tables, pieces, strict=True)]
+    assert np.concatenate(selected).sum() == min(wanted, 100)

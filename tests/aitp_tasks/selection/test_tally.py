@@ -14,7 +14,8 @@ from aitp_tasks.densities.field import Field, Window
 from aitp_tasks.densities.grid import Points, SparseGrid
 from aitp_tasks.records import digest
 from aitp_tasks.selection import criteria
-from aitp_tasks.selection.tally import COSINES, PROBES, QUANTILES, SWEEP, Spread, Tally, largest_error
+from aitp_tasks.selection.criteria import SWEEP, Threshold
+from aitp_tasks.selection.tally import COSINES, PROBES, QUANTILES, Spread, Tally, measured_errors
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +75,7 @@ def test_the_largest_error_is_that_against_all_pairs(
     exact, found = errors(field, probes, points)
     assert exact.min() > 1e-10
     assert found.max() > 1e-3
-    told = largest_error(field, probes, np.split(points, [1, 1, 300]))
+    told = measured_errors(field, probes, np.split(points, [1, 1, 300])).relative
     assert told == pytest.approx(found.max(), rel=5e-3)
 
 
@@ -84,9 +85,11 @@ def test_errors_count_above_1e_10_only() -> None:
     field = coarse(points, 1.0)
     exact, found = errors(field, probes, points)
     assert (exact > 1e-10).tolist() == [True, True, True, False]
-    assert found.argmax() == 3
-    assert largest_error(field, probes, [points]) == pytest.approx(found[:3].max(), rel=5e-3)
-    assert largest_error(field, probes[3:], [points]) == 0.0
+    told = measured_errors(field, probes, [points])
+    assert told.relative == pytest.approx(found[:3].max(), rel=5e-3)
+    assert told.below_floor == pytest.approx(found[3] * exact[3], rel=5e-3)
+    assert measured_errors(field, probes[3:], [points]).relative == 0.0
+    assert measured_errors(field, probes[:3], [points]).below_floor == 0.0
 
 
 def shard(name: str, sources: str, p_corpus: Any, p_sft: Any) -> tuple[dict[str, str], pa.Table, Floats]:
@@ -125,7 +128,7 @@ def made() -> list[tuple[dict[str, str], pa.Table, Floats]]:
 
 
 def test_documents_are_counted_by_threshold_shard_and_source() -> None:
-    tally = Tally(0.5)
+    tally = Tally(Threshold(0.5))
     below = [tally.add(*one).tolist() for one in made()]
     assert below == [[True, True, True, False, False, False], [], [False, False, False]]
     figures = tally.figures()
@@ -152,7 +155,7 @@ def test_documents_are_counted_by_threshold_shard_and_source() -> None:
 def test_the_largest_sources_are_told() -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     sources = "".join(letter * (1 + number // 2) for number, letter in enumerate(letters))
-    tally = Tally(1.0)
+    tally = Tally(Threshold(1.0))
     _, table, scores = shard("many", sources, [1.0] * len(sources), [1.0] * len(sources))
     tally.add({}, table, scores)
     told = [(found["source"], found["documents"]) for found in tally.sources(table)]
@@ -163,14 +166,16 @@ def test_the_largest_sources_are_told() -> None:
 def test_probes_are_the_same_however_the_shards_are_ordered(count: int) -> None:
     random = np.random.default_rng(count)
     shards = [
-        shard(str(number), "a" * size, np.ones(size), np.ones(size))
+        shard(str(number), "a" * size, np.ones(size), random.integers(1, 30, size))
         for number, size in enumerate(random.multinomial(count, [0.02, 0.08, 0.2, 0.7]))
     ]
     ids = np.concatenate([table["doc_id"].to_numpy() for _, table, _ in shards])
     points = np.concatenate([np.stack([table["x"], table["y"]], axis=1) for _, table, _ in shards])
-    expected = points[np.argsort(ids)[:PROBES]]
+    ratios = np.concatenate([scores for _, _, scores in shards])
+    chosen = [np.argsort(ids)[:PROBES], np.lexsort([ids, ratios])[:8], np.lexsort([ids, -ratios])[:8]]
+    expected = points[np.concatenate(chosen)]
     for _ in range(4):
-        tally = Tally(1.0)
+        tally = Tally(Threshold(1.0))
         for place in random.permutation(len(shards)):
             tally.add(*shards[place])
         assert np.array_equal(tally.probes(), expected)
@@ -179,11 +184,11 @@ def test_probes_are_the_same_however_the_shards_are_ordered(count: int) -> None:
 def test_a_text_that_repeats_is_one_probe() -> None:
     facts, table, scores = shard("0", "a" * 100, np.ones(100), np.ones(100))
     repeated = pa.concat_tables([table.slice(0, 1)] * 50 + [table]).sort_by("doc_id")
-    once, often = Tally(1.0), Tally(1.0)
+    once, often = Tally(Threshold(1.0)), Tally(Threshold(1.0))
     once.add(facts, table, scores)
     for _ in range(2):
         often.add(facts, repeated, np.ones(len(repeated)))
-    assert np.array_equal(often.probes(), once.probes())
+    assert np.array_equal(often.probes()[:PROBES], once.probes()[:PROBES])
 
 
 def test_quantiles_of_cosines_are_those_of_numpy() -> None:

@@ -18,6 +18,7 @@ from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import embedded, projected, tables
 from aitp_tasks.records.run import Run
+from aitp_tasks.selection import agreement
 from aitp_tasks.stages import density, difference, embed, merge, plan
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
@@ -255,6 +256,9 @@ def test_a_second_run_of_the_same_geometry_projects_nothing(
     blobs: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = blobs(difference={"tau": 0.5})
+    # The criteria are compared on documents that are projected for that alone.
+    monkeypatch.setattr(agreement, "scores", lambda *_: {})
+    monkeypatch.setattr(agreement, "figures", lambda *_: {})
     monkeypatch.setattr(Projection, "apply", None)
     assert blobs(difference={"tau": 0.4}).digest != first.digest
 

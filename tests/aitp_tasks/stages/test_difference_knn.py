@@ -154,4 +154,4 @@ def test_nearness_that_does_not_fit_is_named(make_run: MakeRun, damage: str) -> 
 
 def test_nothing_found_is_as_far_as_can_be() -> None:
     similarities = np.array([[0.5, -np.inf], [-np.inf, -np.inf]], np.float32)
-    assert nearness._means(similarities, np.array([[3, -1], [-1, -1]])).tolist() == [0.5, -1.0]
+    assert nearness.means(similarities, np.array([[3, -1], [-1, -1]])).tolist() == [0.5, -1.0]
