@@ -1,14 +1,15 @@
 """Densities and difference set: against other libraries, at growing size, and on real text.
 
-    make bench-difference                     # everything; about 20 minutes on two cores
-    make bench-difference PARTS="peers"       # some of: peers growth sanity index
+    make bench-difference                     # everything; about 25 minutes on two cores
+    make bench-difference PARTS="peers"       # some of: peers growth sanity index fetch search
 
 peers: the published script's all-pairs kernel at 20,000 and (a slice of) 100,000
 points a side, KDEpy and scikit-learn at the same error, each in a process of its
 own; medians of three passes, of one where the first takes over a minute. growth:
 1, 10 and 50 million points a side, each in a process of its own. sanity: Alpaca as
 SFT set; C4, Wikipedia and 50 held-in Alpaca examples as corpus, through the stages
-themselves. index: see index_merge.py. The last line of output is one JSON object.
+themselves. index, fetch, search: see index_merge.py, fetch.py, search.py. The last
+line of output is one JSON object.
 """
 
 import json
@@ -20,10 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import fetch
 import index_merge
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import search
 from embedders import REPOSITORY
 from measure import median_of_passes, run_parts, timed, tree_memory
 from numpy.typing import NDArray
@@ -224,7 +227,14 @@ def sanity(folder: Path) -> dict[str, Any]:
     }
 
 
-PARTS = {"peers": peers, "growth": growth, "sanity": sanity, "index": index_merge.index}
+PARTS = {
+    "peers": peers,
+    "growth": growth,
+    "sanity": sanity,
+    "index": index_merge.index,
+    "fetch": fetch.fetch,
+    "search": search.search,
+}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--grow"]:

@@ -111,7 +111,7 @@ def _encoded(storage: Storage, shard: Shard, key: str) -> Shard:
 
 def _merge(job: dict[str, Any]) -> None:
     """What the index stage does, in this process."""
-    before = _peak_mb()
+    before = peak_mb()
     storage = open_storage(job["root"])
     start = time.perf_counter()
     done = build.build(
@@ -123,13 +123,13 @@ def _merge(job: dict[str, Any]) -> None:
     )
     figures = {
         "merge_seconds": round(time.perf_counter() - start, 1),
-        "merge_peak_mb": _peak_mb(),
+        "merge_peak_mb": peak_mb(),
         "merge_start_mb": before,
     }
     print(json.dumps({"figures": figures, "built": done.model_dump(mode="json")}))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Largest resident size of this process; ``getrusage`` would count its parent's before it began."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
     return round(int(line.split()[1]) * 1024 / 1e6, 1)

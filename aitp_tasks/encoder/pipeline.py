@@ -24,8 +24,10 @@ from aitp_tasks.encoder.chunks import Chunk, Content, Counts
 from aitp_tasks.encoder.opened import Encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import TransientError
+from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Reader
 from aitp_tasks.records import tables, vectors
+from aitp_tasks.records.kept import Keeper
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import Shard
 from aitp_tasks.storage import ObjectChangedError, Storage
@@ -44,6 +46,7 @@ def embed(
     prefix: str,
     encoder: Callable[[], Encoder],
     progress: Progress,
+    keeper: Keeper | None = None,
 ) -> Manifest:
     """Embed one version of one shard; the manifest is not yet committed.
 
@@ -54,6 +57,7 @@ def embed(
         prefix: where its chunks go.
         encoder: opens the encoder when the first text needs it.
         progress: the unit's counts.
+        keeper: keeps some of the texts, of those that this unit reads.
 
     Raises:
         InputError: the file is damaged.
@@ -64,13 +68,26 @@ def embed(
     if summary.end:
         log.info("shard=%s goes on after row %d", shard.key, summary.end)
     log.info("shard=%s form=%s", shard.key, reader.form)
-    _Pipeline(storage, prefix, encoder(), summary, progress).run(reader.texts(summary.end))
+    texts = reader.texts(summary.end)
+    if keeper is not None:
+        texts = _seen(texts, keeper, summary.end)
+    _Pipeline(storage, prefix, encoder(), summary, progress).run(texts)
     if storage.stat(shard.key) != reader.info:
         raise ObjectChangedError(f"{storage.uri(shard.key)} changed while it was embedded")
-    return _manifest(shard, reader, summary, prefix, watch)
+    outputs = summary.outputs(prefix) | (keeper.write(storage, prefix) if keeper is not None else {})
+    return _manifest(shard, reader, summary, outputs, watch)
 
 
-def _manifest(shard: Shard, reader: Reader, summary: "_Summary", prefix: str, watch: Stopwatch) -> Manifest:
+def _seen(texts: Iterator[str | Refusal], keeper: Keeper, start: int) -> Iterator[str | Refusal]:
+    for row, text in enumerate(texts, start):
+        if isinstance(text, str):
+            keeper.see(row, text)
+        yield text
+
+
+def _manifest(
+    shard: Shard, reader: Reader, summary: "_Summary", outputs: dict[str, str], watch: Stopwatch
+) -> Manifest:
     facts = {
         "shard": shard.key,
         "etag": reader.info.etag,
@@ -82,7 +99,7 @@ def _manifest(shard: Shard, reader: Reader, summary: "_Summary", prefix: str, wa
         stage="embed",
         label=f"{shard.source} {shard.name}",
         ledger=summary.ledger(),
-        outputs=summary.outputs(prefix),
+        outputs=outputs,
         figures=facts | summary.figures(),
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),

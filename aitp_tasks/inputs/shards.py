@@ -275,6 +275,9 @@ class _Parquet:
                     for row in left[:here]:
                         yield row, batch.slice(row - first, 1)
                     left = left[here:]
+                    # What follows the last wanted row of a group is not read.
+                    if not left or left[0] >= end:
+                        break
 
     @cached_property
     def _ends(self) -> list[int]:

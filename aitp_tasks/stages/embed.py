@@ -2,7 +2,8 @@
 
 Reads the group's shards, page by page. Writes, under
 ``embeddings/<encoder digest>/<shard digest>/``, chunks of vectors, the rows that
-were quarantined, moments, and last the manifest; then, for the run, which version
+were quarantined, moments, the texts of a corpus shard that the sample will probably
+draw, and last the manifest; then, for the run, which version
 of each shard was used. The shard is the unit of caching: one that was embedded
 before, in whatever run, is not read again. Within a shard a unit that was killed
 goes on after its last chunk. Moments of a group are summed once, under
@@ -12,7 +13,7 @@ goes on after its last chunk. Moments of a group are summed once, under
 import logging
 import operator
 from collections.abc import Iterator
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 from aitp_tasks.densities.moments import Moments
@@ -22,6 +23,7 @@ from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.inputs import shards
 from aitp_tasks.records import digest, embedded, manifest, vectors
+from aitp_tasks.records.kept import Keeper, share
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
 from aitp_tasks.records.run import Run
@@ -117,7 +119,8 @@ class _ShardEmbedder:
         if done is None:
             prefix = _prefix(self._run, shard.role, info)
             reader = shards.reader(storage, info, shard.role, config)
-            made = pipeline.embed(storage, shard, reader, prefix, self._open, self._progress)
+            keeper = self._keeper(shard.role)
+            made = pipeline.embed(storage, shard, reader, prefix, self._open, self._progress, keeper)
             done = manifest.commit(storage, key, made)
         else:
             self._progress.skip(max(shard.rows, 0))
@@ -126,6 +129,18 @@ class _ShardEmbedder:
             config.failure_budget, storage.uri(shard.key), storage.uri(done.outputs.get("quarantine", key))
         )
         return info, done
+
+    def _keeper(self, role: str) -> Keeper | None:
+        """What keeps the texts that this run's sample probably draws."""
+        settings = self._run.config.difference
+        kept = self._kept_share if role == "corpus" else 0.0
+        return Keeper(settings.seed, kept) if kept else None
+
+    @cached_property
+    def _kept_share(self) -> float:
+        groups = self._run.plan.groups_of("corpus")
+        documents = sum(max(shard.rows, 0) for group in groups for shard in group.shards)
+        return share(self._run.config.difference.max_documents, documents)
 
     def _open(self) -> Encoder:
         if self._encoder is None:

@@ -25,7 +25,6 @@ from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.nearest import EXAMPLES
 from aitp_tasks.tools import search
 from aitp_tasks.tools.terminal import printable
-from aitp_tasks.vector_index import nearness
 from aitp_tasks.vector_index.opened import OpenIndex, open_places
 
 _PREFIX = re.compile("[0-9a-f]{8,32}")
@@ -52,10 +51,10 @@ def execute(run: Run, doc_id: str) -> dict[str, Any]:
         **{name: place[name] for name in ("doc_id", "shard", "row")},
         "source": document.source or place["source"],
         "text": search.text_at(run, "corpus", place),
-        **_scores(run, document, selected),
+        **_scores(run, place, document, selected),
     }
     result |= _fate(run, place["doc_id"], result["below_tau"], selected)
-    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
+    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft", few_queries=True) as index:
         similarities, ids = index.search(document.vector, EXAMPLES)
         result["nearest_sft"] = search.matches(run, "sft", index, similarities[0], ids[0])
     sys.stderr.write(render(result))
@@ -87,13 +86,13 @@ class _Document:
     Attributes:
         coordinates: float64 (1, k).
         source: as its source column says; None where the run has none.
-        similarity: its nearness to the SFT set; None with other criteria than knn.
+        score: what its density unit has made for the criterion; None where the densities decide.
         vector: float16 (1, d).
     """
 
     coordinates: Points
     source: str | None
-    similarity: float | None
+    score: float | None
     vector: NDArray[np.float16]
 
 
@@ -118,20 +117,21 @@ def _place(run: Run, doc_id: str) -> dict[str, Any]:
 
 
 def _document(run: Run, place: dict[str, Any]) -> _Document:
+    measure = criteria.measure(run.config.difference.criterion)
     for group in run.plan.groups:
         if all(shard.key != place["shard"] for shard in group.shards):
             continue
         made = zip(
             embedded.shards(run, group),
             projected.shards(run, group),
-            projected.keys(run, group, "nearness"),
+            projected.keys(run, group, str(measure.made)),
             strict=True,
         )
-        for embedding, projection, near in made:
+        for embedding, projection, key in made:
             if embedding.figures["shard"] == place["shard"] and embedding.figures["etag"] == place["etag"]:
                 return _Document(
                     *_coordinates(run, projection, place),
-                    None if near is None else _row(run, near, place)[nearness.COLUMN][0].as_py(),
+                    None if key is None else _row(run, key, place)[measure.column][0].as_py(),
                     embedded.vector_at(run.storage, embedding, place["row"]),
                 )
     raise InputError(
@@ -164,23 +164,25 @@ def _coverage(run: Run) -> Coverage:
     return Coverage.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
 
 
-def _scores(run: Run, document: _Document, selected: Manifest) -> dict[str, Any]:
+def _scores(run: Run, place: dict[str, Any], document: _Document, selected: Manifest) -> dict[str, Any]:
     criterion = run.config.difference.criterion
     densities = _coverage(run).at(document.coordinates)
     (p_corpus,), (p_sft,) = (densities[role].tolist() for role in ("corpus", "sft"))
-    score = document.similarity
+    score = document.score
     if score is None:
         score = float(criteria.score(criterion, densities["corpus"], densities["sft"])[0])
-    tau = float(selected.figures["tau"])
+    threshold = criteria.Threshold.told(run.config.difference, selected.figures)
+    row = pa.table({name: [place[name]] for name in ("doc_id", "shard", "row")})
+    told = criteria.measure(criterion).told
     return {
         "coordinates": document.coordinates[0].tolist(),
         "p_corpus": p_corpus,
         "p_sft": p_sft,
         "ratio": float(criteria.score(Criterion.DENSITY_RATIO, densities["corpus"], densities["sft"])[0]),
         "criterion": criterion.value,
-        "score": score,
-        "tau": tau,
-        "below_tau": score < tau,
+        "score": told(score),
+        "tau": told(threshold.tau),
+        "below_tau": bool(threshold.below(row, np.array([score]))[0]),
     }
 
 

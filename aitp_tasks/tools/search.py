@@ -17,6 +17,7 @@ from aitp_tasks.inputs import rows, shards
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import indexed
 from aitp_tasks.records.manifest import Stopwatch
+from aitp_tasks.records.prefetched import prefetched
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectChangedError, ObjectInfo
 from aitp_tasks.tools.terminal import printable
@@ -41,7 +42,7 @@ def execute(run: Run, text: str, role: str = "corpus", k: int = 10) -> dict[str,
     watch = Stopwatch()
     if k < 1:
         raise InputError(f"-k {k} is too small: give 1 or more")
-    with OpenIndex(run.storage, indexed.keys(run, role), role) as index:
+    with OpenIndex(run.storage, indexed.keys(run, role), role, few_queries=True) as index:
         similarities, ids = index.search(_vector(run, text), k)
         found = matches(run, role, index, similarities[0], ids[0])
     sys.stderr.write(render(found))
@@ -62,13 +63,14 @@ def matches(
     """
     found = ids >= 0
     places = index.places(ids[found]).to_pylist()
+    texts = prefetched(lambda place: text_at(run, role, place), places, run.storage.concurrency)
     return [
         {
             "similarity": round(float(similarity), 4),
             **{name: place[name] for name in ("doc_id", "source", "shard", "row")},
-            "text": text_at(run, role, place),
+            "text": text,
         }
-        for similarity, place in zip(similarities[found], places, strict=True)
+        for similarity, place, text in zip(similarities[found], places, texts, strict=True)
     ]
 
 
@@ -77,9 +79,13 @@ def text_at(run: Run, role: str, place: dict[str, Any]) -> str | None:
     info = run.storage.find(place["shard"])
     if info is None:
         return None
-    version = ObjectInfo(info.key, info.size, place["etag"])
+    reader = shards.reader(run.storage, ObjectInfo(info.key, info.size, place["etag"]), role, run.config)
     try:
-        text = next(shards.reader(run.storage, version, role, run.config).texts(place["row"]), None)
+        text: str | Refusal | None
+        if isinstance(reader, shards.Corpus):
+            ((_, text),) = reader.pick([place["row"]])
+        else:
+            text = next(reader.texts(place["row"]), None)
     except ObjectChangedError:
         return None
     return text[:_TOLD] if isinstance(text, str) else None

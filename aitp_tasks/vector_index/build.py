@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import digest, embedded, manifest, tables, vectors
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.records.prefetched import SHARDS, prefetched
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import library, places
-from aitp_tasks.vector_index.library import INDEX_FILE, LISTS_FILE, Quantiser
+from aitp_tasks.vector_index.library import ID_BYTES, INDEX_FILE, LISTS_FILE, Quantiser
 from aitp_tasks.vector_index.lists import Encoded, Encoder, Merge
 from aitp_tasks.vector_index.places import Facts, Owners
 
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 _PLACES_FILE = "places.parquet"
 _FILES = {"index": INDEX_FILE, "lists": LISTS_FILE, "places": _PLACES_FILE}
+#: Of a document's id and row in memory.
+_DOCUMENT_BYTES = 128
+#: Of shards that are read ahead.
+_WAITING_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,9 @@ class _Build:
 
     def manifest(self, key: str, label: str) -> Manifest:
         """Build all; the manifest is not yet committed."""
-        for shard in self._shards:
-            self._places.add(shard.facts, *self._documents(shard))
+        read = prefetched(self._documents, self._shards, self._ahead(_DOCUMENT_BYTES))
+        for shard, found in zip(self._shards, read, strict=True):
+            self._places.add(shard.facts, *found)
         owners = self._places.write(self._folder / _PLACES_FILE)
         counts = self._places.counts
         expected = sum(shard.rows for shard in self._shards)
@@ -111,6 +117,11 @@ class _Build:
                 "delete the run's density manifests, then run `aitp density` again"
             )
         return self._told(key, label)
+
+    def _ahead(self, row_bytes: int) -> int:
+        """How many shards are read ahead, so that what waits stays small: one at least."""
+        largest = max((shard.rows for shard in self._shards), default=0) * row_bytes
+        return min(max(_WAITING_BYTES // max(largest, 1), 1), SHARDS)
 
     def _told(self, key: str, label: str) -> Manifest:
         """Upload the files, and say what is in them."""
@@ -175,17 +186,18 @@ class _Build:
         """Write an index of inverted lists; how many vectors it has."""
         assert self._quantiser is not None
         merge = Merge(self._quantiser, self._folder)
-        for shard in self._shards:
-            found = self._encoded(shard, self._quantiser)
+        read = prefetched(self._encoded, self._shards, self._ahead(self._quantiser.code_size + ID_BYTES))
+        for shard, found in zip(self._shards, read, strict=True):
             merge.add(found.only(owners.owned(self._places.number(shard.facts), found.ids)))
         sizes = merge.write(self._folder / LISTS_FILE)
         self._quantiser.write_index(self._folder, sizes)
         return int(sizes.sum())
 
-    def _encoded(self, shard: Shard, quantiser: Quantiser) -> Encoded:
+    def _encoded(self, shard: Shard) -> Encoded:
+        assert self._quantiser is not None
         if shard.encoded is not None:
-            return Encoded.read(self._storage, shard.encoded, quantiser)
-        encoder = Encoder(quantiser)
+            return Encoded.read(self._storage, shard.encoded, self._quantiser)
+        encoder = Encoder(self._quantiser)
         for _, found in vectors.read_all(self._storage, shard.chunks):
             encoder.add(found)
         return encoder.finish()

@@ -7,6 +7,7 @@ lies in a file beside it, and looks into the lists nearest to a query. What is
 wrong with a file is said here, what to do about it by whoever has asked for it.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ _RANGE_MARGIN = 0.1
 #: Vectors that are made float32 at a time.
 _ADDED = 1 << 14
 _METRIC = faiss.METRIC_INNER_PRODUCT
+#: Of an id in the lists.
+ID_BYTES = 8
 
 Index = Any  # FAISS's own types lack most of its attributes
 Values = NDArray[np.float16] | NDArray[np.float32]
@@ -93,7 +96,7 @@ def read_folder(folder: Path, where: str) -> Index:
     lists: Any = faiss.downcast_InvertedLists(index.invlists)
     if lists.totsize != size or lists.compute_ntotal() != index.ntotal:
         raise InputError(f"{where} has {size} of {lists.totsize} bytes of lists")
-    index.nprobe = max(index.nlist // _LISTS_PER_PROBE, _LEAST_PROBES)
+    index.nprobe = _probes(index)
     return index
 
 
@@ -107,15 +110,11 @@ def search(index: Index, values: Values, k: int) -> tuple[NDArray[np.float32], N
     Raises:
         InputError: the vectors are of another dimension than the index.
     """
-    if values.shape[1] != index.d:
-        raise InputError(
-            f"vectors of dimension {values.shape[1]} do not fit an index of {index.d}: "
-            "it belongs to another encoder"
-        )
+    _require_dimension(values, index.d)
     if not index.ntotal:
         return np.empty((len(values), 0), np.float32), np.empty((len(values), 0), np.int64)
     similarities, ids = index.search(unit(values), min(k, index.ntotal))
-    return np.where(ids < 0, -np.inf, similarities.clip(-1, 1)).astype(np.float32), ids
+    return _cosines(similarities, ids), ids
 
 
 def on_device(index: Index) -> Index:
@@ -123,6 +122,79 @@ def on_device(index: Index) -> Index:
     if devices.held() is None or not faiss.get_num_gpus():
         return index
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+
+
+class Head:
+    """An inverted-list index without its lists: where each lies, and how one is searched.
+
+    Attributes:
+        d: components of a vector.
+        ntotal: how many vectors the lists hold.
+        size: bytes of all lists.
+        sizes: int64 (lists,), how many vectors each list has.
+        starts: int64 (lists,), where in the file each begins.
+        code_size: bytes of a code.
+    """
+
+    def __init__(self, data: bytes, where: str) -> None:
+        """Read what ``Quantiser.write_index`` has written into ``INDEX_FILE``.
+
+        Raises:
+            InputError: cut short, or another index; names ``where``.
+        """
+        index = _deserialised(data, where, faiss.IO_FLAG_SKIP_IVF_DATA | faiss.IO_FLAG_READ_ONLY)
+        _require_inverted_lists(index, where)
+        lists: Any = faiss.downcast_InvertedLists(index.invlists)
+        self._index = index
+        self.d, self.ntotal, self.code_size = int(index.d), int(index.ntotal), int(index.code_size)
+        self.size = int(lists.totsize)
+        described: Any = lists.lists
+        entries = [described.at(number) for number in range(index.nlist)]
+        self.sizes = np.array([entry.size for entry in entries], np.int64)
+        self.starts = np.array([entry.offset for entry in entries], np.int64)
+        if self.sizes.sum() != self.ntotal or self.size != self.ntotal * (self.code_size + ID_BYTES):
+            raise InputError(f"{where} has {self.size} bytes of lists for {self.ntotal} vectors")
+
+    def search(
+        self, vector: NDArray[np.float32], k: int, read: Callable[[list[int]], Iterator[bytes]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k nearest of one vector of length 1, float32 (1, d), as ``search`` finds them to the last bit.
+
+        ``read`` gives the bytes of some lists, in their order; each is looked at and let go.
+
+        Returns:
+            Cosines float32 (1, k) and ids int64 (1, k).
+        """
+        nearness, probed = self._index.quantizer.search(vector, min(_probes(self._index), len(self.sizes)))
+        wanted = [
+            (number, float(near))
+            for number, near in zip(probed[0].tolist(), nearness[0].tolist(), strict=True)
+            if number >= 0 and self.sizes[number]
+        ]
+        similarities, ids = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+        best = faiss.float_minheap_array_t()
+        best.nh, best.k, best.val, best.ids = 1, k, faiss.swig_ptr(similarities), faiss.swig_ptr(ids)
+        best.heapify()
+        # What an IndexIVF does with a query. FAISS gets bare pointers, so the arrays must have names.
+        scanner = self._index.get_InvertedListScanner(False, None, None)
+        scanner.set_query(faiss.swig_ptr(vector))
+        for (number, near), data in zip(wanted, read([number for number, _ in wanted]), strict=True):
+            count = int(self.sizes[number])
+            codes = np.frombuffer(data, np.uint8, count * self.code_size)
+            named = np.frombuffer(data, np.int64, count, codes.nbytes)
+            scanner.set_list(number, near)
+            pointers = [faiss.swig_ptr(array) for array in (codes, named, similarities, ids)]
+            scanner.scan_codes(count, *pointers, k)
+        best.reorder()
+        return _cosines(similarities, ids), ids
+
+    def require_dimension(self, values: Values) -> None:
+        """Make sure that vectors (n, d) are of the index's dimension.
+
+        Raises:
+            InputError: they are not.
+        """
+        _require_dimension(values, self.d)
 
 
 class Quantiser:
@@ -196,7 +268,7 @@ class Quantiser:
         # FAISS gets a bare pointer, so the array must have a name.
         counts = sizes.astype(np.uint64)
         lists.set_all_lists_sizes(faiss.swig_ptr(counts))
-        lists.totsize = int(sizes.sum()) * (self.code_size + 8)
+        lists.totsize = int(sizes.sum()) * (self.code_size + ID_BYTES)
         index: Index = faiss.clone_index(self._index)
         index.replace_invlists(lists, True)
         lists.this.disown()
@@ -204,9 +276,28 @@ class Quantiser:
         faiss.write_index(index, str(folder / INDEX_FILE))
 
 
-def _deserialised(data: bytes, where: str) -> Index:
+def _probes(index: Index) -> int:
+    """How many lists a search looks into."""
+    return max(int(index.nlist) // _LISTS_PER_PROBE, _LEAST_PROBES)
+
+
+def _cosines(similarities: NDArray[np.float32], ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Products as cosines; -inf where nothing was found."""
+    found: NDArray[np.float32] = np.where(ids < 0, -np.inf, similarities.clip(-1, 1)).astype(np.float32)
+    return found
+
+
+def _require_dimension(values: Values, dimension: int) -> None:
+    if values.shape[1] != dimension:
+        raise InputError(
+            f"vectors of dimension {values.shape[1]} do not fit an index of {dimension}: "
+            "it belongs to another encoder"
+        )
+
+
+def _deserialised(data: bytes, where: str, flags: int = 0) -> Index:
     try:
-        return faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+        return faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8), flags)
     except RuntimeError as error:
         raise _broken(where, error) from None
 

@@ -17,16 +17,20 @@ from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import library
 from aitp_tasks.vector_index.library import INDEX_FILE, LISTS_FILE, Index, Values
 from aitp_tasks.vector_index.places import Places
+from aitp_tasks.vector_index.ranged import RangedIndex
 
 
 class OpenIndex:
     """The index of a run's corpus or SFT set, and its places; use it as a context.
 
     A flat index is held in memory. One of inverted lists is copied to a temporary
-    folder and read from there, list by list, as it is searched.
+    folder and read from there, list by list, as it is searched; for few queries its
+    lists stay in storage, and each query reads its own.
     """
 
-    def __init__(self, storage: Storage, keys: Mapping[str, str], role: str) -> None:
+    def __init__(
+        self, storage: Storage, keys: Mapping[str, str], role: str, *, few_queries: bool = False
+    ) -> None:
         """Open the objects that ``records.indexed.keys`` names.
 
         Raises:
@@ -35,9 +39,14 @@ class OpenIndex:
         key = keys[f"{role}_places"]
         self._with_remedy = partial(_with_remedy, storage, key, STAGES[role])
         with ExitStack() as stack, self._with_remedy():
-            self._places = stack.enter_context(Places(storage, key))
+            self._places = Places(storage, key)
             lists = keys.get(f"{role}_lists")
-            self._index = _read(storage, keys[f"{role}_index"], lists, stack)
+            index = keys[f"{role}_index"]
+            self._index: Index | RangedIndex
+            if lists is not None and few_queries:
+                self._index = RangedIndex(storage, index, lists)
+            else:
+                self._index = _read(storage, index, lists, stack)
             if self._index.ntotal != self._places.rows:
                 raise InputError(
                     f"{storage.uri(key)} has {self._places.rows} places for {self._index.ntotal} vectors"
@@ -51,6 +60,8 @@ class OpenIndex:
 
     def search(self, values: Values, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosines float32 (n, k) and ids int64 (n, k) of the k nearest; see ``library.search``."""
+        if isinstance(self._index, RangedIndex):
+            return self._index.search(values, k)
         return library.search(self._index, values, k)
 
     def places(self, ids: NDArray[np.int64]) -> pa.Table:
@@ -96,5 +107,5 @@ def open_places(storage: Storage, keys: Mapping[str, str], role: str) -> Iterato
         InputError: they are missing or cut short.
     """
     key = keys[f"{role}_places"]
-    with _with_remedy(storage, key, STAGES[role]), Places(storage, key) as places:
-        yield places
+    with _with_remedy(storage, key, STAGES[role]):
+        yield Places(storage, key)

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import vectors
+from aitp_tasks.records.prefetched import prefetched
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index.lists import first_of_each
 
@@ -35,6 +35,8 @@ SCHEMA = pa.schema(
 )
 #: Rows of a row group: what is read to find one id.
 _GROUP_ROWS = 1 << 16
+#: Row groups that are read ahead.
+_READ_AHEAD = 4
 #: Rows that are sorted in memory at a time, about 100 bytes each.
 _SORTED_ROWS = 1 << 20
 #: Temporary files that are written at the same time.
@@ -201,12 +203,14 @@ class Places:
             InputError: there is no such object, or it is cut short.
         """
         self._where = storage.uri(key)
-        info = storage.stat(key)
-        with self._readable():
-            self._file = pq.ParquetFile(pa.PythonFile(storage.open(info), mode="r"), pre_buffer=False)
-        footer = self._file.metadata
-        self.rows: int = footer.num_rows
-        groups = [footer.row_group(group).column(0).statistics for group in range(footer.num_row_groups)]
+        self._storage = storage
+        self._info = storage.stat(key)
+        with self._readable(), self._open() as file:
+            self._footer: pq.FileMetaData = file.metadata
+        self.rows: int = self._footer.num_rows
+        groups = [
+            self._footer.row_group(group).column(0).statistics for group in range(self._footer.num_row_groups)
+        ]
         self._lows = np.array([group.min for group in groups], np.int64)
         self._highs = np.array([group.max for group in groups], np.int64)
 
@@ -217,10 +221,10 @@ class Places:
             InputError: one of them has no place.
         """
         wanted, inverse = np.unique(ids, return_inverse=True)
-        groups = np.searchsorted(self._lows, wanted, side="right") - 1
+        groups = np.searchsorted(self._lows, wanted, side="right").clip(min=1) - 1
         found = [SCHEMA.empty_table()]
-        for group in np.unique(groups).tolist():
-            table = self._read(max(group, 0))
+        read = np.unique(groups).tolist()
+        for group, table in zip(read, self._read_all(read), strict=True):
             here = wanted[groups == group]
             positions = np.minimum(np.searchsorted(table["id"].to_numpy(), here), len(table) - 1)
             found.append(table.take(positions))
@@ -237,21 +241,23 @@ class Places:
         """The places of documents whose id starts with ``prefix``, in hexadecimal."""
         low, high = vectors.faiss_ids([prefix[:_HEX].ljust(2 * _HEX, fill) for fill in "0f"])
         groups = np.flatnonzero((self._lows <= high) & (self._highs >= low)).tolist()
-        table = pa.concat_tables([SCHEMA.empty_table(), *map(self._read, groups)])
+        table = pa.concat_tables([SCHEMA.empty_table(), *self._read_all(groups)])
         starts = [doc_id.startswith(prefix) for doc_id in table["doc_id"].to_pylist()]
         return table.filter(pa.array(starts, pa.bool_()))
 
-    def __enter__(self) -> "Places":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+    def _read_all(self, groups: list[int]) -> Iterator[pa.Table]:
+        """Row groups, in their order, a few of them read ahead."""
+        return prefetched(self._read, groups, _READ_AHEAD)
 
     def _read(self, group: int) -> pa.Table:
-        with self._readable():
-            return self._file.read_row_group(group)
+        # A file of its own: whoever reads one moves its position.
+        with self._readable(), self._open(self._footer) as file:
+            return file.read_row_group(group, use_threads=False)
+
+    def _open(self, footer: pq.FileMetaData | None = None) -> pq.ParquetFile:
+        """With ``pre_buffer`` the columns of a row group are one request, as they lie side by side."""
+        source = pa.PythonFile(self._storage.open(self._info), mode="r")
+        return pq.ParquetFile(source, metadata=footer, pre_buffer=True)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ every process takes (start-up, imports, loading) and what grows with the work.
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import yaml
 from aitp_tasks.config import Difference, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
 from aitp_tasks.generation.gates.on_scores import closed
+from aitp_tasks.machine import processes
 from aitp_tasks.records import embedded, generated, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
@@ -274,11 +276,13 @@ def _process(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         AitpError: of the kind that its exit code tells, with its last line.
     """
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+    with tempfile.TemporaryFile("w+", errors="replace") as errors, processes.lifeline() as pipe:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "aitp_tasks.cli", *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
+            pass_fds=(pipe,),
+            env={**os.environ, processes.LIFELINE: str(pipe)},
             check=False,
         )
         if done.returncode:

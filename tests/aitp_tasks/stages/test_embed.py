@@ -18,7 +18,7 @@ import pytest
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.encoder import chunks, openvino_backend
 from aitp_tasks.errors import BudgetExceededError, InputError
-from aitp_tasks.records import embedded, tables, vectors
+from aitp_tasks.records import digest, embedded, kept, tables, vectors
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import embed
 from aitp_tasks.stages.plan import execute as plan
@@ -95,6 +95,61 @@ def test_a_new_shard_is_all_that_a_new_run_embeds(configure: Configure, root: Pa
     again = opened(configure())
     assert again.uri != run.uri
     assert sum(embed.execute(again, unit)["rows_embedded_now"] for unit in units(again)) == 1
+
+
+def test_texts_that_the_sample_will_probably_draw_are_kept(configure: Configure, root: Path) -> None:
+    texts = [f"{number} ships" for number in range(300)]
+    write_shard(root / "corpus/news/news-00002.parquet", [{"text": text} for text in [*texts, ""]])
+    run = opened(configure(difference={"max_documents": 1, "seed": 3}, failure_budget=0.1))
+    for unit in units(run):
+        embed.execute(run, unit)
+    shard = next(
+        shard for shard in embedded.shards_of(run, "corpus") if "00002" in str(shard.figures["shard"])
+    )
+    # 16 times as many as are drawn of the 313 rows of the corpus, which are those that come first.
+    limit = 16 / 313 * 2**64
+    wanted = [row for row, text in enumerate(texts) if kept.draw(3, digest.of_text(text)) < limit]
+    assert 5 < len(wanted) < 30
+    assert kept.read(run.storage, shard) == {row: texts[row] for row in wanted}
+    assert all("texts" not in shard.outputs for shard in embedded.shards_of(run, "sft"))
+
+
+def test_of_a_corpus_that_is_drawn_from_heavily_no_text_is_kept(configure: Configure) -> None:
+    run = opened(configure())
+    for unit in units(run):
+        embed.execute(run, unit)
+    assert all("texts" not in shard.outputs for shard in embedded.shards_of(run, "corpus"))
+
+
+def test_a_unit_that_goes_on_keeps_texts_of_the_rows_that_it_reads(
+    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 100)
+    plain, written = chunks.write, 0
+
+    def dies(*arguments: Any) -> Any:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    texts = [f"{number} ships" for number in range(300)]
+    for name in ("news-00000", "news-00001"):
+        (root / f"corpus/news/{name}.parquet").unlink()
+    write_shard(root / "corpus/news/news-00002.parquet", [{"text": text} for text in texts])
+    run = opened(configure(plan={"group_bytes": 1}, difference={"max_documents": 1}))
+    monkeypatch.setattr(chunks, "write", dies)
+    with pytest.raises(KeyboardInterrupt):
+        embed.execute(run, 0)
+    monkeypatch.setattr(chunks, "write", plain)
+    for unit in units(run):
+        embed.execute(run, unit)
+    (shard,) = embedded.shards_of(run, "corpus")
+    found = kept.read(run.storage, shard)
+    limit = 16 / 300 * 2**64
+    wanted = {row for row, text in enumerate(texts) if kept.draw(0, digest.of_text(text)) < limit}
+    assert found == {row: texts[row] for row in wanted if row >= 200}
 
 
 def test_an_interrupted_shard_keeps_its_chunks(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Search and explanation of a run, and both as commands."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ TEXTS = [
 @pytest.fixture
 def make_run(root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
     """Runs up to a stage; the SFT examples lie where the documents of ``Add`` do."""
-    monkeypatch.setattr(embed, "open_encoder", lambda *_: made.encoder())
+    for module in (embed, search):
+        monkeypatch.setattr(module, "open_encoder", lambda *_: made.encoder())
     for shard in range(2):
         rows = [{"text": text, "site": text.split()[0].lower()} for text in TEXTS[shard::2]]
         write_shard(root / f"corpus/news/news-{shard:05d}.parquet", rows)
@@ -107,7 +109,17 @@ def parts_of(run: Run) -> dict[str, dict[str, Any]]:
     return {row["text"]: row for row in rows}
 
 
-@pytest.mark.parametrize("settings", [{}, {"criterion": "knn"}, {"criterion": "sft_density", "tau": 0.02}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"criterion": "knn"},
+        {"criterion": "sft_density", "tau": 0.02},
+        {"criterion": "gaussian"},
+        {"criterion": "gaussian", "target_documents": 45},
+        {"criterion": "sft_density", "target_documents": 45},
+    ],
+)
 def test_a_drawn_document_is_explained_as_it_was_scored(make_run: MakeRun, settings: dict[str, Any]) -> None:
     run = make_run(**settings)
     drawn = parts_of(run)
@@ -120,7 +132,8 @@ def test_a_drawn_document_is_explained_as_it_was_scored(make_run: MakeRun, setti
     }
     assert told["coordinates"] == [row["x"], row["y"]]
     column = {"knn": "similarity", "sft_density": "p_sft"}.get(told["criterion"], "ratio")
-    assert told["score"] == (max(row[column], 1e-10) if column == "p_sft" else row[column])
+    expected = math.exp(row["log_ratio"]) if told["criterion"] == "gaussian" else row[column]
+    assert told["score"] == expected
     assert told["part"] in run.parts
     assert [match["doc_id"] for match in told["nearest_sft"]] == row["sft_doc_ids"]
     assert told["nearest_sft"][0]["text"].startswith("Add ")

@@ -34,8 +34,8 @@ def built(storage: Storage, shards: list[Shard], kind: str = "flat") -> Manifest
     return build.build(storage, "index/e/news", "news", shards, made_by)
 
 
-def opened_index(storage: Storage, done: Manifest) -> OpenIndex:
-    return OpenIndex(storage, indexed.outputs("corpus", done), "corpus")
+def opened_index(storage: Storage, done: Manifest, few_queries: bool = False) -> OpenIndex:
+    return OpenIndex(storage, indexed.outputs("corpus", done), "corpus", few_queries=few_queries)
 
 
 @pytest.fixture
@@ -64,6 +64,22 @@ def test_every_document_is_found_once_and_lies_where_its_place_says(
     for text, place in zip(DISTINCT, found, strict=True):
         number = int(place["shard"].rpartition("/")[2].removesuffix(".parquet"))
         assert (texts_of(number)[place["row"]], place["source"], place["etag"]) == (text, "news", "e")
+
+
+@KINDS
+def test_few_queries_find_the_same_without_a_copy_of_the_lists(
+    storage: Storage, shards: list[Shard], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = built(storage, shards, kind)
+    queries = np.stack([vector(text) for text in DISTINCT[:20]])
+    with opened_index(storage, done) as index:
+        expected = index.search(queries, 7)
+    monkeypatch.setattr(storage, "download", None)
+    with opened_index(storage, done, few_queries=True) as index:
+        assert index.dimension == queries.shape[1]
+        for whole, ranged in zip(expected, index.search(queries, 7), strict=True):
+            assert whole.tobytes() == ranged.tobytes()
+        assert len(index.places(expected[1].ravel())) == 140
 
 
 @KINDS
@@ -193,8 +209,9 @@ def test_a_file_cut_short_is_named(
     done = built(storage, shards, kind)
     data = storage.read(done.output(name))
     storage.write(done.output(name), data[: int(share * len(data))])
-    with pytest.raises(InputError, match=r"index/e/news/(\w+)/(index|places).*: delete .*/\1.json and"):
-        opened_index(storage, done)
+    for few_queries in (False, True):
+        with pytest.raises(InputError, match=r"index/e/news/(\w+)/(index|places).*: delete .*/\1.json and"):
+            opened_index(storage, done, few_queries)
 
 
 def test_places_of_another_index_are_refused(storage: Storage, shards: list[Shard]) -> None:
@@ -289,20 +306,18 @@ def test_many_buckets_and_row_groups_give_the_same_places(
     monkeypatch.setattr(places, "_SORTED_ROWS", 100)
     monkeypatch.setattr(places, "_GROUP_ROWS", 16)
     again = built(storage, shards)
-    with Places(storage, again.output("places")) as found:
-        assert found.find(everything).equals(first)
-        assert found.starting_with(first["doc_id"][5].as_py()[:9])["row"].to_pylist() == [
-            first["row"][5].as_py()
-        ]
-        assert len(found.starting_with("0" * 16)) == 0
-        assert len(found.starting_with("")) == len(DISTINCT)
+    found = Places(storage, again.output("places"))
+    assert found.find(everything).equals(first)
+    assert found.starting_with(first["doc_id"][5].as_py()[:9])["row"].to_pylist() == [first["row"][5].as_py()]
+    assert len(found.starting_with("0" * 16)) == 0
+    assert len(found.starting_with("")) == len(DISTINCT)
 
 
 def test_a_prefix_may_be_longer_than_an_id(storage: Storage, shards: list[Shard]) -> None:
-    with Places(storage, built(storage, shards).output("places")) as found:
-        whole = digest.of_text(DISTINCT[0])
-        assert found.starting_with(whole)["doc_id"].to_pylist() == [whole]
-        assert len(found.starting_with(whole[:20] + "0" * 12)) == 0
+    found = Places(storage, built(storage, shards).output("places"))
+    whole = digest.of_text(DISTINCT[0])
+    assert found.starting_with(whole)["doc_id"].to_pylist() == [whole]
+    assert len(found.starting_with(whole[:20] + "0" * 12)) == 0
 
 
 def test_manifests_say_what_was_built(storage: Storage, shards: list[Shard]) -> None:
