@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aitp_tasks.errors import AitpError, ExitCode
+from aitp_tasks.machine import processes
 from aitp_tasks.stages import STAGES, Stage
 from aitp_tasks.tools import TOOLS, Tool
 
@@ -28,6 +29,7 @@ _CONFIGURED = {"plan", "estimate", "prompt"}
 
 def main() -> None:
     """Entry point of ``aitp``."""
+    processes.end_with_starter()
     arguments = parser().parse_args()
     result_stream = _result_stream()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)

@@ -26,6 +26,7 @@ from airflow.sdk import BaseHook, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 from aitp_tasks.errors import ExitCode
+from aitp_tasks.machine.processes import LIFELINE, lifeline
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,7 +58,8 @@ class StageOperator(BaseOperator):
     The process runs in the task's own process group, so that Airflow's own kill
     reaches it. Its standard error is streamed into the task log line by line;
     its standard output carries the result. When the stage ends, in whatever
-    way, no process that it started is left.
+    way, no process that it started is left. When this process is killed, the
+    stage ends itself and all that it has started: it watches a pipe from here.
 
     Not done here: resuming and caching. A second try runs the same command, and
     the stage itself finds what is already there.
@@ -106,23 +108,25 @@ class StageOperator(BaseOperator):
         output: list[bytes] = []
         _become_subreaper()
         self._others = {child.pid for child in psutil.Process().children(recursive=True)}
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=stage_environment(),
-            )
-            assert self._process.stdout is not None
-            assert self._process.stderr is not None
-            _start_thread(_read_lines, self._process.stderr, lines)
-            reader = _start_thread(_read_result, self._process.stdout, output)
-            last_error = self._stream(lines, context)
-            code = self._process.wait()
-            reader.join()
-        finally:
-            self._end_tree()
+        with lifeline() as pipe:
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(pipe,),
+                    env={**stage_environment(), LIFELINE: str(pipe)},
+                )
+                assert self._process.stdout is not None
+                assert self._process.stderr is not None
+                _start_thread(_read_lines, self._process.stderr, lines)
+                reader = _start_thread(_read_result, self._process.stdout, output)
+                last_error = self._stream(lines, context)
+                code = self._process.wait()
+                reader.join()
+            finally:
+                self._end_tree()
         return self._outcome(code, b"".join(output), last_error, context)
 
     def command_arguments(self, context: Context) -> list[str]:

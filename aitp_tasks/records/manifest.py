@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from aitp_tasks.errors import BudgetExceededError, InputError
+from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
 from aitp_tasks.storage import Storage
 
 
@@ -126,7 +126,8 @@ def commit(storage: Storage, key: str, manifest: Manifest) -> Manifest:
     if storage.write_if_absent(key, data.encode()):
         return manifest
     standing = load(storage, key)
-    assert standing is not None, key
+    if standing is None:
+        raise TransientError(f"{storage.uri(key)} was deleted while it was committed: run the task again")
     return standing
 
 

@@ -9,16 +9,17 @@ so that the same inputs lead to the same run although ``latest`` has moved.
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from aitp_tasks.errors import InputError
-from aitp_tasks.storage import Storage
+from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.storage import Storage, Tagged
 
 log = logging.getLogger(__name__)
 
 LATEST, NONE = "latest", "none"
+#: Each time that a pointer is not moved, somebody else has moved it: nobody is that busy.
+_TRIES = 100
 
 
 class Geometry(BaseModel):
@@ -81,9 +82,20 @@ def latest(storage: Storage, line: str) -> Version | None:
     Raises:
         InputError: that version does not exist.
     """
-    if storage.find(_latest_key(line)) is None:
+    return _named(storage, line, storage.read_tagged(_latest_key(line)))
+
+
+def _named(storage: Storage, line: str, pointer: Tagged | None) -> Version | None:
+    if pointer is None:
         return None
-    return load(storage, line, json.loads(storage.read(_latest_key(line)))["version"])
+    try:
+        name = json.loads(pointer.data)["version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{storage.uri(_latest_key(line))} names no version: write "
+            '{"version": "NAME"} into it, or delete it to begin the line anew'
+        ) from error
+    return load(storage, line, name)
 
 
 def base(
@@ -103,46 +115,72 @@ def base(
         return None
     if setting != LATEST:
         return load(storage, line, setting)
-    newest = latest(storage, line)
-    name = newest.name if newest else None
     key = f"datasets/{line}/plans/{inputs}.json"
-    if storage.write_if_absent(key, _base_json(name)):
-        return newest
-    planned_on = json.loads(storage.read(key))["base"]
-    if planned_on == name:
-        return newest
-    if newest is not None and planned_on in (None, *newest.ancestors):
-        before = load(storage, line, planned_on) if planned_on else None
-        if made_on(before) in (*newest.ancestors, newest.name):
-            return before
-    log.info("line=%s has moved on from %s: the run now builds on %s", line, planned_on, name)
-    storage.write(key, _base_json(name))
-    return newest
+    for _ in range(_TRIES):
+        newest = latest(storage, line)
+        name = newest.name if newest else None
+        if storage.write_if_absent(key, _base_json(name)):
+            return newest
+        noted = storage.read_tagged(key)
+        if noted is None:
+            continue
+        planned_on = json.loads(noted.data)["base"]
+        if planned_on == name:
+            return newest
+        if newest is not None and planned_on in (None, *newest.ancestors):
+            before = load(storage, line, planned_on) if planned_on else None
+            if made_on(before) in (*newest.ancestors, newest.name):
+                return before
+        # Another plan of the same inputs may have moved it meanwhile, and on another version.
+        if storage.write_if_matches(key, _base_json(name), noted.tag):
+            log.info("line=%s has moved on from %s: the run now builds on %s", line, planned_on, name)
+            return newest
+    raise _contended(storage, key)
 
 
 def add(storage: Storage, line: str, version: Version) -> bool:
     """Write a version, and let ``latest`` name it if it builds on what ``latest`` names.
+
+    Of two versions that are added at once on the same base, one becomes the latest;
+    the other is written, and says so.
 
     Returns:
         Whether ``latest`` names it now, or has named it before.
     """
     key = f"{prefix(line, version.name)}/version.json"
     storage.write_if_absent(key, version.model_dump_json(indent=1).encode())
-    newest = latest(storage, line)
-    if newest is not None and version.name in (*newest.ancestors, newest.name):
-        return True
-    if newest is not None and newest.name != (version.ancestors or (None,))[-1]:
-        log.warning(
-            "%s builds on %s, but %s is the latest version now and stays it: plan the run again "
-            "(clear its plan task) to build on that",
-            version.name,
-            (version.ancestors or ("no version",))[-1],
-            newest.name,
-        )
-        return False
-    pointer: dict[str, Any] = {"version": version.name, "run": version.run}
-    storage.write(_latest_key(line), json.dumps(pointer).encode())
-    return True
+    pointer = json.dumps({"version": version.name, "run": version.run}).encode()
+    for _ in range(_TRIES):
+        read = storage.read_tagged(_latest_key(line))
+        newest = _named(storage, line, read)
+        if newest is not None and version.name in (*newest.ancestors, newest.name):
+            return True
+        if newest is not None and newest.name != (version.ancestors or (None,))[-1]:
+            log.warning(
+                "%s builds on %s, but %s is the latest version now and stays it: plan the run again "
+                "(clear its plan task) to build on that",
+                version.name,
+                (version.ancestors or ("no version",))[-1],
+                newest.name,
+            )
+            return False
+        if _move(storage, _latest_key(line), read, pointer):
+            return True
+    raise _contended(storage, _latest_key(line))
+
+
+def _move(storage: Storage, key: str, read: Tagged | None, data: bytes) -> bool:
+    """Write a pointer unless somebody has moved it since it was read."""
+    if read is None:
+        return storage.write_if_absent(key, data)
+    return storage.write_if_matches(key, data, read.tag)
+
+
+def _contended(storage: Storage, key: str) -> TransientError:
+    return TransientError(
+        f"{storage.uri(key)} was moved by others {_TRIES} times while this run tried to: "
+        "see that one run at a time works on a dataset, then retry"
+    )
 
 
 def _latest_key(line: str) -> str:

@@ -6,7 +6,8 @@ that the dataset has already (see ``near_duplicates``). Writes
 ``datasets/<name>/<version>/``: Parquet with a ``messages`` column and where each
 pair comes from, the same as ShareGPT JSON with the ``dataset_info.json`` that
 LLaMA-Factory loads, the version's own pairs, the near-duplicates; and adds the
-version to its line (see ``versions``).
+version to its line (see ``versions``). The files lie below a prefix of this try
+first, and get their names in the version once it is committed (see ``published``).
 """
 
 import logging
@@ -20,7 +21,7 @@ import pyarrow as pa
 from aitp_tasks.dataset.export import SCHEMA, Export
 from aitp_tasks.encoder.opened import open_encoder
 from aitp_tasks.inputs import rows, shards
-from aitp_tasks.records import embedded, generated, indexed, selected, tables, versions
+from aitp_tasks.records import embedded, generated, indexed, published, selected, tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import near_duplicates
@@ -39,6 +40,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     """
     watch = Stopwatch()
     done = run.find_manifest("assemble") or _assemble(run, watch)
+    published.publish(run, done, version_key(run))
     return {
         "stage": "assemble",
         "run": run.uri,
@@ -65,14 +67,15 @@ def version_key(run: Run) -> str:
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
     pairs = _pairs(run)
+    attempt = published.attempt(run, "assemble")
     with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, Export(Path(folder)) as export:
         sft = _export_sft(run, export)
         earlier = _export_earlier(run, export)
         new = [pair for pair in pairs if pair["pair_id"] not in earlier]
         chosen = _choose(run, new, sft.rows_out, len(earlier))
         export.write(chosen.kept)
-        outputs = _upload(run, export.close(run.config.assemble.dataset))
-    outputs |= _write_choice(run, chosen)
+        outputs = _upload(run, attempt, export.close(run.config.assemble.dataset))
+    outputs |= {**_write_choice(run, attempt, chosen), published.ATTEMPT: attempt}
     done = run.commit(
         Manifest(
             stage="assemble",
@@ -86,10 +89,7 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
     )
     log.info(
         "assemble version=%s pairs=%d earlier_pairs=%d sft_examples=%d",
-        version(run),
-        len(chosen.kept),
-        len(earlier),
-        sft.rows_out,
+        *(done.figures[name] for name in ("version", "pairs", "earlier_pairs", "sft_examples")),
     )
     return done
 
@@ -116,14 +116,14 @@ def _room(sft_examples: int, share: float, pairs: int) -> int:
     return int(round(share / (1 - share) * sft_examples, 6))
 
 
-def _upload(run: Run, files: Mapping[str, Path]) -> dict[str, str]:
-    outputs = {name: f"{version_key(run)}/{file.name}" for name, file in files.items()}
-    for name, file in files.items():
-        run.storage.upload(outputs[name], file)
-    return outputs
+def _upload(run: Run, attempt: str, files: Mapping[str, Path]) -> dict[str, str]:
+    """Write the version's files below this try's prefix; the keys that they are to have."""
+    for file in files.values():
+        run.storage.upload(f"{attempt}/{file.name}", file)
+    return {name: f"{version_key(run)}/{file.name}" for name, file in files.items()}
 
 
-def _write_choice(run: Run, chosen: near_duplicates.Selection) -> dict[str, str]:
+def _write_choice(run: Run, attempt: str, chosen: near_duplicates.Selection) -> dict[str, str]:
     """Write the version's own pairs, and those that were left out as near-duplicates, where there are any."""
     outputs = {}
     for name, chosen_rows, schema in (
@@ -132,7 +132,8 @@ def _write_choice(run: Run, chosen: near_duplicates.Selection) -> dict[str, str]
     ):
         if chosen_rows:
             outputs[name] = f"{version_key(run)}/{name}.parquet"
-            run.storage.write(outputs[name], tables.to_bytes(pa.Table.from_pylist(chosen_rows, schema)))
+            table = tables.to_bytes(pa.Table.from_pylist(chosen_rows, schema))
+            run.storage.write(f"{attempt}/{name}.parquet", table)
     return outputs
 
 

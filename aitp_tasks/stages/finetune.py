@@ -2,7 +2,8 @@
 
 Reads the version's Parquet file that assemble has left, and the base model.
 Writes the checkpoint (safetensors, tokenizer, the model's own chat template) and
-the log history. In ``training``, template.py chooses the chat template,
+the log history; the checkpoint gets its place once it is committed (see
+``records.published``). In ``training``, template.py chooses the chat template,
 examples.py tokenises, launcher.py runs the ranks, train.py is one of them.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices, models
-from aitp_tasks.records import tables
+from aitp_tasks.records import digest, published, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import base_model, examples, launcher, template
@@ -24,6 +25,8 @@ from aitp_tasks.training.job import Job, Outcome
 log = logging.getLogger(__name__)
 
 STAGE = "finetune"
+#: A checkpoint without it is none to any library, so it comes last.
+_LAST = "config.json"
 #: transformers pickles its arguments beside the weights; no pickle leaves this machine.
 _NOT_UPLOADED = {"training_args.bin"}
 
@@ -39,6 +42,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
             another reason.
     """
     done = run.find_manifest(STAGE) or _finetune(run)
+    published.publish(run, done, done.output("checkpoint"), _LAST)
     return {
         "stage": STAGE,
         "run": run.uri,
@@ -56,14 +60,14 @@ def _finetune(run: Run) -> Manifest:
     version = str(assembled.figures["version"])
     outputs = {
         "checkpoint": f"models/{run.config.assemble.dataset}/{version}",
-        "log_history": run.key(STAGE, "log_history.json"),
+        published.ATTEMPT: published.attempt(run, STAGE),
     }
     settings = run.config.finetune
     # The ranks' devices; the stage itself must not occupy them.
     lease = devices.lease(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
         job, maker = _prepare(settings, lease, Path(folder))
-        tally = _examples(run, assembled.output("parquet"), maker, job)
+        tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
         outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()
         log.info(
@@ -74,7 +78,7 @@ def _finetune(run: Run) -> Manifest:
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
         outcome = launcher.run(job)
-        _upload(run, job, outputs)
+        outputs |= _upload(run, job, outputs[published.ATTEMPT])
     return run.commit(
         Manifest(
             stage=STAGE,
@@ -124,11 +128,15 @@ def _keep_quarantine(run: Run, tally: Tally) -> dict[str, str]:
     return outputs
 
 
-def _upload(run: Run, job: Job, outputs: dict[str, str]) -> None:
+def _upload(run: Run, job: Job, attempt: str) -> dict[str, str]:
+    """Write the checkpoint below this try's prefix, and the log history, which is named by its content."""
     for path in sorted(job.checkpoint.iterdir()):
         if path.name not in _NOT_UPLOADED:
-            run.storage.upload(f"{outputs['checkpoint']}/{path.name}", path)
-    run.storage.upload(outputs["log_history"], job.log_history)
+            run.storage.upload(f"{attempt}/{path.name}", path)
+    history = job.log_history.read_bytes()
+    key = run.key(STAGE, f"log_history-{digest.of_bytes(history)}.json")
+    run.storage.write_if_absent(key, history)
+    return {"log_history": key}
 
 
 def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:

@@ -41,11 +41,13 @@ def execute(config: RunConfig) -> dict[str, Any]:
         The result: the run's URI, how many embed units it has, how many documents.
 
     Raises:
-        InputError: no bucket, no such dump, SFT set or base version, columns missing from
-            shards (all such shards are counted), a model folder or a prompt that is not there.
+        InputError: no bucket, a store without conditional writes, no such dump, SFT set or
+            base version, columns missing from shards (all such shards are counted), a model
+            folder or a prompt that is not there.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
+    storage.require_conditional_writes()
     sources = _sources(storage, config)
     inputs = Plan(
         config=config,

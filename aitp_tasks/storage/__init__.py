@@ -8,10 +8,10 @@ relative to the root. Credentials come from the environment (the standard
 from urllib.parse import urlsplit
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage
+from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage, Tagged
 from aitp_tasks.storage.local import LocalStorage
 
-__all__ = ["ObjectChangedError", "ObjectInfo", "Storage", "open_storage"]
+__all__ = ["ObjectChangedError", "ObjectInfo", "Storage", "Tagged", "open_storage"]
 
 
 def open_storage(root: str) -> Storage:

@@ -23,6 +23,14 @@ class ObjectInfo:
     etag: str
 
 
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A small object as it was read, and the tag by which ``write_if_matches`` knows it again."""
+
+    data: bytes
+    tag: str
+
+
 class Storage(ABC):
     """Objects under one root. All keys are relative to it and use ``/``."""
 
@@ -65,7 +73,29 @@ class Storage(ABC):
 
     @abstractmethod
     def write_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless the key exists; False when it did (``If-None-Match: *``)."""
+        """Write an object unless the key exists; False when it did (``If-None-Match: *``).
+
+        After True or False the key holds an object: this one or another.
+
+        Raises:
+            TransientError: other writers held the key for so long that neither is known.
+        """
+
+    @abstractmethod
+    def read_tagged(self, key: str) -> Tagged | None:
+        """A whole (small) object with its tag, or None when there is none."""
+
+    @abstractmethod
+    def write_if_matches(self, key: str, data: bytes, tag: str) -> bool:
+        """Replace an object that still is as ``read_tagged`` has read it (``If-Match``).
+
+        False when it is another one by now, or gone: read it again. Of several
+        writers that have read the same object, one wins. ``write`` takes no part in
+        that: it replaces whatever is there.
+
+        Raises:
+            TransientError: as ``write_if_absent``.
+        """
 
     @abstractmethod
     def upload(self, key: str, path: Path) -> None:
@@ -77,6 +107,22 @@ class Storage(ABC):
 
         Raises:
             InputError: there is no such object.
+        """
+
+    @abstractmethod
+    def copy(self, source: str, target: str) -> None:
+        """Write an object with the content of another, without reading it here.
+
+        Raises:
+            InputError: there is no object ``source``.
+        """
+
+    @abstractmethod
+    def require_conditional_writes(self) -> None:
+        """Make sure that ``write_if_absent`` and ``write_if_matches`` hold here.
+
+        Raises:
+            InputError: the storage writes although the condition does not hold.
         """
 
     def stat(self, key: str) -> ObjectInfo:

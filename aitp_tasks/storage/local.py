@@ -1,18 +1,23 @@
 """Storage in a folder of this machine, for tests and small local use."""
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage
+from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage, Tagged
 
 #: Marks files that are still being written; never listed.
 _UNFINISHED = ".unfinished-"
+#: Held while an object of a folder is compared and replaced; never listed, and never removed.
+_LOCK = f"{_UNFINISHED}lock"
 
 
 class LocalStorage(Storage):
@@ -76,11 +81,34 @@ class LocalStorage(Storage):
         self._publish(key, lambda path: path.write_bytes(data), os.replace)
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
+        absent = True
+
+        def link(unfinished: Path, target: Path) -> None:
+            nonlocal absent
+            try:
+                os.link(unfinished, target)
+            except FileExistsError:
+                absent = False
+
+        self._publish(key, lambda path: path.write_bytes(data), link)
+        return absent
+
+    def read_tagged(self, key: str) -> Tagged | None:
         try:
-            self._publish(key, lambda path: path.write_bytes(data), os.link)
-        except FileExistsError:
+            data = self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Tagged(data, _content_tag(data))
+
+    def write_if_matches(self, key: str, data: bytes, tag: str) -> bool:
+        if self.find(key) is None:
             return False
-        return True
+        with self._only_one(key):
+            found = self.read_tagged(key)
+            if found is None or found.tag != tag:
+                return False
+            self.write(key, data)
+            return True
 
     def upload(self, key: str, path: Path) -> None:
         self._publish(key, lambda target: shutil.copyfile(path, target), os.replace)
@@ -90,6 +118,23 @@ class LocalStorage(Storage):
             shutil.copyfile(self._path(key), path)
         except FileNotFoundError:
             raise self.missing(key) from None
+
+    def copy(self, source: str, target: str) -> None:
+        # With its times, so that a copy made twice has the same tag.
+        try:
+            self._publish(target, lambda path: shutil.copy2(self._path(source), path), os.replace)
+        except FileNotFoundError:
+            raise self.missing(source) from None
+
+    def require_conditional_writes(self) -> None:
+        """A file system keeps them."""
+
+    @contextmanager
+    def _only_one(self, key: str) -> Iterator[None]:
+        """Hold the lock of the object's folder; it ends with this process at the latest."""
+        with self._path(key).with_name(_LOCK).open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def _path(self, key: str) -> Path:
         path = self._folder / key
@@ -120,3 +165,8 @@ class LocalStorage(Storage):
 
 def _etag(stat: os.stat_result) -> str:
     return f"{stat.st_size:x}-{stat.st_mtime_ns:x}"
+
+
+def _content_tag(data: bytes) -> str:
+    # Not the time: of two versions written within one tick of the file system's clock it says nothing.
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

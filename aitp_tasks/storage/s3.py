@@ -4,9 +4,14 @@ Endpoint, region and credentials are boto3's own affair: AWS_ENDPOINT_URL,
 AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID and so on, or an instance role.
 """
 
+import http.client
+import random
+import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -15,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from aitp_tasks.errors import AitpError, InputError, TransientError
-from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage
+from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage, Tagged
 from aitp_tasks.storage.ranges import RangeReader
 
 _T = TypeVar("_T")
@@ -24,7 +29,18 @@ _READ_SECONDS = 60
 _ATTEMPTS = 6
 _WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "InvalidToken"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
-_CONDITION_FAILED = {"PreconditionFailed", "412", "ConditionalRequestConflict"}
+_CONDITION_FAILED = {"PreconditionFailed", "412"}
+#: What stores that know no conditional writes say of them, where they do not ignore them.
+_NO_CONDITIONS = {"NotImplemented", "InvalidArgument"}
+#: Seconds before a conditional write that ran into another one is tried again.
+_CONFLICT_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6)
+
+#: What ``require_conditional_writes`` writes: new, and once it has been replaced by its tag.
+_PROBE = "probes/conditional-writes"
+_NEW = b"AITP has not replaced this object yet.\n"
+_REPLACED = b"AITP tries to overwrite this object at each plan, and must not succeed.\n"
+#: No object's.
+_NO_TAG = f'"{"0" * 32}"'
 
 
 class S3Storage(Storage):
@@ -97,21 +113,87 @@ class S3Storage(Storage):
         self._call(lambda: self._client.put_object(**self._at(key), Body=data), key)
 
     def write_if_absent(self, key: str, data: bytes) -> bool:
+        return self._write_if(key, data, IfNoneMatch="*")
+
+    def read_tagged(self, key: str) -> Tagged | None:
         try:
-            self._client.put_object(**self._at(key), Body=data, IfNoneMatch="*")
-        except ClientError as error:
-            if _code(error) in _CONDITION_FAILED:
-                return False
+            answer = self._client.get_object(**self._at(key))
+            return Tagged(_body(answer), answer["ETag"])
+        except (ClientError, BotoCoreError) as error:
+            if _code(error) in _MISSING:
+                return None
             raise self._explain(error, key) from error
-        except BotoCoreError as error:
-            raise self._explain(error, key) from error
-        return True
+
+    def write_if_matches(self, key: str, data: bytes, tag: str) -> bool:
+        return self._write_if(key, data, IfMatch=tag)
+
+    def _write_if(self, key: str, data: bytes, **condition: str) -> bool:
+        """Whether the condition held.
+
+        A conflict (409) says nothing of the object, only that another write to it was
+        under way: what came of that is seen when it is tried again.
+        """
+        for pause in (*_CONFLICT_PAUSES, 0.0):
+            try:
+                self._client.put_object(**self._at(key), Body=data, **condition)
+                return True
+            except (ClientError, BotoCoreError) as error:
+                code = _code(error)
+                # What is to be replaced may be gone.
+                if code in _CONDITION_FAILED or ("IfMatch" in condition and code in _MISSING):
+                    return False
+                if code in _NO_CONDITIONS:
+                    raise self._unfit(condition, f"answers {code} to") from error
+                if _status(error) != http.client.CONFLICT:
+                    raise self._explain(error, key) from error
+            time.sleep(pause * random.uniform(0.5, 1.5))
+        # Some stores say conflict of an object that has long been there.
+        if "IfNoneMatch" in condition and self.find(key) is not None:
+            return False
+        raise TransientError(
+            f"{self.uri(key)} could not be written in {len(_CONFLICT_PAUSES) + 1} tries: each met another "
+            "write to it (409); see that no other run writes there, then retry"
+        )
+
+    def require_conditional_writes(self) -> None:
+        """See ``Storage``: two writes that are to be refused, and one read; only the first time writes.
+
+        Plans at the same time do not disturb each other. A store that keeps conditions
+        for writes one after the other but not at once is not found out.
+        """
+        absent, matches = {"IfNoneMatch": "*"}, {"IfMatch": _NO_TAG}
+        if self._write_if(_PROBE, _NEW, **absent) and self._write_if(_PROBE, _NEW, **absent):
+            raise self._unfit(absent, "ignores")
+        if self._write_if(_PROBE, _REPLACED, **matches):
+            raise self._unfit(matches, "ignores")
+        for _ in range(2):
+            found = self.read_tagged(_PROBE)
+            if found is None:
+                raise TransientError(
+                    f"{self.uri(_PROBE)} is not there after it was written: see that nobody deletes it, "
+                    "then run plan again"
+                )
+            # Of plans at the same time only one replaces it.
+            if found.data == _REPLACED or self.write_if_matches(_PROBE, _REPLACED, found.tag):
+                return
+        raise self._unfit(matches, "refuses the right")
+
+    def _unfit(self, condition: dict[str, str], does: str) -> InputError:
+        header = "If-None-Match" if "IfNoneMatch" in condition else "If-Match"
+        return InputError(
+            f"{self._where} {does} {header} when an object is written, so that tasks could overwrite each "
+            "other's results: use a store with conditional writes (Amazon S3, SeaweedFS 4.48), or update it"
+        )
 
     def upload(self, key: str, path: Path) -> None:
         self._call(lambda: self._client.upload_file(str(path), self._bucket, self._prefix + key), key)
 
     def download(self, key: str, path: Path) -> None:
         self._call(lambda: self._client.download_file(self._bucket, self._prefix + key, str(path)), key)
+
+    def copy(self, source: str, target: str) -> None:
+        place = self._at(source)
+        self._call(lambda: self._client.copy(place, self._bucket, self._prefix + target), source)
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -133,19 +215,19 @@ class S3Storage(Storage):
 
     def _no_bucket(self) -> InputError:
         return InputError(
-            f"bucket {self._bucket!r} does not exist at {self._client.meta.endpoint_url}: "
+            f"bucket {self._bucket!r} does not exist at {self._endpoint}: "
             "create it, or correct the storage root"
         )
 
     def _explain(self, error: Exception, key: str = "") -> AitpError:
         """Turn boto3's error into one of ours; never repeats a credential."""
-        where = f"{self.root} at {self._client.meta.endpoint_url}"
+        where = self._where
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return InputError(
                 f"no credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 "or the Airflow connection aitp_s3"
             )
-        code = _code(error) if isinstance(error, ClientError) else type(error).__name__
+        code = _code(error)
         if code == "NoSuchBucket":
             return self._no_bucket()
         if code in _MISSING:
@@ -156,11 +238,30 @@ class S3Storage(Storage):
             return InputError(
                 f"{where} refuses the credentials ({code}): check the access key and its rights"
             )
-        return TransientError(f"{where} failed with {code}: {' '.join(str(error).split())}")
+        told = " ".join(str(error).split()).replace(str(self._client.meta.endpoint_url), self._endpoint)
+        return TransientError(f"{where} failed with {code}: {told}")
+
+    @property
+    def _where(self) -> str:
+        return f"{self.root} at {self._endpoint}"
+
+    @cached_property
+    def _endpoint(self) -> str:
+        """The server's address, without what it may say of a user."""
+        parts = urlsplit(str(self._client.meta.endpoint_url))
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _code(error: ClientError) -> str:
+def _code(error: Exception) -> str:
+    if not isinstance(error, ClientError):
+        return type(error).__name__
     return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def _status(error: Exception) -> int:
+    if not isinstance(error, ClientError):
+        return 0
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _body(answer: dict[str, Any]) -> bytes:

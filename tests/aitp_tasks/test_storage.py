@@ -1,6 +1,8 @@
 """Storage in a folder; the same contract against a real S3 server is in tests/demo and tests/e2e."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
 from aitp_tasks.storage.s3 import S3Storage
+from tests.aitp_tasks.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -48,6 +51,75 @@ def test_only_one_of_many_racing_writers_wins(storage: Storage) -> None:
     assert len(won) == 1
     assert storage.read("manifest.json") == str(won[0]).encode()
     assert [info.key for info in storage.list("")] == ["manifest.json"]
+
+
+def test_an_object_is_replaced_only_as_it_was_read(storage: Storage) -> None:
+    assert storage.read_tagged("line/pointer") is None
+    assert not storage.write_if_matches("line/pointer", b"1", "0")
+    assert storage.write_if_absent("line/pointer", b"1")
+    read = storage.read_tagged("line/pointer")
+    assert read is not None
+    assert storage.write_if_matches("line/pointer", b"2", read.tag)
+    assert not storage.write_if_matches("line/pointer", b"3", read.tag)
+    assert storage.read("line/pointer") == b"2"
+    assert [info.key for info in storage.list("")] == ["line/pointer"]
+
+
+def test_what_is_replaced_within_one_tick_of_the_clock_is_another_object(
+    storage: Storage, tmp_path: Path
+) -> None:
+    storage.write("pointer", b"one")
+    before, read = storage.stat("pointer"), storage.read_tagged("pointer")
+    assert read is not None
+    times = (tmp_path / "pointer").stat()
+    storage.write("pointer", b"two")
+    os.utime(tmp_path / "pointer", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert storage.stat("pointer") == before
+    assert not storage.write_if_matches("pointer", b"mine", read.tag)
+
+
+#: Adds its number to the object, again and again, as long as it takes to do it so many times.
+_COUNTING = """
+import sys
+from aitp_tasks.storage import open_storage
+storage, wanted, tries = open_storage(sys.argv[1]), int(sys.argv[2]), 0
+while wanted:
+    tries += 1
+    read = storage.read_tagged("count")
+    if storage.write_if_matches("count", str(int(read.data) + 1).encode(), read.tag):
+        wanted -= 1
+print(tries)
+"""
+
+
+def test_no_update_of_racing_processes_is_lost(storage: Storage) -> None:
+    storage.write("count", b"0")
+    command = [sys.executable, "-c", _COUNTING, storage.root, "100"]
+    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) for _ in range(3)]
+    tries = [int(racer.communicate(timeout=120)[0]) for racer in racers]
+    assert storage.read("count") == b"300"
+    assert sum(tries) >= 300
+
+
+def test_a_file_in_the_way_is_no_object_that_exists(storage: Storage) -> None:
+    storage.write("a", b"")
+    with pytest.raises(OSError, match="a"):
+        storage.write_if_absent("a/b", b"mine")
+    assert storage.find("a/b") is None
+
+
+def test_a_copy_is_equal_and_stays_so(storage: Storage) -> None:
+    storage.write("source", b"0123")
+    storage.write("to/target", b"old")
+    for _ in range(2):
+        storage.copy("source", "to/target")
+        found = storage.stat("to/target")
+        assert (found.etag, storage.read("to/target")) == (storage.stat("source").etag, b"0123")
+    storage.write("source", b"changed")
+    assert storage.read("to/target") == b"0123"
+    with pytest.raises(InputError, match="none does not exist"):
+        storage.copy("none", "to/target")
+    assert storage.read("to/target") == b"0123"
 
 
 def test_listing_is_by_prefix_and_sorted(storage: Storage) -> None:

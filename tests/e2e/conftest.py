@@ -66,7 +66,9 @@ class Pipeline:
     def manifests(self, run_uri: str, stage: str) -> list[dict[str, Any]]:
         """All manifests of one stage of a run."""
         prefix = f"{run_uri.removeprefix(ROOT + '/')}/{stage}/"
-        return [json.loads(self.read(key)) for key in self.etags(prefix) if key.endswith(".json")]
+        # A manifest lies in the stage's own folder; below it lies what a try has made.
+        names = [key for key in self.etags(prefix) if "/" not in key.removeprefix(prefix)]
+        return [json.loads(self.read(key)) for key in names if key.endswith(".json")]
 
     def in_worker(self, *arguments: str) -> dict[str, Any]:
         """Run ``in_worker.py`` in the worker environment."""

@@ -1,15 +1,18 @@
 """The storage contract against a real S3 server."""
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aitp_tasks.config import Model
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import models
+from aitp_tasks.records import versions
 from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
 from aitp_tasks.storage.s3 import S3Storage
 from demo.services import Services
@@ -73,6 +76,97 @@ def test_only_one_of_many_racing_writers_wins(storage: Storage) -> None:
         thread.join()
     assert len(won) == 1
     assert storage.read("manifest.json") == str(won[0]).encode()
+
+
+def test_no_update_of_racing_writers_is_lost(storage: Storage) -> None:
+    storage.write("count", b"0")
+    tries: list[int] = []
+
+    def count() -> None:
+        mine = open_storage(storage.root)
+        done = tried = 0
+        while done < 20:
+            read = mine.read_tagged("count")
+            assert read is not None
+            done += mine.write_if_matches("count", str(int(read.data) + 1).encode(), read.tag)
+            tried += 1
+        tries.append(tried)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert storage.read("count") == b"80"
+    # They did get in each other's way.
+    assert sum(tries) > 80
+
+
+def test_of_two_versions_at_once_one_becomes_the_latest(
+    storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    geometry = versions.Geometry(key="g", identity="i", corpus_grid="c")
+    base: tuple[str, ...] = ()
+    for night in range(10):
+        both = threading.Barrier(2)
+        became: dict[str, bool] = {}
+
+        def add(name: str, both: threading.Barrier, base: tuple[str, ...], became: dict[str, bool]) -> None:
+            made = versions.Version(name=name, run="r", ancestors=base, geometry=geometry)
+            mine = open_storage(storage.root)
+            both.wait()
+            became[name] = versions.add(mine, "line", made)
+
+        names = [f"left-{night}", f"right-{night}"]
+        threads = [threading.Thread(target=add, args=(name, both, base, became)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        newest = versions.latest(storage, "line")
+        assert newest is not None
+        assert became == {name: name == newest.name for name in names}
+        assert newest.ancestors == base
+        base = (*base, newest.name)
+    assert caplog.text.count("is the latest version now and stays it") == 10
+
+
+def test_the_store_keeps_conditional_writes(storage: Storage) -> None:
+    threads = [threading.Thread(target=storage.require_conditional_writes) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    storage.require_conditional_writes()
+    (left,) = storage.list("probes/")
+    storage.require_conditional_writes()
+    assert list(storage.list("probes/")) == [left]
+    assert b"must not succeed" in storage.read(left.key)
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_store_that_does_not_see_the_header_is_refused(storage: Storage, header: str) -> None:
+    assert isinstance(storage, S3Storage)
+
+    # As a proxy does that lets only known headers through.
+    def lose(request: Any, **_: Any) -> None:
+        if request.method == "PUT":
+            del request.headers[header]
+
+    storage._client.meta.events.register("before-sign.s3.PutObject", lose)
+    with pytest.raises(InputError, match=f"ignores {header} when an object is written"):
+        storage.require_conditional_writes()
+
+
+def test_a_large_object_is_copied_in_the_store(storage: Storage, tmp_path: Path) -> None:
+    data = os.urandom(20_000_000)
+    (tmp_path / "large").write_bytes(data)
+    storage.upload("attempt/model, 1.safetensors", tmp_path / "large")
+    for _ in range(2):
+        storage.copy("attempt/model, 1.safetensors", "models/model, 1.safetensors")
+        assert storage.read("models/model, 1.safetensors") == data
+    with pytest.raises(InputError, match="attempt/none does not exist"):
+        storage.copy("attempt/none", "models/none")
 
 
 def test_listing_goes_over_many_pages(storage: Storage) -> None:

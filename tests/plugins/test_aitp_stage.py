@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +29,7 @@ from airflow.sdk.execution_time.timeout import timeout
 
 import aitp_stage
 from aitp_tasks.errors import ExitCode
+from demo.services import REPOSITORY, WORKER_PROGRAM
 
 Program = Callable[[str], None]
 
@@ -202,6 +205,61 @@ def test_being_killed_ends_the_tree_and_the_task(program: Program, tmp_path: Pat
     finally:
         signal.signal(signal.SIGTERM, previous)
     assert not _lives(int((tmp_path / "child").read_text()))
+
+
+#: A task's process: the operator, as Airflow runs it.
+_TASK = """
+import logging
+import aitp_stage
+aitp_stage.storage_credentials = dict
+aitp_stage.StageOperator.log = logging.getLogger("stage")
+logging.basicConfig(level=logging.INFO)
+operator = aitp_stage.StageOperator(task_id="t", stage="embed", run="s3://b/runs/x", unit=0)
+aitp_stage.StageOperator.execute.__wrapped__(operator, {})
+"""
+#: The real command line, with a stage that waits: it has a child, and one in a session of its own.
+_STAGE = """
+import subprocess, sys, time
+from aitp_tasks import cli
+def work(arguments):
+    subprocess.Popen(["sleep", "600"])
+    subprocess.Popen(["setsid", "bash", "-c", "trap : TERM; while :; do sleep 600; done"])
+    time.sleep(0.5)
+    print("label=ready", file=sys.stderr, flush=True)
+    time.sleep(600)
+cli._run_stage = work
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain", "behind a wrapper"])
+def test_a_killed_task_leaves_no_process(program: Program, tmp_path: Path, wrapped: bool) -> None:
+    (tmp_path / "stage.py").write_text(_STAGE)
+    command = f'{WORKER_PROGRAM.with_name("python")} {tmp_path}/stage.py "$@"'
+    program(f"{command}; exit $?" if wrapped else f"exec {command}")
+    task = subprocess.Popen(
+        [sys.executable, "-c", _TASK],
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY}/plugins"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert task.stdout is not None
+    seen: list[str] = []
+    for line in task.stdout:
+        seen.append(line)
+        if "label=ready" in line:
+            break
+    below = psutil.Process(task.pid).children(recursive=True)
+    assert len(below) >= 4 + wrapped, seen
+    task.kill()
+    task.wait()
+    task.stdout.close()
+    _, alive = psutil.wait_procs(below, timeout=10)
+    left = [one for one in alive if _lives(one.pid)]
+    for one in left:
+        one.kill()
+    assert left == []
 
 
 @pytest.mark.parametrize("body", ["sleep 100 &", "(while :; do echo still here >&2; sleep 0.01; done) &"])

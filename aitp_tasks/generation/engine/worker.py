@@ -20,12 +20,20 @@ from aitp_tasks.machine import models
 
 #: For vLLM's own processes to end by themselves.
 _END_SECONDS = 5.0
+#: What the stage has sent, in its order; None when its input has ended.
+_Jobs = queue.SimpleQueue[dict[str, Any] | None]
 
 
 def main() -> None:
     """Load the model that the first line names, then serve."""
-    jobs, replies = _channels()
-    first = json.loads(jobs.readline())
+    lines, replies = _channels()
+    # From the start: jobs are prepared while the engine loads, and the stage may end meanwhile.
+    jobs: _Jobs = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(lines, jobs), daemon=True).start()
+    first = jobs.get()
+    if first is None:
+        _end_group()
+        return
     from vllm.exceptions import VLLMError
 
     try:
@@ -63,12 +71,19 @@ def _send(replies: TextIO, message: dict[str, Any]) -> None:
     replies.flush()
 
 
+def _read(lines: TextIO, jobs: _Jobs) -> None:
+    for line in lines:
+        jobs.put(json.loads(line))
+    # The stage is gone, and with it whoever could read an answer.
+    jobs.put(None)
+    time.sleep(_END_SECONDS)
+    _end_group()
+
+
 class _Server:
-    def __init__(self, arguments: dict[str, Any], jobs: TextIO, replies: TextIO) -> None:
+    def __init__(self, arguments: dict[str, Any], jobs: _Jobs, replies: TextIO) -> None:
         self._replies = replies
-        self._jobs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        # Before the engine is there: jobs are prepared while it loads.
-        threading.Thread(target=self._read, args=(jobs,), daemon=True).start()
+        self._jobs = jobs
         from vllm import LLM
 
         self._engine: Any = LLM(**arguments).llm_engine
@@ -82,14 +97,6 @@ class _Server:
                 if output.finished:
                     _send(self._replies, self._reply(output))
         self._engine.engine_core.shutdown()
-
-    def _read(self, jobs: TextIO) -> None:
-        for line in jobs:
-            self._jobs.put(json.loads(line))
-        # The stage is gone, and with it whoever could read an answer.
-        self._jobs.put(None)
-        time.sleep(_END_SECONDS)
-        _end_group()
 
     def _take(self) -> bool:
         """Hand all waiting jobs to the engine; wait for one when the engine has none. False at the end."""

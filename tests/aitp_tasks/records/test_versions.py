@@ -1,18 +1,21 @@
 """A dataset's line of versions: what a run builds on, what it adds, and that nothing is made twice."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from aitp_tasks.errors import InputError
+from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.records import embedded, versions
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import answer, assemble, difference, rewrite, score
 from aitp_tasks.storage import Storage, open_storage
-from tests.aitp_tasks.conftest import Configure, write_shard
+from tests.aitp_tasks.conftest import REPOSITORY, Configure, write_shard
 from tests.aitp_tasks.generation import test_part as test_generation
 from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn, run_stage, up_to_difference
 
@@ -85,6 +88,131 @@ def test_latest_can_be_set_back(storage: Storage) -> None:
     assert base(storage, "next") == "a"
     assert versions.add(storage, "line", version("good", "a"))
     assert base(storage, "after") == "good"
+
+
+class Interrupted:
+    """A storage in which others do something between reading a key and the next conditional write to it."""
+
+    def __init__(self, storage: Storage, key: str, meanwhile: list[Callable[[], object]]) -> None:
+        self._storage, self._key, self._meanwhile = storage, key, meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        made = getattr(self._storage, name)
+        if name not in ("write_if_matches", "write_if_absent"):
+            return made
+
+        def write(key: str, *arguments: Any) -> bool:
+            if key == self._key and self._meanwhile:
+                self._meanwhile.pop(0)()
+            return bool(made(key, *arguments))
+
+        return write
+
+
+LATEST = "datasets/line/latest.json"
+
+
+@pytest.mark.parametrize("before", [(), ("a",)])
+def test_a_version_that_came_first_in_the_same_second_stays_the_latest(
+    storage: Storage, caplog: pytest.LogCaptureFixture, before: tuple[str, ...]
+) -> None:
+    for name in before:
+        versions.add(storage, "line", version(name))
+    racing: Any = Interrupted(
+        storage, LATEST, [lambda: versions.add(storage, "line", version("first", *before))]
+    )
+    assert not versions.add(racing, "line", version("second", *before))
+    latest = versions.latest(storage, "line")
+    assert latest is not None
+    assert latest.name == "first"
+    assert "but first is the latest version now and stays it" in caplog.text
+
+
+def test_a_version_whose_successor_came_meanwhile_is_in_the_line(storage: Storage) -> None:
+    def another_task_of_the_run_and_the_next_night() -> None:
+        versions.add(storage, "line", version("mine"))
+        versions.add(storage, "line", version("next", "mine"))
+
+    racing: Any = Interrupted(storage, LATEST, [another_task_of_the_run_and_the_next_night])
+    assert versions.add(racing, "line", version("mine"))
+    latest = versions.latest(storage, "line")
+    assert latest is not None
+    assert latest.name == "next"
+
+
+def test_the_loser_tries_again_where_it_may_still_be_the_latest(storage: Storage) -> None:
+    # Somebody sets the pointer to the same version in other words.
+    versions.add(storage, "line", version("a"))
+    meanwhile = [lambda: storage.write(LATEST, b'{"version":  "a"}')] * 3
+    racing: Any = Interrupted(storage, LATEST, list(meanwhile))
+    assert versions.add(racing, "line", version("b", "a"))
+    assert json.loads(storage.read(LATEST))["version"] == "b"
+
+
+def test_a_pointer_that_never_stays_is_a_passing_fault(storage: Storage) -> None:
+    versions.add(storage, "line", version("a"))
+    texts = (f'{{"version": "a", "n": {number}}}'.encode() for number in range(1000))
+    racing: Any = Interrupted(storage, LATEST, [lambda: storage.write(LATEST, next(texts))] * 1000)
+    with pytest.raises(TransientError, match=r"latest.json was moved by others 100 times"):
+        versions.add(racing, "line", version("b", "a"))
+
+
+def test_plans_of_the_same_inputs_at_once_agree_on_a_base(storage: Storage) -> None:
+    assert base(storage, nothing="failed") is None
+    versions.add(storage, "line", version("a"))
+
+    def the_next_night_and_another_plan() -> None:
+        versions.add(storage, "line", version("b", "a"))
+        assert base(storage, nothing="failed") == "b"
+
+    # This plan has read that "a" is the latest, and that the inputs were planned on nothing.
+    racing: Any = Interrupted(
+        storage, "datasets/line/plans/inputs.json", [lambda: None, the_next_night_and_another_plan]
+    )
+    assert base(racing, nothing="failed") == "b"
+    assert json.loads(storage.read("datasets/line/plans/inputs.json")) == {"base": "b"}
+
+
+def test_a_pointer_that_names_nothing_is_told(storage: Storage) -> None:
+    for text in (b"", b"[]", b'{"run": "x"}', b"1"):
+        storage.write(LATEST, text)
+        with pytest.raises(InputError, match=r"latest.json names no version: write"):
+            versions.latest(storage, "line")
+
+
+#: Adds a version on what is the latest, again and again; says which of its versions became it.
+_ADDING = """
+import sys
+from aitp_tasks.records import versions
+from aitp_tasks.storage import open_storage
+storage, me = open_storage(sys.argv[1]), sys.argv[2]
+for number in range(int(sys.argv[3])):
+    base = versions.latest(storage, "line")
+    ancestors = (*base.ancestors, base.name) if base else ()
+    geometry = versions.Geometry(key="g", identity="i", corpus_grid="c")
+    made = versions.Version(name=f"{me}-{number}", run="r", ancestors=ancestors, geometry=geometry)
+    if versions.add(storage, "line", made):
+        print(made.name)
+"""
+
+
+def test_of_racing_processes_each_version_that_became_the_latest_is_in_the_line(storage: Storage) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _ADDING, storage.root, name, "40"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for name in ("left", "right")
+    ]
+    told = [name for racer in racers for name in racer.communicate(timeout=120)[0].split()]
+    newest = versions.latest(storage, "line")
+    assert newest is not None
+    # None was pushed out, and none is in the line of which it was said that it is not.
+    assert sorted((*newest.ancestors, newest.name)) == sorted(told)
+    assert {name.partition("-")[0] for name in told} == {"left", "right"}
 
 
 def test_a_base_can_be_named(storage: Storage) -> None:

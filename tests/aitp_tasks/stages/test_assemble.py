@@ -7,8 +7,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from aitp_tasks.records import published
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import answer, assemble, rewrite, score
+from tests.aitp_tasks import tries
 from tests.aitp_tasks.conftest import Configure, write_shard
 from tests.aitp_tasks.generation import test_part as test_generation
 from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn, run_stage, up_to_difference
@@ -22,10 +25,15 @@ NOT_COMPARED = {"max_similarity": 1.0}
 
 
 def assembled(config: Any) -> tuple[Run, dict[str, Any]]:
+    run = answered(config)
+    return run, assemble.execute(run)
+
+
+def answered(config: Any) -> Run:
     run = up_to_difference(config)
     for stage in (rewrite, score, answer):
         run_stage(stage, run)
-    return run, assemble.execute(run)
+    return run
 
 
 def test_every_pair_traces_back_to_its_document(
@@ -113,3 +121,87 @@ def test_sft_rows_without_an_answer_are_counted(
     done = run.require_manifest("assemble")
     assert done.ledger is not None
     assert done.ledger.quarantined == {"not_an_example": 1}
+
+
+#: Makes each try's pairs other ones.
+_NAMED = "from aitp_tasks.stages import assemble as stage; stage._model_name = lambda run: name"
+_FIXED = {"data.parquet", "sharegpt.json", "dataset_info.json", "pairs.parquet"}
+
+
+def _check_version(root: Path, run: Run, name: str) -> None:
+    """Each fixed name holds what the manifest's own try has written, byte for byte."""
+    done = run.require_manifest("assemble")
+    own, folder = root / done.output(published.ATTEMPT), root / assemble.version_key(run)
+    files = {path.name: path.read_bytes() for path in own.iterdir()}
+    assert set(files) == _FIXED
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in files} == files
+    told = json.loads((folder / "version.json").read_text())
+    assert [root / key for key in told["pairs"]] == [folder / "pairs.parquet"]
+    rows = pq.read_table(folder / "data.parquet").to_pylist()
+    assert {row["model"] for row in rows if row["origin"] == "aitp"} == {name}
+    assert json.loads((folder.parent / "latest.json").read_text())["version"] == assemble.version(run)
+
+
+def _fixed(root: Path, run: Run) -> set[str]:
+    return {path.name for path in (root / assemble.version_key(run)).glob("*")}
+
+
+def test_of_two_tries_one_is_the_version_whichever_dies_where(
+    configure: Configure, root: Path, engine: type[StandIn], tmp_path: Path
+) -> None:
+    shares = [0.9, 0.8, 0.7, 0.6]
+    runs = [answered(configure(**SELECT_ALL, assemble=NOT_COMPARED | {"dataset": f"line{number}",
+            "max_rewritten_share": share})) for number, share in enumerate(shares)]  # fmt: skip
+    # Both live: the second one to commit does not touch what the first has named.
+    with tries.racing(runs[0].uri, tmp_path / "0", _NAMED) as (left, right):
+        left.reach("commit")
+        right.reach("commit")
+        assert _fixed(root, runs[0]) == set()
+        left.leave("commit")
+        left.reach("committed")
+        right.finish()
+        _check_version(root, runs[0], "left")
+        left.finish()
+    _check_version(root, runs[0], "left")
+    # One dies before it has committed: it never was.
+    with tries.racing(runs[1].uri, tmp_path / "1", _NAMED) as (left, right):
+        left.reach("commit")
+        right.reach("commit")
+        left.kill()
+        assert _fixed(root, runs[1]) == set()
+        right.finish()
+    _check_version(root, runs[1], "right")
+    # One dies when it has committed, and the other one's commit comes too late.
+    with tries.racing(runs[2].uri, tmp_path / "2", _NAMED) as (left, right):
+        right.reach("commit")
+        left.leave("commit")
+        left.reach("committed")
+        left.kill()
+        assert _fixed(root, runs[2]) == set()
+        right.finish()
+    _check_version(root, runs[2], "left")
+    # Both die when the first file has its name: a third try finishes what was committed.
+    with tries.racing(runs[3].uri, tmp_path / "3", _NAMED) as (left, right):
+        left.leave("commit", "committed")
+        left.reach("copied")
+    assert len(_fixed(root, runs[3])) == 1
+    assert assemble.execute(runs[3])["is_latest"]
+    _check_version(root, runs[3], "left")
+
+
+def test_a_version_of_an_earlier_release_is_done(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    run, result = assembled(configure(**SELECT_ALL))
+    done = run.require_manifest("assemble")
+    key = root / run.manifest_key("assemble")
+    # As that release left it: the files under their names, and no try of which anything is told.
+    outputs = {name: output for name, output in done.outputs.items() if name != published.ATTEMPT}
+    key.write_text(Manifest(**done.model_dump() | {"outputs": outputs}).model_dump_json())
+    for path in (root / done.output(published.ATTEMPT)).iterdir():
+        path.unlink()
+    (root / run.key("assemble", "published")).unlink()
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+    again = assemble.execute(Run.open(run.uri))
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()} == before

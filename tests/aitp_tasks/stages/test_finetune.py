@@ -19,12 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import BudgetExceededError, InputError
-from aitp_tasks.records import tables
+from aitp_tasks.records import published, tables
 from aitp_tasks.stages import finetune
 from aitp_tasks.training import launcher
 from aitp_tasks.training.base_model import load_model
 from aitp_tasks.training.job import Job, Outcome
 from aitp_tasks.training.train import deepspeed_config
+from tests.aitp_tasks import tries
+from tests.aitp_tasks.starters import STAGE, left_of
 
 Messages = list[dict[str, str]]
 _REPOSITORY = Path(__file__).parents[3]
@@ -88,6 +90,7 @@ def test_trains_commits_and_does_it_once(
     assert manifest.figures["train_loss_first"] == pytest.approx(history[0]["loss"], abs=1e-4)
 
     _check_checkpoint(run, manifest.output("checkpoint"), tmp_path / "checkpoint")
+    assert _files(run, manifest.output("checkpoint")) == _files(run, manifest.output(published.ATTEMPT))
 
     monkeypatch.setattr(launcher, "run", pytest.fail)
     before = {info.key: info.etag for info in run.storage.list("")}
@@ -117,6 +120,81 @@ def _check_checkpoint(run: Any, key: str, folder: Path) -> None:
     assert not model.get_parameter(name).equal(untrained.get_parameter(name))
 
 
+def _files(run: Any, prefix: str) -> dict[str, bytes]:
+    found = run.storage.list(f"{prefix}/")
+    return {info.key.removeprefix(prefix): run.storage.read(info.key) for info in found}
+
+
+#: Trains at once; each try's weights, and how many files they are in, are its own.
+_TRAINED = """
+from aitp_tasks.stages import finetune as stage
+from aitp_tasks.training.job import Outcome
+def train(job):
+    job.checkpoint.mkdir()
+    for file in ["config.json", "tokenizer.json", "training_args.bin", f"model-{name}.safetensors"]:
+        (job.checkpoint / file).write_text(name * 1000)
+    job.log_history.write_text("[]")
+    return Outcome(steps=1, train_loss_first=1.0, train_loss_last=1.0)
+stage.launcher.run = train
+"""
+
+
+def _names(run: Any) -> set[str]:
+    return {name for name in _files(run, "models/aitp/v1") if name}
+
+
+def test_of_two_tries_one_is_the_checkpoint_whichever_dies_where(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(_pairs(2))
+    with tries.racing(run.uri, tmp_path / "tries", _TRAINED) as (left, right):
+        left.reach("commit")
+        right.reach("commit")
+        assert _names(run) == set()
+        left.leave("commit", "committed")
+        left.reach("copied")
+        # A checkpoint that is half there is none to any library.
+        assert "/config.json" not in _names(run)
+        left.kill()
+        right.leave("commit")
+        right.reach("committed")
+    manifest = run.require_manifest("finetune")
+    committed = _files(run, manifest.output(published.ATTEMPT))
+    monkeypatch.setattr(launcher, "run", pytest.fail)
+    result = finetune.execute(run, None)
+    assert result["checkpoint"] == f"{run.storage.root}/models/aitp/v1"
+    assert set(committed) == {"/config.json", "/tokenizer.json", "/model-left.safetensors"}
+    assert set(committed.values()) == {b"left" * 1000}
+    assert _files(run, "models/aitp/v1") == committed
+
+
+def test_it_trains_on_what_was_committed(
+    make_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(_pairs(2))
+    done = run.require_manifest("assemble")
+    attempt = published.attempt(run, "assemble")
+    run.storage.copy(done.output("parquet"), f"{attempt}/data.parquet")
+    # The fixed name is not there yet.
+    Path(f"{run.storage.root}/{done.output('parquet')}".removeprefix("file://")).unlink()
+    outputs = done.outputs | {published.ATTEMPT: attempt}
+    run.storage.write(
+        run.manifest_key("assemble"), done.model_copy(update={"outputs": outputs}).model_dump_json().encode()
+    )
+    asked: list[int] = []
+
+    def train(job: Job) -> Outcome:
+        asked.append(job.examples.stat().st_size)
+        job.checkpoint.mkdir()
+        job.log_history.write_text("[]")
+        (job.checkpoint / "config.json").write_text("{}")
+        return Outcome(steps=1, train_loss_first=1.0, train_loss_last=1.0)
+
+    monkeypatch.setattr(launcher, "run", train)
+    finetune.execute(run, None)
+    assert asked
+
+
 def test_ranks_end_with_a_killed_stage(make_run: Any, tmp_path: Path) -> None:
     run = make_run(_pairs(8), max_steps=100_000)
     code = (
@@ -140,6 +218,20 @@ def test_ranks_end_with_a_killed_stage(make_run: Any, tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(tree, timeout=15)
     assert not alive
     stage.stderr.close()
+    assert run.find_manifest("finetune") is None
+
+
+def test_ranks_end_with_who_started_their_stage(make_run: Any, tmp_path: Path) -> None:
+    run = make_run(_pairs(8), max_steps=100_000)
+    code = STAGE + (
+        "import sys; from aitp_tasks.stages import finetune; from aitp_tasks.records.run import Run; "
+        "finetune.execute(Run.open(sys.argv[1]), None)"
+    )
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    # The stage, the launcher's two processes, and two ranks.
+    assert left_of(code, run.uri, ready="step=1 ", at_least=5, scratch=scratch) == ""
+    assert list(scratch.iterdir()) == []
     assert run.find_manifest("finetune") is None
 
 

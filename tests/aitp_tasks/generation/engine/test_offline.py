@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from aitp_tasks.generation.engine.offline import OfflineEngine
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.inputs.rows import Refusal
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY
+from tests.aitp_tasks.starters import STAGE, left_of
 
 MODEL = str(MODELS / "SmolLM2-135M-Instruct")
 ROOM = 96
@@ -118,6 +121,72 @@ def test_an_engine_that_never_starts_ends_the_task(tmp_path: Path, monkeypatch: 
         pytest.raises(TransientError, match=r"the engine died 1 times in a row \(exit code 7\)"),
     ):
         answered(engine, [job("a")])
+
+
+_STAGE = (
+    STAGE
+    + """
+import sys
+from aitp_tasks.config import Engine
+from aitp_tasks.generation.engine import Job, offline
+offline.COMMAND = [sys.executable, sys.argv[1]]
+with offline.OfflineEngine(Engine(model="/none"), "/none") as engine:
+    engine.submit(Job("a", "a", [1], {}, {}))
+    engine.finished()
+    engine.submit(Job("b", "b", [1], {"never": True}, {}))
+    print("ready", file=sys.stderr, flush=True)
+    engine.finished()
+"""
+)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_the_engine_ends_with_who_started_its_stage(tmp_path: Path, lost: bool) -> None:
+    # One that is lost in a kernel does not notice that its input has ended.
+    does = 'time.sleep(600) if job["schema"] else None'
+    script = tmp_path / "worker.py"
+    script.write_text(
+        STAND_IN.replace("job = json.loads(line)", f"job = json.loads(line); {does if lost else 0}")
+    )
+    assert left_of(_STAGE, str(script), ready="ready", at_least=3, scratch=tmp_path) == ""
+
+
+def test_the_engine_ends_with_its_stage_while_vllm_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A vllm that takes its time: the real one's import takes up to half a minute.
+    (tmp_path / "vllm").mkdir()
+    (tmp_path / "vllm/__init__.py").write_text(
+        f"import time; open({str(tmp_path / 'importing')!r}, 'w').close(); time.sleep(600)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"}
+    with (tmp_path / "replies").open("w") as replies:
+        worker = subprocess.Popen(
+            offline.COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=replies,
+            env=environment,
+            process_group=0,
+        )
+        assert worker.stdin is not None
+        worker.stdin.write(b'{"arguments": {}}\n')
+        worker.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "importing").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        worker.stdin.close()
+        try:
+            assert worker.wait(20) == -signal.SIGKILL
+        finally:
+            worker.kill()
+
+
+def test_an_engine_that_is_told_nothing_ends(tmp_path: Path) -> None:
+    done = subprocess.run(
+        offline.COMMAND, stdin=subprocess.DEVNULL, cwd=REPOSITORY, process_group=0, timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module")
