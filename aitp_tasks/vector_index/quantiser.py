@@ -1,8 +1,10 @@
-"""Which kind of index a set gets, and the quantiser that all shards and runs share.
+"""Which kind of index a set gets, and the quantiser that its shards share.
 
-A quantiser is trained once for an encoder, a role and a number of lists, on the
-vectors of some chunks of the first run that needs it. A set that grows keeps its
-quantiser, and with it all that was encoded, until the number of lists doubles.
+The corpus's quantiser is trained once for an encoder and a number of lists, on the
+vectors of some chunks of the first run that needs it, and kept by all runs: a set
+that grows keeps all that was encoded, until the number of lists doubles. It decides
+nothing but how near a search comes. By the SFT set's, documents are scored and pairs
+left out: it is the set's own, whatever was trained before.
 """
 
 import logging
@@ -44,6 +46,20 @@ def ensure(storage: Storage, prefix: str, lists: int, chunks: Iterable[str]) -> 
     key = f"{prefix}-{lists}.faiss"
     if storage.find(key) is None:
         sample = _sample(storage, chunks, _SAMPLE_PER_LIST * lists)
+        log.info("quantiser=%s is trained on vectors=%d", key, len(sample))
+        storage.write_if_absent(key, Quantiser.trained(sample, lists))
+    return key
+
+
+def ensure_own(storage: Storage, prefix: str, lists: int, chunks: Iterable[str]) -> str:
+    """As ``ensure``, for a set whose searches decide something: its quantiser is that of its own vectors.
+
+    The key names what it was trained on, so that it does not matter which run was first. As
+    the sample is drawn by hash, most nights leave it as it is.
+    """
+    sample = _sample(storage, chunks, _SAMPLE_PER_LIST * lists)
+    key = f"{prefix}-{lists}-{digest.of_bytes(sample.tobytes())}.faiss"
+    if storage.find(key) is None:
         log.info("quantiser=%s is trained on vectors=%d", key, len(sample))
         storage.write_if_absent(key, Quantiser.trained(sample, lists))
     return key

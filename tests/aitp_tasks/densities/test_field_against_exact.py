@@ -19,6 +19,8 @@ from aitp_tasks.densities.field import Field, Window, cells_per_bandwidth
 from aitp_tasks.densities.grid import SparseGrid
 from aitp_tasks.selection import criteria
 
+pytestmark = pytest.mark.slow
+
 Floats = NDArray[np.float64]
 FLOOR = 1e-10
 #: At the floor itself a few percent are rounding.

@@ -19,6 +19,8 @@ from aitp_tasks.errors import InputError, TransientError
 from tests.aitp_tasks.conftest import MODELS
 from tests.aitp_tasks.servers import HTML, KEY, PASSING, Reply, Served, serving, vllm_server
 
+pytestmark = pytest.mark.slow
+
 MODEL = str(MODELS / "all-MiniLM-L6-v2")
 POISON = 666
 

@@ -24,6 +24,8 @@ from aitp_tasks.errors import TransientError
 from aitp_tasks.machine import models
 from tests.aitp_tasks.conftest import MODELS
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = config.Encoder(model=str(MODELS / "all-MiniLM-L6-v2"), max_tokens=128)
 TEXTS = [f"Document {number} tells of rivers. " * (1 + number % 9) for number in range(40)]
 

@@ -19,6 +19,8 @@ from aitp_tasks.stages import embed
 from aitp_tasks.stages.plan import execute as plan
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
+pytestmark = pytest.mark.slow
+
 _DEVICE = cast(Backend, SimpleNamespace(memory_mb=lambda: 511.6))
 
 Lines = Callable[[], list[dict[str, str]]]

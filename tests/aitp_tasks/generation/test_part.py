@@ -26,6 +26,8 @@ from aitp_tasks.stages import answer, difference, embed, merge, plan, rewrite, s
 from aitp_tasks.stages import density as density_stage
 from tests.aitp_tasks.conftest import Configure
 
+pytestmark = pytest.mark.slow
+
 Respond = Callable[[str, dict[str, str]], str | Exception]
 
 

@@ -18,6 +18,8 @@ from aitp_tasks.machine.client import ExhaustedError, Pool, Server
 from tests.aitp_tasks.conftest import REPOSITORY
 from tests.aitp_tasks.servers import KEY, Served, serving
 
+pytestmark = pytest.mark.slow
+
 VARIABLE = "A_SERVERS_KEY"
 
 

@@ -14,6 +14,8 @@ from aitp_tasks.machine import processes
 from tests.aitp_tasks.conftest import REPOSITORY
 from tests.aitp_tasks.starters import STAGE, left_of
 
+pytestmark = pytest.mark.slow
+
 #: A child that has a session of its own, ignores SIGTERM, and has a child itself.
 _CHILDREN = """
 import subprocess, sys, time

@@ -9,6 +9,8 @@ from aitp_tasks.records import published
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 
+pytestmark = pytest.mark.slow
+
 TARGET = "datasets/line/v1"
 FILES = {"a.parquet": b"a", "config.json": b"c", "z.json": b"z"}
 

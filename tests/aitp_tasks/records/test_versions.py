@@ -19,6 +19,8 @@ from tests.aitp_tasks.conftest import REPOSITORY, Configure, write_shard
 from tests.aitp_tasks.generation import test_part as test_generation
 from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn, run_stage, up_to_difference
 
+pytestmark = pytest.mark.slow
+
 engine = test_generation.engine
 small_models = test_generation.small_models
 

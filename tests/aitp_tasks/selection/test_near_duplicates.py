@@ -21,6 +21,8 @@ from tests.aitp_tasks.conftest import Configure
 from tests.aitp_tasks.generation import test_part as test_generation
 from tests.aitp_tasks.generation.test_part import SELECT_ALL
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 0.95
 small_models = test_generation.small_models
 

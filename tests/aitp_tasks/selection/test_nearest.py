@@ -16,6 +16,8 @@ from aitp_tasks.stages import difference, embed, plan
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., Run]
 EXAMPLES = [f"Add {number} and one.\nThe sum is {number + 1}." for number in range(40)]
 

@@ -22,6 +22,8 @@ from aitp_tasks.selection import agreement
 from aitp_tasks.stages import density, difference, embed, merge, plan
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
+pytestmark = pytest.mark.slow
+
 _DIMENSION = 16
 
 

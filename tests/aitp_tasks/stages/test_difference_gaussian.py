@@ -20,6 +20,8 @@ from aitp_tasks.stages import embed, plan
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, write_shard
 
+pytestmark = pytest.mark.slow
+
 WIDTH, OLD, NEW = 32, 900, 100
 MakeRun = Callable[..., Run]
 

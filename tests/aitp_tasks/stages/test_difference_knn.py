@@ -17,6 +17,8 @@ from aitp_tasks.vector_index.nearness import Nearness
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., Run]
 TEXTS = [f"{side} text {row}" for row in range(60) for side in ("Add", "Sail", "Sow")]
 

@@ -25,6 +25,8 @@ from aitp_tasks.stages.plan import execute as plan
 from aitp_tasks.storage import ObjectChangedError
 from tests.aitp_tasks.conftest import Configure, write_shard
 
+pytestmark = pytest.mark.slow
+
 
 def opened(config: Any) -> Run:
     return Run.open(plan(config)["run"])

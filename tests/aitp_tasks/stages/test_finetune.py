@@ -28,6 +28,8 @@ from aitp_tasks.training.train import deepspeed_config
 from tests.aitp_tasks import tries
 from tests.aitp_tasks.starters import STAGE, left_of
 
+pytestmark = pytest.mark.slow
+
 Messages = list[dict[str, str]]
 _REPOSITORY = Path(__file__).parents[3]
 

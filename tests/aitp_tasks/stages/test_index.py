@@ -16,6 +16,8 @@ from aitp_tasks.vector_index.opened import OpenIndex
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., Run]
 SHARDS = 3
 

@@ -14,6 +14,8 @@ from tests.aitp_tasks import stores
 from tests.aitp_tasks.conftest import Configure
 from tests.aitp_tasks.stores import Store
 
+pytestmark = pytest.mark.slow
+
 PROBE = "/bucket/some/probes/conditional-writes"
 HEADERS = ["If-None-Match", "If-Match"]
 

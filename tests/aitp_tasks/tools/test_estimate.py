@@ -17,6 +17,8 @@ from aitp_tasks.tools.estimate.sample import Sizes
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 from tests.aitp_tasks.test_cli import aitp
 
+pytestmark = pytest.mark.slow
+
 FIXED = Cost(2.0)
 MEASURED = Measured(
     costs={

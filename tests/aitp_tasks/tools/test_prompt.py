@@ -12,6 +12,8 @@ from tests.aitp_tasks.conftest import Configure
 from tests.aitp_tasks.generation import test_part as test_generation
 from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn, StandInPrompter, good
 
+pytestmark = pytest.mark.slow
+
 engine = test_generation.engine
 small_models = test_generation.small_models
 

@@ -19,6 +19,8 @@ from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 from tests.aitp_tasks.test_cli import aitp
 
+pytestmark = pytest.mark.slow
+
 MakeRun = Callable[..., Run]
 HOSTILE = "Sail \x1b[2J away\nfrom here"
 TEXTS = [

@@ -29,6 +29,21 @@ def test_a_quantiser_is_trained_once(
     assert quantiser.ensure(storage, "index/e/quantiser-sft", 16, chunks) == key
 
 
+def test_a_sets_own_quantiser_does_not_depend_on_what_was_trained_before(
+    storage: Storage, make_shard: MakeShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunks = [key for number in range(4) for key in make_shard(number).chunks]
+    own = quantiser.ensure_own(storage, "a", 8, chunks[:1])
+    other = quantiser.ensure_own(storage, "a", 8, chunks[1:2])
+    assert own != other
+    assert storage.read(own) != storage.read(other)
+    # Elsewhere, the other way round: the same keys, the same bytes.
+    assert quantiser.ensure_own(storage, "b", 8, chunks[1:2]) == other.replace("a-", "b-", 1)
+    assert storage.read(other.replace("a-", "b-", 1)) == storage.read(other)
+    monkeypatch.setattr(Quantiser, "trained", None)
+    assert quantiser.ensure_own(storage, "a", 8, chunks[:1]) == own
+
+
 def test_the_sample_does_not_follow_the_order_of_chunks(storage: Storage, make_shard: MakeShard) -> None:
     chunks = [key for number in range(6) for key in make_shard(number).chunks]
     first, again = (

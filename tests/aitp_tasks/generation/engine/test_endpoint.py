@@ -29,6 +29,8 @@ from aitp_tasks.stages import density, difference, embed, merge, plan, rewrite, 
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY, Configure
 from tests.aitp_tasks.servers import HTML, KEY, PASSING, Reply, Served, serving, vllm_server
 
+pytestmark = pytest.mark.slow
+
 MODEL = str(MODELS / "SmolLM2-135M-Instruct")
 CONTEXT = 768
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}

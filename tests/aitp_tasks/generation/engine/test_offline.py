@@ -24,6 +24,8 @@ from aitp_tasks.inputs.rows import Refusal
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY
 from tests.aitp_tasks.starters import STAGE, left_of
 
+pytestmark = pytest.mark.slow
+
 MODEL = str(MODELS / "SmolLM2-135M-Instruct")
 ROOM = 96
 PROMPTS = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"), sampling={"max_tokens": ROOM}))
