@@ -14,30 +14,30 @@ is missing is made in one pass over its vectors.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from aitp_tasks.config import Criterion
 from aitp_tasks.densities.discriminant import LOG_RATIO, Discriminant
 from aitp_tasks.densities.geometry import Geometry
 from aitp_tasks.densities.grid import SparseGrid
-from aitp_tasks.densities.projection import Projection
 from aitp_tasks.inputs import shards
 from aitp_tasks.records import digest, embedded, indexed, manifest, projected, tables, vectors
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import Group
 from aitp_tasks.records.run import Run
-from aitp_tasks.records.vectors import Vectors
+from aitp_tasks.records.vectors import Values, Vectors
 from aitp_tasks.storage import ObjectInfo
-from aitp_tasks.vector_index import quantiser
+from aitp_tasks.vector_index import nearness, quantiser
 from aitp_tasks.vector_index.library import Quantiser
 from aitp_tasks.vector_index.lists import Encoder
-from aitp_tasks.vector_index.nearness import Nearness
 from aitp_tasks.vector_index.opened import OpenIndex
 
 log = logging.getLogger(__name__)
@@ -144,20 +144,24 @@ class _Shard:
         """Make it; the shard's grid."""
         storage = self._run.storage
         done = manifest.load(storage, self.outputs["shard"])
-        projector = _Projector(self._projection) if done is None else None
-        encoder = nearness = log_ratios = None
+        projector = encoder = near = log_ratios = None
+        if done is None:
+            axes = projected.AXES[: self._tools.geometry.components]
+            projector = _Collector(axes, self._projection.apply)
         if self._tools.quantiser is not None and storage.find(self.outputs["encoded"]) is None:
             encoder = Encoder(self._tools.quantiser)
         if self._tools.sft is not None and storage.find(self.outputs["nearness"]) is None:
-            nearness = Nearness(self._tools.sft, self._run.config.difference.neighbours)
+            neighbours = self._run.config.difference.neighbours
+            cosines = partial(nearness.mean_cosines, self._tools.sft, neighbours)
+            near = _Collector([nearness.COLUMN], cosines)
         if self._tools.discriminant is not None and storage.find(self.outputs["log_ratios"]) is None:
-            log_ratios = _LogRatios(self._tools.discriminant)
-        makers = (projector, encoder, nearness, log_ratios)
+            log_ratios = _Collector([LOG_RATIO], self._tools.discriminant.at)
+        makers = (projector, encoder, near, log_ratios)
         self._pass_over([maker for maker in makers if maker is not None])
         if encoder is not None:
             storage.write_if_absent(self.outputs["encoded"], encoder.finish().to_bytes())
-        if nearness is not None:
-            storage.write_if_absent(self.outputs["nearness"], tables.to_bytes(nearness.finish()))
+        if near is not None:
+            storage.write_if_absent(self.outputs["nearness"], tables.to_bytes(near.finish()))
         if log_ratios is not None:
             storage.write_if_absent(self.outputs["log_ratios"], tables.to_bytes(log_ratios.finish()))
         if projector is not None:
@@ -220,56 +224,33 @@ class _Shard:
         return table.append_column("source", sources.take(table["row"].combine_chunks()).dictionary_encode())
 
 
-class _Projector:
-    """Collects doc_id, row and coordinates of a shard's vectors."""
+class _Collector:
+    """Collects what a function makes of a shard's vectors: a table in the order of ids and rows."""
 
-    def __init__(self, projection: Projection) -> None:
-        self._projection = projection
+    def __init__(self, columns: Sequence[str], make: Callable[[Values], NDArray[np.float64]]) -> None:
+        """``make`` gives float64 (n,) or (n, k) of vectors float16 (n, d), for one column or for k."""
+        self._columns = columns
+        self._make = make
         self._ids: list[str] = []
         self._rows = [np.empty(0, np.int64)]
-        self._found = [np.empty((0, projection.axes.shape[1]))]
+        self._found = [np.empty((0, len(columns)))]
 
     def add(self, found: Vectors) -> None:
         """Take in the next vectors."""
+        if not len(found):
+            return
         self._ids += found.doc_ids
         self._rows.append(found.rows)
-        self._found.append(self._projection.apply(found.values))
+        self._found.append(self._make(found.values).reshape(len(found), -1))
 
     def finish(self) -> pa.Table:
-        """All of them, in the order of ids and rows."""
-        columns = zip(projected.AXES, np.concatenate(self._found).T, strict=False)
+        """doc_id, row and the columns."""
+        columns = zip(self._columns, np.concatenate(self._found).T, strict=True)
         table = pa.table(
             {
                 "doc_id": pa.array(self._ids, pa.string()),
                 "row": pa.array(np.concatenate(self._rows), pa.int64()),
-                **{axis: pa.array(values) for axis, values in columns},
-            }
-        )
-        return table.sort_by([("doc_id", "ascending"), ("row", "ascending")])
-
-
-class _LogRatios:
-    """Collects the log-ratios of both sets' Gaussians at a shard's vectors."""
-
-    def __init__(self, discriminant: Discriminant) -> None:
-        self._discriminant = discriminant
-        self._ids: list[str] = []
-        self._rows = [np.empty(0, np.int64)]
-        self._found = [np.empty(0)]
-
-    def add(self, found: Vectors) -> None:
-        """Take in the next vectors."""
-        self._ids += found.doc_ids
-        self._rows.append(found.rows)
-        self._found.append(self._discriminant.at(found.values))
-
-    def finish(self) -> pa.Table:
-        """All of them, in the order of ids and rows."""
-        table = pa.table(
-            {
-                "doc_id": pa.array(self._ids, pa.string()),
-                "row": pa.array(np.concatenate(self._rows), pa.int64()),
-                LOG_RATIO: pa.array(np.concatenate(self._found), pa.float64()),
+                **{name: pa.array(values) for name, values in columns},
             }
         )
         return table.sort_by([("doc_id", "ascending"), ("row", "ascending")])

@@ -109,9 +109,10 @@ def _quantiser_key(run: Run, role: str, count: int) -> str | None:
     if not lists:
         return None
     prefix = f"index/{run.plan.encoder_digest}/quantiser-{role}"
-    chunks = (key for shard in embedded.shards_of(run, role) for key in embedded.chunk_keys(shard))
-    ensure = quantiser.ensure_own if role == "sft" else quantiser.ensure
-    return ensure(run.storage, prefix, lists, chunks)
+    chunks = [key for shard in embedded.shards_of(run, role) for key in embedded.chunk_keys(shard)]
+    if role == "sft":
+        return quantiser.ensure_own(run.storage, prefix, lists, chunks, count)
+    return quantiser.ensure(run.storage, prefix, lists, chunks)
 
 
 def _geometry(run: Run, moments: dict[str, Moments]) -> tuple[Geometry, str]:

@@ -23,7 +23,6 @@ from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.stages import answer, rewrite, score
 
-ACTIONS = ("check", "show", "try")
 #: Stands for the question where only the document is given.
 _QUESTION = "(the question)"
 
@@ -31,7 +30,7 @@ _QUESTION = "(the question)"
 def execute(
     config: RunConfig, action: str, stage: str = "rewrite", document: str | None = None
 ) -> dict[str, Any]:
-    """Do one of ``ACTIONS``.
+    """Check, show or try the prompts.
 
     Args:
         config: of a run.

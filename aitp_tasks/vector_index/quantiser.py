@@ -9,7 +9,7 @@ left out: it is the set's own, whatever was trained before.
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -51,15 +51,24 @@ def ensure(storage: Storage, prefix: str, lists: int, chunks: Iterable[str]) -> 
     return key
 
 
-def ensure_own(storage: Storage, prefix: str, lists: int, chunks: Iterable[str]) -> str:
+def ensure_own(storage: Storage, prefix: str, lists: int, chunks: Sequence[str], count: int) -> str:
     """As ``ensure``, for a set whose searches decide something: its quantiser is that of its own vectors.
 
-    The key names what it was trained on, so that it does not matter which run was first. As
-    the sample is drawn by hash, most nights leave it as it is.
+    The key names the chunks that it was trained on, so that it does not matter which run was
+    first. They are drawn by hash: a set that grows a little keeps most of them, and often all.
+
+    Args:
+        storage: where everything lies.
+        prefix: what the key starts with; it names the encoder and the role.
+        lists: how many it has.
+        chunks: keys of all chunks of the set.
+        count: vectors in them.
     """
-    sample = _sample(storage, chunks, _SAMPLE_PER_LIST * lists)
-    key = f"{prefix}-{lists}-{digest.of_bytes(sample.tobytes())}.faiss"
+    wanted = _SAMPLE_PER_LIST * lists
+    drawn = sorted(chunks, key=digest.of_text)[: max(math.ceil(wanted * len(chunks) / count), 1)]
+    key = f"{prefix}-{lists}-{digest.of_value(list(drawn))}.faiss"
     if storage.find(key) is None:
+        sample = _sample(storage, drawn, wanted)
         log.info("quantiser=%s is trained on vectors=%d", key, len(sample))
         storage.write_if_absent(key, Quantiser.trained(sample, lists))
     return key

@@ -13,7 +13,6 @@ from aitp_tasks.records.run import Run
 from aitp_tasks.stages import difference, embed, plan
 from aitp_tasks.vector_index import nearness, quantiser
 from aitp_tasks.vector_index.library import unit
-from aitp_tasks.vector_index.nearness import Nearness
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
@@ -119,7 +118,7 @@ def test_nearness_is_computed_once_for_an_sft_side(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = make_run()
-    monkeypatch.setattr(Nearness, "add", None)
+    monkeypatch.setattr(nearness, "mean_cosines", None)
     again = make_run(seed=7)
     assert again.digest != first.digest
     keys = [
@@ -131,7 +130,7 @@ def test_nearness_is_computed_once_for_an_sft_side(
 
 
 def test_other_criteria_compute_none(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Nearness, "add", None)
+    monkeypatch.setattr(nearness, "mean_cosines", None)
     run = make_run(criterion="density_ratio")
     assert "similarity" not in run.require_manifest("difference").figures
     assert projected.keys(run, run.plan.groups[0], "nearness") == [None]

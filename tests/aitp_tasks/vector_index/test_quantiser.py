@@ -3,6 +3,7 @@
 import pytest
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.records import digest
 from aitp_tasks.storage import Storage
 from aitp_tasks.vector_index import quantiser
 from aitp_tasks.vector_index.library import Quantiser
@@ -33,15 +34,27 @@ def test_a_sets_own_quantiser_does_not_depend_on_what_was_trained_before(
     storage: Storage, make_shard: MakeShard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chunks = [key for number in range(4) for key in make_shard(number).chunks]
-    own = quantiser.ensure_own(storage, "a", 8, chunks[:1])
-    other = quantiser.ensure_own(storage, "a", 8, chunks[1:2])
+    own = quantiser.ensure_own(storage, "a", 8, chunks[:1], 300)
+    other = quantiser.ensure_own(storage, "a", 8, chunks[1:2], 300)
     assert own != other
     assert storage.read(own) != storage.read(other)
     # Elsewhere, the other way round: the same keys, the same bytes.
-    assert quantiser.ensure_own(storage, "b", 8, chunks[1:2]) == other.replace("a-", "b-", 1)
+    assert quantiser.ensure_own(storage, "b", 8, chunks[1:2], 300) == other.replace("a-", "b-", 1)
     assert storage.read(other.replace("a-", "b-", 1)) == storage.read(other)
     monkeypatch.setattr(Quantiser, "trained", None)
-    assert quantiser.ensure_own(storage, "a", 8, chunks[:1]) == own
+    assert quantiser.ensure_own(storage, "a", 8, chunks[:1], 300) == own
+
+
+def test_a_set_that_grows_a_little_keeps_its_quantiser(storage: Storage, make_shard: MakeShard) -> None:
+    chunks = [key for number in range(4) for key in make_shard(number).chunks]
+    own = quantiser.ensure_own(storage, "a", 8, chunks, 1200)
+    assert quantiser.ensure_own(storage, "a", 8, chunks[::-1], 1200) == own
+    last = max(map(digest.of_text, chunks))
+    later = [name for number in range(200) if digest.of_text(name := f"later-{number}") > last][:2]
+    assert (
+        quantiser.ensure_own(storage, "a", 8, [*chunks, *later], 1200 + 1200 * len(later) // len(chunks))
+        == own
+    )
 
 
 def test_the_sample_does_not_follow_the_order_of_chunks(storage: Storage, make_shard: MakeShard) -> None:
