@@ -1,13 +1,14 @@
 """Densities and difference set: against other libraries, at growing size, and on real text.
 
     make bench-difference                     # everything; about 25 minutes on two cores
-    make bench-difference PARTS="peers"       # some of: peers growth sanity index fetch search
+    make bench-difference PARTS="peers"       # some of: peers growth far sanity index fetch search
 
 peers: the published script's all-pairs kernel at 20,000 and (a slice of) 100,000
 points a side, KDEpy and scikit-learn at the same error, each in a process of its
 own; medians of three passes, of one where the first takes over a minute. growth:
-1, 10 and 50 million points a side, each in a process of its own. sanity: Alpaca as
-SFT set; C4, Wikipedia and 50 held-in Alpaca examples as corpus, through the stages
+1, 10 and 50 million points a side, each in a process of its own. far: two clouds nine
+bandwidths apart, against exact sums, and points beyond the window in three dimensions.
+sanity: Alpaca as SFT set; C4, Wikipedia and 50 held-in Alpaca examples as corpus, through the stages
 themselves. index, fetch, search: see index_merge.py, fetch.py, search.py. The last
 line of output is one JSON object.
 """
@@ -30,9 +31,10 @@ import search
 from embedders import REPOSITORY
 from measure import median_of_passes, run_parts, timed, tree_memory
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from aitp_tasks.densities import loops
-from aitp_tasks.densities.field import Field, Window, cells_per_bandwidth
+from aitp_tasks.densities.field import FLOOR, Field, Window, cells_per_bandwidth
 from aitp_tasks.densities.grid import Points, SparseGrid
 from aitp_tasks.inputs import rows
 from aitp_tasks.records.run import Run
@@ -62,12 +64,12 @@ def densities(corpus: Points, sft: Points) -> list[NDArray[np.float64]]:
     return [field.at(corpus) for field in fields(corpus, sft)]
 
 
-def fields(corpus: Points, sft: Points) -> list[Field]:
+def fields(corpus: Points, sft: Points, bandwidth: float = 1.0) -> list[Field]:
     """Both densities on their grids."""
-    step = 1.0 / cells_per_bandwidth(_ERROR)
+    step = bandwidth / cells_per_bandwidth(_ERROR, bandwidth, corpus.shape[1])
     grids = [SparseGrid.of(points, step) for points in (corpus, sft)]
-    window = Window.around(grids, 1.0)
-    return [Field.of(grid, 1.0, window) for grid in grids]
+    window = Window.around(grids, bandwidth)
+    return [Field.of(grid, bandwidth, window) for grid in grids]
 
 
 def peers(folder: Path) -> dict[str, Any]:
@@ -127,18 +129,18 @@ def _kdepy(folder: Path, count: int, exact: list[NDArray[np.float64]]) -> tuple[
 
 def _exact(corpus: Points, sft: Points, count: int) -> list[NDArray[np.float64]]:
     """All pairs in float64, at the first ``count`` corpus points."""
+    return [_sums(points, corpus[:count]) for points in (corpus, sft)]
 
-    def sums(points: Points) -> NDArray[np.float64]:
-        ones = np.ones(len(points))
-        with ThreadPoolExecutor(loops.threads()) as pool:
-            starts = range(0, count, 500)
-            parts = pool.map(
-                lambda start: loops.gaussian_sums(points, ones, corpus[start : min(start + 500, count)], 1.0),
-                starts,
-            )
-        return np.concatenate(list(parts))
 
-    return [sums(points) / (len(points) * 2 * np.pi) for points in (corpus, sft)]
+def _sums(points: Points, at: Points) -> NDArray[np.float64]:
+    """All pairs in float64."""
+    ones = np.ones(len(points))
+    with ThreadPoolExecutor(loops.threads()) as pool:
+        starts = range(0, len(at), 500)
+        parts = pool.map(
+            lambda start: loops.gaussian_sums(points, ones, at[start : start + 500], 1.0), starts
+        )
+    return np.concatenate(list(parts)) / (len(points) * 2 * np.pi)
 
 
 def _error(found: NDArray[np.float64], exact: NDArray[np.float64], least: float = 1e-10) -> float:
@@ -183,6 +185,36 @@ def _grow(millions: int) -> None:
     for shard in np.split(corpus, millions):
         below += int((p_sft.at(shard) / p_corpus.at(shard) < 1.0).sum())
     print(json.dumps({"seconds": round(time.perf_counter() - start, 2), "below": below}))
+
+
+def far(folder: Path) -> dict[str, Any]:
+    """What is told of documents far from all SFT examples, against exact sums; growth beyond the window."""
+    random = np.random.default_rng(0)
+    corpus = random.normal(size=(400_000, 2)) * 5
+    sft = random.normal(size=(20_000, 2)) + np.array([9.0, 0.0])
+    p_corpus, p_sft = (field.at(corpus) for field in fields(corpus, sft))
+    distances = KDTree(sft).query(corpus, workers=-1)[0]
+    suspects = np.flatnonzero((distances > 8) & (p_sft / p_corpus > 0.5))
+    # Exact sums cost: a sample, and whatever might be misjudged.
+    checked = np.union1d(suspects[:2000], random.choice(len(corpus), 2000, replace=False))
+    exact_corpus, exact_sft = (_sums(points, corpus[checked]) for points in (corpus, sft))
+    ratio, exact_ratio = p_sft[checked] / p_corpus[checked], exact_sft / exact_corpus
+    wrong = ((ratio < 1.0) != (exact_ratio < 1.0)) & (abs(np.log(exact_ratio)) > np.log(2))
+    below = exact_sft <= FLOOR
+    figures = {
+        "far_documents": int((distances > 8).sum()),
+        "far_wrong": int(wrong.sum()) + max(len(suspects) - 2000, 0),
+        "max_rel_error": max(_error(p_corpus[checked], exact_corpus), _error(p_sft[checked], exact_sft)),
+        "max_abs_error_below_floor": float(f"{np.abs(p_sft[checked] - exact_sft)[below].max():.3g}"),
+    }
+    for count in (50_000, 100_000, 200_000):
+        points = random.normal(size=(count, 3)) * 3.5
+        start = time.perf_counter()
+        for field in fields(points, points[: count // 10], bandwidth=0.5):
+            field.at(points)
+        figures[f"outside_seconds_{count // 1000}k"] = round(time.perf_counter() - start, 1)
+        print("far", json.dumps(figures), flush=True)
+    return figures
 
 
 def sanity(folder: Path) -> dict[str, Any]:
@@ -230,6 +262,7 @@ def sanity(folder: Path) -> dict[str, Any]:
 PARTS = {
     "peers": peers,
     "growth": growth,
+    "far": far,
     "sanity": sanity,
     "index": index_merge.index,
     "fetch": fetch.fetch,
