@@ -48,7 +48,23 @@ def execute(config: RunConfig) -> dict[str, Any]:
     watch = Stopwatch()
     storage = open_storage(config.root)
     storage.require_conditional_writes()
-    sources = _sources(storage, config)
+    run = _planned(storage, config, _sources(storage, config))
+    shards = [shard for group in run.plan.groups for shard in group.shards]
+    documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
+    log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
+    return {
+        "stage": "plan",
+        "run": run.uri,
+        "label": config.dump,
+        "embed_units": len(run.plan.groups),
+        "documents": documents,
+        "base": run.plan.base and run.plan.base.name,
+        "seconds": watch.seconds(),
+    }
+
+
+def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]]) -> Run:
+    """The run of these inputs, on the version that they build on."""
     inputs = Plan(
         config=config,
         encoder_identity=models.identity(config.encoder),
@@ -63,19 +79,7 @@ def execute(config: RunConfig) -> dict[str, Any]:
         return plan.version(plan.digest)
 
     base = versions.base(storage, config.assemble.dataset, config.assemble.base, inputs.digest, made_on)
-    run = Run.create(storage, _on(storage, inputs, sources, base))
-    shards = [shard for group in run.plan.groups for shard in group.shards]
-    documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
-    log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
-    return {
-        "stage": "plan",
-        "run": run.uri,
-        "label": config.dump,
-        "embed_units": len(run.plan.groups),
-        "documents": documents,
-        "base": base and base.name,
-        "seconds": watch.seconds(),
-    }
+    return Run.create(storage, _on(storage, inputs, sources, base))
 
 
 def _sources(storage: Storage, config: RunConfig) -> list[list[Shard]]:
