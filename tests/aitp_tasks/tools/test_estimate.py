@@ -179,7 +179,7 @@ def test_examples_without_a_footer_are_counted_by_their_bytes(
 def test_a_rehearsal_needs_no_sources(root: Path, configure: Configure, tmp_path: Path) -> None:
     for shard in sorted((root / "corpus/news").iterdir()):
         table = pq.read_table(shard)
-        pq.write_table(summary.append_column("site", table["text"]), shard)
+        pq.write_table(table.append_column("site", table["text"]), shard)
     settings = {"source_column": "site", "max_per_source": 1, "tau": 1e9}
     config = configure(difference=settings)
     sample.write(Run.open(plan.execute(config)["run"]), tmp_path, 12, 8)
