@@ -48,7 +48,8 @@ class Difference(Section):
         gt=0,
         title="Tau",
         description="Documents below this threshold are selected; unused where a target is set. With knn it "
-        "is a cosine, 1.0 or less: take it from the quantiles that a first run tells, or set a target.",
+        "is a cosine, 1.0 or less: take it from the quantiles that a first run tells, or set a target. With "
+        "gaussian it is the ratio, and what is told are logarithms, often below -700: set a target.",
     )
     target_share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, title="Share to select", description="Sets tau so that this share of the documents lies below."
@@ -84,4 +85,13 @@ class Difference(Section):
     def _one_target(self) -> Self:
         if self.target_share is not None and self.target_documents is not None:
             raise ValueError("target_share and target_documents are both given: tau follows from one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _cosine(self) -> Self:
+        wanted = self.target_share is not None or self.target_documents is not None
+        if self.criterion is Criterion.KNN and self.tau > 1 and not wanted:
+            raise ValueError(
+                f"tau={self.tau:g} is no cosine, which criterion knn compares with it: at most 1"
+            )
         return self

@@ -64,7 +64,8 @@ def described(error: ValidationError) -> str:
 
 
 def _described(item: ErrorDetails) -> str:
-    setting = ".".join(str(part) for part in item["loc"])
+    # Between the names stand pydantic's own of the kinds that a value may be of.
+    setting = ".".join(str(part) for part in item["loc"] if str(part).isidentifier() or isinstance(part, int))
     if item["type"] == "missing":
         return f"{setting} is missing"
     return f"{setting}={_masked(repr(item['input']))}: {item['msg']}"

@@ -15,7 +15,7 @@ from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.encoder.prepared import Prepared, prepare
 from aitp_tasks.encoder.tokens import Tokeniser
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.machine import devices
+from aitp_tasks.machine import devices, models
 from aitp_tasks.records import vectors
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,10 @@ def open_encoder(settings: config.Encoder, identity: str) -> Encoder:
         identity: digest of the model's content.
 
     Raises:
-        InputError: it cannot be loaded, or the server does not know it.
+        InputError: it cannot be loaded, is not the one of this identity, or the server does not know it.
         TransientError: no GPU became free, or the server does not answer.
     """
+    models.require_planned(settings, identity, "encoder model")
     prepared = prepare(settings, identity)
     backend = _open_backend(settings, prepared)
     log.info(

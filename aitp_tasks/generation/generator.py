@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aitp_tasks.config import RunConfig
-from aitp_tasks.errors import InputError
 from aitp_tasks.generation import stored
 from aitp_tasks.generation.engine import Engine, Job, open_engine
 from aitp_tasks.generation.engine.prompting import Prompter, Rendered
@@ -108,7 +107,7 @@ class Generator:
 
     def _generate(self, waiting: "deque[_Case]") -> None:
         settings = self._config.engine
-        self._require_planned_model()
+        models.require_planned(settings, self._engine_identity, "engine model")
         model = models.local(settings)
         self._figures.begin()
         with (
@@ -167,15 +166,6 @@ class Generator:
                 more = min(_MORE_ROOM * room, (prompter.context + room) // 2)
                 return prompter.render(self._prompt, case.request.arguments, more)
         return prompter.render(self._prompt, case.request.arguments, room)
-
-    def _require_planned_model(self) -> None:
-        """Responses are kept under the planned model's name."""
-        settings = self._config.engine
-        if models.identity(settings) != self._engine_identity:
-            raise InputError(
-                f"engine model {settings.model} or its chat template was changed after the run was planned: "
-                "plan the run anew"
-            )
 
 
 @dataclass

@@ -117,6 +117,21 @@ def identity(model: Model) -> str:
     return found
 
 
+def require_planned(model: Model, planned: str, what: str) -> None:
+    """Make sure that a model is the one that a run was planned with.
+
+    What is made with it is kept under the planned one's name, wherever the plan says that it lies.
+
+    Raises:
+        InputError: it is another one now.
+    """
+    if identity(model) != planned:
+        raise InputError(
+            f"{what} {model.model} or its chat template was changed after the run was planned: "
+            "plan the run anew"
+        )
+
+
 def _content_identity(model: Model) -> str:
     if model.folder is not None:
         if not model.folder.is_dir():

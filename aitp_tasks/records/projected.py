@@ -8,6 +8,7 @@ import pyarrow as pa
 from aitp_tasks.densities.discriminant import Discriminant
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import Points, SparseGrid
+from aitp_tasks.errors import InputError
 from aitp_tasks.records import digest, manifest, prefetched, tables, versions
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import Group
@@ -71,11 +72,17 @@ def coordinates(
     Those of a few shards are read ahead.
     """
 
-    def read(shard: Manifest) -> tuple[dict[str, str], pa.Table]:
+    def read(made: tuple[Group, Manifest]) -> tuple[dict[str, str], pa.Table]:
+        group, shard = made
         facts = {name: str(shard.figures[name]) for name in ("source", "shard", "etag")}
-        return facts, tables.read(run.storage, shard.output("coordinates"), columns)
+        try:
+            return facts, tables.read(run.storage, shard.output("coordinates"), columns)
+        except InputError as error:
+            own = run.storage.uri(shard.output("grid").rpartition("/")[0])
+            unit = run.storage.uri(run.manifest_key("density", group.digest))
+            raise InputError(f"{error}: delete {own}.json and {unit}, then run `aitp density` again")
 
-    made = (shard for group in run.plan.groups_of(role) for shard in shards(run, group))
+    made = ((group, shard) for group in run.plan.groups_of(role) for shard in shards(run, group))
     return prefetched.prefetched(read, made, prefetched.SHARDS)
 
 

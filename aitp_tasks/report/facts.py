@@ -24,7 +24,7 @@ _SCORE_NAMES = {
     Criterion.SFT_DENSITY: "p_sft",
     Criterion.AUTHORS_COMPAT: "p_corpus / p_sft",
     Criterion.KNN: "mean cosine to the nearest SFT examples",
-    Criterion.GAUSSIAN: "p_sft / p_corpus of two Gaussians",
+    Criterion.GAUSSIAN: "log(p_sft / p_corpus) of two Gaussians",
 }
 _GENERATION_SUMS = (
     "requests",

@@ -23,8 +23,23 @@ Scores = NDArray[np.float64]
 SWEEP = (0.1, 0.2, 0.5, 0.7, 0.8, 1.0, 1.25, 1.5, 2.0)
 #: The same of cosines.
 SIMILARITY_SWEEP = tuple(round(0.05 * step, 2) for step in range(1, 21))
-#: Logarithms beyond these are told as the numbers at the ends.
-_TOLD = 700.0
+#: The same of logarithms, which in many dimensions are far from 0.
+LOGARITHM_SWEEP = (
+    -5000.0,
+    -2000.0,
+    -1000.0,
+    -500.0,
+    -200.0,
+    -100.0,
+    -50.0,
+    -20.0,
+    -10.0,
+    -5.0,
+    -2.0,
+    -1.0,
+    0.0,
+    1.0,
+)
 
 
 @dataclass(frozen=True)
@@ -34,8 +49,8 @@ class Measure:
     Attributes:
         made: how the density units call what they make for it; None where the densities are enough.
         column: of that.
-        sweep: thresholds that are counted.
-        logarithmic: whether scores are logarithms of what tau is given as.
+        sweep: scores that are counted as thresholds.
+        logarithmic: whether scores are logarithms of what tau is given as; they are told as they are.
     """
 
     made: str | None = None
@@ -47,15 +62,11 @@ class Measure:
         """A threshold as scores are."""
         return math.log(tau) if self.logarithmic else tau
 
-    def told(self, score: float) -> float:
-        """A score as thresholds are given."""
-        return math.exp(min(max(score, -_TOLD), _TOLD)) if self.logarithmic else score
-
 
 _OF_DENSITIES = Measure()
 _MEASURES = {
     Criterion.KNN: Measure("nearness", nearness.COLUMN, SIMILARITY_SWEEP),
-    Criterion.GAUSSIAN: Measure("log_ratios", LOG_RATIO, logarithmic=True),
+    Criterion.GAUSSIAN: Measure("log_ratios", LOG_RATIO, LOGARITHM_SWEEP, logarithmic=True),
 }
 
 
@@ -109,10 +120,9 @@ class Threshold:
     @classmethod
     def told(cls, settings: Difference, figures: Mapping[str, Any]) -> Self:
         """The threshold that the figures of a difference set tell of."""
-        tau = figures.get("threshold")
         last = figures.get("last_at_tau")
         return cls(
-            measure(settings.criterion).comparable(float(figures["tau"])) if tau is None else float(tau),
+            float(figures["tau"]),
             settings.seed,
             None if last is None else (int(last[0]), str(last[1]), str(last[2]), int(last[3])),
         )

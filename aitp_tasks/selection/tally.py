@@ -53,16 +53,36 @@ class Scale:
         return 10.0**values if self.logarithmic else values
 
 
-#: Bins of positive numbers 0.5% wide, of cosines 0.0005, of logarithms 0.05.
+#: Bins of positive numbers 0.5% wide, of cosines 0.0005.
 DECADES = Scale(-20, 10, 500, logarithmic=True)
 COSINES = Scale(-1, 1, 2000)
-LOGARITHMS = Scale(-1000, 1000, 20)
+
+
+class SignedScale:
+    """Bins of numbers of either sign and any size, 0.2% wide but for the smallest (by arsinh)."""
+
+    bins = 50_000
+    _PER_UNIT = 500
+
+    def places(self, values: Values) -> NDArray[np.int64]:
+        """The bin of each of n values, int64 (n,)."""
+        places = (np.arcsinh(values) * self._PER_UNIT + self.bins / 2).clip(0, self.bins - 1)
+        found: NDArray[np.int64] = places.astype(np.int64)
+        return found
+
+    def middles(self, places: NDArray[np.int64]) -> Values:
+        """The values in the middle of some bins, float64 (m,)."""
+        middles: Values = np.sinh((places + 0.5 - self.bins / 2) / self._PER_UNIT)
+        return middles
+
+
+SIGNED = SignedScale()
 
 
 class Spread:
     """Mean and quantiles of numbers, from a histogram."""
 
-    def __init__(self, scale: Scale = DECADES) -> None:
+    def __init__(self, scale: Scale | SignedScale = DECADES) -> None:
         self._scale = scale
         self._counts = np.zeros(scale.bins, np.int64)
         self._total = 0.0
@@ -98,8 +118,7 @@ class Tally:
         self._sweep = np.zeros(len(self._measure.sweep), np.int64)
         self._spreads = {"p_corpus": Spread(), "p_sft": Spread()}
         if self._measure.made is not None:
-            scale = LOGARITHMS if self._measure.logarithmic else COSINES
-            self._spreads[self._measure.column] = Spread(scale)
+            self._spreads[self._measure.column] = Spread(SIGNED if self._measure.logarithmic else COSINES)
         self._sources: dict[str, Counter[str]] = {"documents": Counter(), "below_tau": Counter()}
         self._first: pa.Table | None = None
         self._ends: dict[str, pa.Table] = {}
@@ -111,7 +130,7 @@ class Tally:
         below = self._threshold.below(table, scores)
         self.documents += len(table)
         self.below += int(below.sum())
-        self._sweep += [(scores < self._measure.comparable(tau)).sum() for tau in self._measure.sweep]
+        self._sweep += [(scores < tau).sum() for tau in self._measure.sweep]
         for name, spread in self._spreads.items():
             spread.add(table[name].to_numpy())
         self._add_probes(table)

@@ -15,7 +15,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import shards
 from aitp_tasks.records import digest, kept
 from aitp_tasks.records.manifest import Manifest
-from aitp_tasks.storage import ObjectChangedError, Storage
+from aitp_tasks.storage import Storage
 
 #: Each holds a batch of rows.
 _SHARDS_AT_A_TIME = 8
@@ -52,8 +52,7 @@ class Texts:
             embeddings: embed manifests of the corpus, for the texts that were kept.
 
         Raises:
-            InputError: a shard is missing or damaged, or a row has no text.
-            ObjectChangedError: a shard was replaced since it was embedded.
+            InputError: a shard is missing, damaged or replaced since it was embedded, or a row has no text.
         """
         self._storage = storage
         self._text_columns = text_columns
@@ -99,7 +98,7 @@ class Texts:
         shard, etag = version
         info = self._storage.stat(shard)
         if info.etag != etag:
-            raise ObjectChangedError(
+            raise InputError(
                 f"{self._storage.uri(shard)} changed after it was embedded: start a new run, which reuses "
                 "all that is unchanged"
             )

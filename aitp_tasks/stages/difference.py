@@ -78,8 +78,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
                 "selected": len(drawn),
                 "parts": parts,
                 "criterion": settings.criterion.value,
-                "tau": criteria.measure(settings.criterion).told(threshold.tau),
-                "threshold": threshold.tau,
+                "tau": threshold.tau,
                 "last_at_tau": threshold.last,
                 "sources": tally.sources(drawn),
                 "nearest_sft": nearest.figures(),
@@ -105,12 +104,10 @@ def _draw(
         below = tally.add(facts, table, scores)
         sample.add(table.filter(pa.array(below)))
     if not tally.below:
-        told = criteria.measure(settings.criterion).told(threshold.tau)
-        log.warning(
-            "no document is below tau=%g; documents below other thresholds: %s",
-            told,
-            tally.figures()["sweep"],
-        )
+        sweep = tally.figures()["sweep"]
+        log.warning("no document is below tau=%g; below other thresholds: %s", threshold.tau, sweep)
+    if threshold.last is not None:
+        log.warning("documents tie at tau=%g: their hashes decide which are selected", threshold.tau)
     return tally, sample.documents()
 
 

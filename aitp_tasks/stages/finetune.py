@@ -67,6 +67,7 @@ def _finetune(run: Run) -> Manifest:
     lease = devices.lease(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
         job, maker = _prepare(settings, lease, Path(folder))
+        models.require_planned(settings, run.plan.finetune_identity, "finetune.model")
         tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
         outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()

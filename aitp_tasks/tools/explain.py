@@ -173,15 +173,14 @@ def _scores(run: Run, place: dict[str, Any], document: _Document, selected: Mani
         score = float(criteria.score(criterion, densities["corpus"], densities["sft"])[0])
     threshold = criteria.Threshold.told(run.config.difference, selected.figures)
     row = pa.table({name: [place[name]] for name in ("doc_id", "shard", "row")})
-    told = criteria.measure(criterion).told
     return {
         "coordinates": document.coordinates[0].tolist(),
         "p_corpus": p_corpus,
         "p_sft": p_sft,
         "ratio": float(criteria.score(Criterion.DENSITY_RATIO, densities["corpus"], densities["sft"])[0]),
         "criterion": criterion.value,
-        "score": told(score),
-        "tau": told(threshold.tau),
+        "score": score,
+        "tau": threshold.tau,
         "below_tau": bool(threshold.below(row, np.array([score]))[0]),
     }
 

@@ -115,3 +115,23 @@ def test_a_file_that_is_no_yaml_does_not_repeat_it_either(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="is not YAML") as refused:
         RunConfig.load(tmp_path / "config.yaml")
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "density.bandwidth=foo",
+            r"density\.bandwidth='foo': Input should be a valid number.*; density\.bandwidth='foo'",
+        ),
+        ("difference.tau=.inf", r"difference\.tau=inf: Input should be a finite number"),
+        ("difference.tau=.nan", r"difference\.tau=nan: Input should be a finite number"),
+        (
+            "difference={criterion: knn, tau: 2}",
+            r"tau=2 is no cosine, which criterion knn compares with it: at most 1",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_named_as_it_is_written(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunConfig.load(REPOSITORY / "configs/demo.yaml", [override])

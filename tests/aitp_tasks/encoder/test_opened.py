@@ -1,6 +1,7 @@
 """What computes vectors in this process: any layout, any device, and what is done when memory ends."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from aitp_tasks.encoder.openvino_backend import OpenVinoBackend
 from aitp_tasks.encoder.prepared import prepare
 from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.encoder.torch_backend import TorchBackend
-from aitp_tasks.errors import TransientError
+from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.machine import models
 from tests.aitp_tasks.conftest import MODELS
 
@@ -166,3 +167,15 @@ def test_without_a_compiled_model_torch_runs_on_the_cpu(monkeypatch: pytest.Monk
     monkeypatch.setattr(encoder, "prepare", lambda *_: Uncompiled(found._folder))
     made = open_encoder(SETTINGS, models.identity(SETTINGS))
     assert made.backend.name.startswith("cpu-torch")
+
+
+def test_another_model_than_the_planned_one_makes_no_vectors(tmp_path: Path) -> None:
+    planned = models.identity(SETTINGS)
+    other = tmp_path / "model"
+    shutil.copytree(SETTINGS.model, other)
+    (other / "config_sentence_transformers.json").write_text('{"prompts": {"query": "other: "}}')
+    settings = SETTINGS.model_copy(update={"model": str(other)})
+    with pytest.raises(
+        InputError, match=r"encoder model .*/model or its chat template was changed after the run"
+    ):
+        open_encoder(settings, planned)

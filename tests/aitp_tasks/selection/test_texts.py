@@ -14,7 +14,7 @@ from aitp_tasks.records import digest
 from aitp_tasks.records.kept import Keeper
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.selection.texts import Texts
-from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage, open_storage
+from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 SHARDS, ROWS = 13, 40
 
@@ -143,7 +143,7 @@ def test_a_shard_that_was_replaced_is_noticed(
 ) -> None:
     made = embedded(storage, share)
     pq.write_table(pa.table({"text": ["another"] * ROWS}), tmp_path / key(4))
-    with pytest.raises(ObjectChangedError, match=f"{key(4)} changed after it was embedded: start a new run"):
+    with pytest.raises(InputError, match=f"{key(4)} changed after it was embedded: start a new run"):
         everything(storage, drawn, made)
 
 

@@ -7,7 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import Finetune, RunConfig
+from aitp_tasks.errors import InputError
+from aitp_tasks.machine import models
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.plan import Plan
 from aitp_tasks.records.run import Run
@@ -47,7 +49,7 @@ def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
             config=config,
             encoder_identity="e",
             engine_identity="e",
-            finetune_identity="f",
+            finetune_identity=_identity(config.finetune),
             prompts={},
             groups=(),
         )
@@ -56,6 +58,14 @@ def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
         return run
 
     return make
+
+
+def _identity(settings: Finetune) -> str:
+    """As plan has it; what it would refuse is left to the stage."""
+    try:
+        return models.identity(settings)
+    except InputError:
+        return "f"
 
 
 def _leave_dataset(run: Run, conversations: list[Messages], path: Path) -> None:

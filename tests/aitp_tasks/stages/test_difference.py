@@ -1,6 +1,7 @@
 """The direction of the difference set, its sample, and its texts; vectors are made, not embedded."""
 
 import itertools
+import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ from aitp_tasks.encoder.opened import Encoder
 from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import embedded, projected, tables
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import agreement
 from aitp_tasks.stages import density, difference, embed, merge, plan
@@ -277,3 +279,30 @@ def test_a_set_without_any_vector_is_named(blobs: Callable[..., Run], root: Path
     write_shard(root / "sft/sums/sums-00000.parquet", [{"instruction": "", "input": "", "output": "a"}])
     with pytest.raises(InputError, match=r"none of the sft rows has a vector: see their quarantine in "):
         blobs(failure_budget=1.0)
+
+
+def projected_shards(run: Run) -> list[Manifest]:
+    return [shard for group in run.plan.groups for shard in projected.shards(run, group)]
+
+
+def test_lost_coordinates_are_made_again_by_what_the_message_says(
+    blobs: Callable[..., Run], root: Path
+) -> None:
+    run = blobs(difference={"tau": 0.5})
+    for lost in root.glob("density/*/*/coordinates-*"):
+        lost.unlink()
+    (root / run.manifest_key("difference")).unlink()
+    remedy = re.compile(r"does not exist: delete file://(\S+) and file://(\S+), then run `aitp density`")
+    for _ in range(10):
+        with pytest.raises(InputError, match=remedy) as lost_one:
+            difference.execute(run)
+        told = remedy.search(str(lost_one.value))
+        assert told is not None
+        for name in told.groups():
+            Path(name).unlink()
+        for unit in range(len(run.plan.groups)):
+            density.execute(run, unit)
+        if all(Path(root / shard.output("coordinates")).exists() for shard in projected_shards(run)):
+            break
+    difference.execute(run)
+    assert run.require_manifest("difference").figures["below_tau"] == 300

@@ -1,7 +1,6 @@
 """Search and explanation of a run, and both as commands."""
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,9 +132,10 @@ def test_a_drawn_document_is_explained_as_it_was_scored(make_run: MakeRun, setti
         name: row[name] for name in ("p_corpus", "p_sft", "ratio", "doc_id")
     }
     assert told["coordinates"] == [row["x"], row["y"]]
-    column = {"knn": "similarity", "sft_density": "p_sft"}.get(told["criterion"], "ratio")
-    expected = math.exp(row["log_ratio"]) if told["criterion"] == "gaussian" else row[column]
-    assert told["score"] == expected
+    column = {"knn": "similarity", "sft_density": "p_sft", "gaussian": "log_ratio"}.get(
+        told["criterion"], "ratio"
+    )
+    assert told["score"] == row[column]
     assert told["part"] in run.parts
     assert [match["doc_id"] for match in told["nearest_sft"]] == row["sft_doc_ids"]
     assert told["nearest_sft"][0]["text"].startswith("Add ")
