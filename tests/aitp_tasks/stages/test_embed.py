@@ -463,7 +463,9 @@ def test_a_shard_that_changed_after_it_was_used_asks_for_a_new_run(configure: Co
 
 
 def test_an_encoder_that_cannot_be_loaded_is_named(configure: Configure, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    run = opened(configure(encoder={"model": str(tmp_path)}))
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    run = opened(configure(encoder={"model": str(model)}))
     with pytest.raises(InputError, match="encoder .* cannot be loaded"):
         embed.execute(run, 0)
