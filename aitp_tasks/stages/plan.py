@@ -241,13 +241,16 @@ def _shares(sizes: Sequence[int], packed: Sequence[Sequence[Group]], total: int)
 
 
 def _split(shards: Iterable[Shard], count: int) -> list[Group]:
-    """Split shards, in the order of their keys, into at most ``count`` groups of similar bytes."""
+    """Split shards, in the order of their keys, into ``count`` groups of similar bytes; there are no fewer."""
     ordered = sorted(shards, key=lambda shard: shard.key)
     total = max(sum(shard.size for shard in ordered), 1)
-    groups: dict[int, list[Shard]] = {}
+    groups: list[list[Shard]] = []
     before = 0
-    for shard in ordered:
-        # A shard goes where its middle falls.
-        groups.setdefault(min((2 * before + shard.size) * count // (2 * total), count - 1), []).append(shard)
+    for number, shard in enumerate(ordered):
+        # A shard goes where its middle falls, unless that would leave a group without any.
+        middle = min((2 * before + shard.size) * count // (2 * total), count - 1)
+        if middle >= len(groups) or count - len(groups) >= len(ordered) - number:
+            groups.append([])
+        groups[-1].append(shard)
         before += shard.size
-    return [Group(shards=tuple(group)) for group in groups.values()]
+    return [Group(shards=tuple(group)) for group in groups]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aitp_tasks.config import RunConfig
@@ -144,10 +144,18 @@ def test_units_hold_every_shard_once_and_in_order(
 
 
 @given(st.lists(st.integers(80, 120), min_size=1, max_size=300), st.integers(1, 40))
+@example([80] * 7 + [94] + [80] * 7 + [87], 15)
 def test_units_of_similar_shards_are_similar(sizes: list[int], max_fanout: int) -> None:
     groups = units([shards_of(sizes)], 1, max_fanout)
     assert len(groups) == min(len(sizes), max_fanout)
     assert max(map(bytes_of, groups)) <= 2 * sum(sizes) / len(groups)
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=300), st.integers(1, 40))
+def test_as_many_units_as_allowed_are_made_however_the_shards_differ(
+    sizes: list[int], max_fanout: int
+) -> None:
+    assert len(units([shards_of(sizes)], 1, max_fanout)) == min(len(sizes), max_fanout)
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=300), st.integers(1, 40))
