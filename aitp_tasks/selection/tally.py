@@ -50,11 +50,12 @@ class Scale:
     def middles(self, places: NDArray[np.int64]) -> Values:
         """The values in the middle of some bins, float64 (m,)."""
         values: Values = (places + 0.5) / self.bins_per_unit + self.low
-        return 10.0**values if self.logarithmic else values
+        # The first logarithmic bin is that of 0.
+        return np.where(places > 0, 10.0**values, 0.0) if self.logarithmic else values
 
 
-#: Bins of positive numbers 0.5% wide, of cosines 0.0005.
-DECADES = Scale(-20, 10, 500, logarithmic=True)
+#: Bins of all positive numbers 0.5% wide, of cosines 0.0005.
+DECADES = Scale(-320, 308, 500, logarithmic=True)
 COSINES = Scale(-1, 1, 2000)
 
 
@@ -89,7 +90,13 @@ class Spread:
 
     def add(self, values: Values) -> None:
         """Take in some numbers."""
-        self._counts += np.bincount(self._scale.places(values), minlength=self._scale.bins)
+        if not len(values):
+            return
+        places = self._scale.places(values)
+        # Of so many bins, those in which these numbers lie.
+        first = int(places.min())
+        counts = np.bincount(places - first)
+        self._counts[first : first + len(counts)] += counts
         self._total += float(values.sum())
 
     def figures(self) -> dict[str, float]:

@@ -34,12 +34,18 @@ def test_quantiles_and_mean_are_those_of_numpy(count: int, sigma: float) -> None
     assert list(figures.values()) == pytest.approx(expected.tolist(), rel=5e-3)
 
 
-def test_numbers_beyond_the_histogram_count_at_its_ends() -> None:
+@pytest.mark.parametrize("value", [0.0, 5e-324, 1e-300, 2e-21, 1e-20, 1.0, 1e10, 3e30, 1e300])
+def test_quantiles_of_numbers_as_small_and_as_large_as_densities_may_be(value: float) -> None:
     spread = Spread()
-    spread.add(np.array([0.0, 1e-300, 1.0, 1e30, 1e30]))
-    figures = spread.figures()
-    assert (figures["q05"], figures["q95"]) == pytest.approx((1e-20, 1e10), rel=5e-3)
-    assert figures["q50"] == pytest.approx(1.0, rel=5e-3)
+    spread.add(np.array([0.0, *[value] * 98, 1e300]))
+    told = list(spread.figures().values())[1:]
+    assert told == pytest.approx([value] * 5, rel=5e-3, abs=1e-319)
+
+
+def test_documents_that_are_nowhere_near_are_told_as_0() -> None:
+    spread = Spread()
+    spread.add(np.zeros(3))
+    assert spread.figures() == {"mean": 0.0, **dict.fromkeys(["q05", "q25", "q50", "q75", "q95"], 0.0)}
 
 
 def test_no_numbers_have_no_quantiles() -> None:
