@@ -1,7 +1,7 @@
 """An encoder whose vectors are made, not learnt: fast, and of a known shape."""
 
 import importlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, cast
 from zlib import crc32
 
@@ -22,8 +22,25 @@ def vector(text: str) -> NDArray[np.float32]:
     return _place(*_numbers(text))
 
 
-def encoder() -> Encoder:
-    """What ``open_encoder`` may return in its place."""
+def _numbers(text: str) -> tuple[int, int]:
+    return crc32(text.split()[0].encode()) >> 1, crc32(text.encode()) >> 1
+
+
+def _place(centre: int, own: int) -> NDArray[np.float32]:
+    centred = np.random.default_rng(centre).normal(size=DIMENSION)
+    spread = 0.3 * np.random.default_rng(own).normal(size=DIMENSION)
+    return (centred + spread).astype(np.float32)
+
+
+def encoder(
+    numbers: Callable[[str], tuple[int, int]] = _numbers,
+    place: Callable[[int, int], NDArray[np.float32]] = _place,
+) -> Encoder:
+    """What ``open_encoder`` may return in its place: a text as two numbers, and the vector of those."""
+
+    def tokens(texts: Sequence[str]) -> list[Tokenised]:
+        return [Tokenised([np.array(numbers(text), np.int32)], False) for text in texts]
+
     facts = Facts(
         dimension=DIMENSION,
         max_tokens=2,
@@ -33,21 +50,7 @@ def encoder() -> Encoder:
         normalised=False,
         pad=0,
     )
-    return Encoder(facts, cast(Any, _tokens), _Backend())
-
-
-def _numbers(text: str) -> tuple[int, int]:
-    return crc32(text.split()[0].encode()) >> 1, crc32(text.encode()) >> 1
-
-
-def _tokens(texts: Sequence[str]) -> list[Tokenised]:
-    return [Tokenised([np.array(_numbers(text), np.int32)], False) for text in texts]
-
-
-def _place(centre: int, own: int) -> NDArray[np.float32]:
-    centred = np.random.default_rng(centre).normal(size=DIMENSION)
-    spread = 0.3 * np.random.default_rng(own).normal(size=DIMENSION)
-    return (centred + spread).astype(np.float32)
+    return Encoder(facts, cast(Any, tokens), _Backend(place))
 
 
 def through(run: Run, last: str) -> Run:
@@ -66,9 +69,12 @@ class _Backend:
     dimension = DIMENSION
     batch_tokens = 64
 
+    def __init__(self, place: Callable[[int, int], NDArray[np.float32]]) -> None:
+        self._place = place
+
     def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         for batch in batches:
-            yield Answer(batch, np.stack([_place(*sequence.tolist()) for sequence in batch.sequences]))
+            yield Answer(batch, np.stack([self._place(*sequence.tolist()) for sequence in batch.sequences]))
 
     def memory_mb(self) -> float:
         return 0.0

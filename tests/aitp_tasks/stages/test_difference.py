@@ -2,9 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -12,65 +12,34 @@ import pytest
 from numpy.typing import NDArray
 
 from aitp_tasks.densities.projection import Projection
-from aitp_tasks.encoder.batches import Answer, Batch
-from aitp_tasks.encoder.facts import Facts
-from aitp_tasks.encoder.opened import Encoder
-from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import embedded, projected, tables
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import agreement
-from aitp_tasks.stages import density, difference, embed, merge, plan
+from aitp_tasks.stages import density, difference, embed, plan
+from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
 
 pytestmark = pytest.mark.slow
 
-_DIMENSION = 16
 
-
-def _tokens(texts: Sequence[str]) -> list[Tokenised]:
-    """Each text as two tokens: whether its first word is ``left``, and what it is otherwise."""
-    return [
-        Tokenised([np.array([text.startswith("left"), crc32(text.encode()) >> 1], np.int32)], False)
-        for text in texts
-    ]
-
-
-class MadeBackend:
-    """Places a text on its side, ``left`` or ``right``."""
-
-    name = "made"
-    dimension = _DIMENSION
-    batch_tokens = 64
-
-    def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
-        for batch in batches:
-            yield Answer(batch, np.stack([_place(*sequence.tolist()) for sequence in batch.sequences]))
-
-    def memory_mb(self) -> float:
-        return 0.0
+def _numbers(text: str) -> tuple[int, int]:
+    """Whether a text's first word is ``left``, and what it is otherwise."""
+    return int(text.startswith("left")), crc32(text.encode()) >> 1
 
 
 def _place(left: int, seed: int) -> NDArray[np.float32]:
-    vector = (1.0 if left else -1.0) / 4 + np.random.default_rng(seed).normal(size=_DIMENSION) * 0.05
+    """A vector on its side, ``left`` or ``right``."""
+    vector = (1.0 if left else -1.0) / 4 + np.random.default_rng(seed).normal(size=made.DIMENSION) * 0.05
     return vector.astype(np.float32)
 
 
 @pytest.fixture
 def blobs(root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Two blobs of documents; all SFT examples lie in the left one."""
-    facts = Facts(
-        dimension=_DIMENSION,
-        max_tokens=2,
-        prompt="",
-        prompt_tokens=0,
-        lower_case=False,
-        normalised=False,
-        pad=0,
-    )
-    made = Encoder(facts, cast(Any, _tokens), MadeBackend())
-    monkeypatch.setattr(embed, "open_encoder", lambda *_: made)
+    encoder = made.encoder(_numbers, _place)
+    monkeypatch.setattr(embed, "open_encoder", lambda *_: encoder)
     for shard in range(3):
         texts = [{"text": f"{side} {shard} {row}"} for row in range(100) for side in ("left", "right")]
         write_shard(root / f"corpus/news/news-{shard:05d}.parquet", texts)
@@ -78,14 +47,7 @@ def blobs(root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> 
     write_shard(root / "sft/sums/sums-00000.parquet", examples)
 
     def make(**changes: Any) -> Run:
-        run = Run.open(plan.execute(configure(**changes))["run"])
-        for unit in range(len(run.plan.groups)):
-            embed.execute(run, unit)
-        merge.execute(run)
-        for unit in range(len(run.plan.groups)):
-            density.execute(run, unit)
-        difference.execute(run)
-        return run
+        return made.through(Run.open(plan.execute(configure(**changes))["run"]), "difference")
 
     return make
 
