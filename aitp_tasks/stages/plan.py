@@ -241,7 +241,7 @@ def _shares(sizes: Sequence[int], packed: Sequence[Sequence[Group]], total: int)
 
 
 def _split(shards: Iterable[Shard], count: int) -> list[Group]:
-    """Split shards, in the order of their keys, into ``count`` groups of similar bytes; there are no fewer."""
+    """Split shards, in the order of their keys, into just ``count`` groups of similar bytes."""
     ordered = sorted(shards, key=lambda shard: shard.key)
     total = max(sum(shard.size for shard in ordered), 1)
     groups: list[list[Shard]] = []
