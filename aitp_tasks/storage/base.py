@@ -1,7 +1,7 @@
 """What a storage offers, whichever kind it is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -50,6 +50,10 @@ class Storage(ABC):
     @abstractmethod
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects whose key starts with ``prefix``, in the order of their keys."""
+
+    @abstractmethod
+    def list_dated(self, prefix: str) -> Iterator[tuple[ObjectInfo, float]]:
+        """The same, each with the time at which it was written, in seconds since 1970."""
 
     @abstractmethod
     def read_range(self, info: ObjectInfo, start: int, size: int) -> bytes:
@@ -116,6 +120,10 @@ class Storage(ABC):
         Raises:
             InputError: there is no object ``source``.
         """
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there are no error."""
 
     @abstractmethod
     def require_conditional_writes(self) -> None:

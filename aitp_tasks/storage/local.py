@@ -6,8 +6,8 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
@@ -40,6 +40,12 @@ class LocalStorage(Storage):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         folder = prefix.rpartition("/")[0]
         return self._walk(self._path(folder), f"{folder}/" if folder else "", prefix)
+
+    def list_dated(self, prefix: str) -> Iterator[tuple[ObjectInfo, float]]:
+        for info in self.list(prefix):
+            with suppress(FileNotFoundError):
+                # A copy keeps the times of what it was copied from, but not this one.
+                yield info, self._path(info.key).stat().st_ctime
 
     def _walk(self, folder: Path, base: str, prefix: str) -> Iterator[ObjectInfo]:
         """The files below ``folder``, whose keys start with ``base``; links to folders are not followed."""
@@ -125,6 +131,11 @@ class LocalStorage(Storage):
             self._publish(target, lambda path: shutil.copy2(self._path(source), path), os.replace)
         except FileNotFoundError:
             raise self.missing(source) from None
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            # The folder stays: somebody may be about to write there.
+            self._path(key).unlink(missing_ok=True)
 
     def require_conditional_writes(self) -> None:
         """A file system keeps them."""

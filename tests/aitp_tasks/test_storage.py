@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,22 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(InputError, match="AWS_ACCESS_KEY_ID"):
         S3Storage("bucket").read("key")
+
+
+def test_what_is_deleted_is_gone_and_nothing_else(storage: Storage) -> None:
+    for key in ("a/b", "a/bc", "a/d"):
+        storage.write(key, b"1")
+    storage.delete(["a/b", "a/none", "none/at/all"])
+    assert [info.key for info in storage.list("")] == ["a/bc", "a/d"]
+    storage.delete([])
+    with pytest.raises(InputError, match="leaves the storage root"):
+        storage.delete(["../a"])
+
+
+def test_objects_are_listed_with_the_time_at_which_they_were_written(storage: Storage) -> None:
+    before = time.time()
+    storage.write("a/b", b"1")
+    storage.copy("a/b", "a/c")
+    dated = dict(storage.list_dated("a/"))
+    assert list(dated) == list(storage.list("a/"))
+    assert all(before - 1 <= written <= time.time() + 1 for written in dated.values())

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,21 @@ def test_a_model_under_a_prefix_is_copied_once(
     assert {key: (folder / key).read_bytes() for key in files} == files
     assert sum(path.is_file() for path in folder.rglob("*")) == len(files)
     assert models.local(model) == str(folder)
+
+
+def test_what_is_deleted_is_gone_and_nothing_else(storage: Storage) -> None:
+    # More than one request deletes.
+    many = [f"many/{number:04d} &<ü>" for number in range(1100)]
+    for key in (*many, "a/b", "a/bc"):
+        storage.write(key, b"1")
+    storage.delete([*many, "a/b", "a/none"])
+    assert [info.key for info in storage.list("")] == ["a/bc"]
+
+
+def test_objects_are_listed_with_the_time_at_which_they_were_written(storage: Storage) -> None:
+    before = time.time()
+    storage.write("a/b", b"1")
+    storage.copy("a/b", "a/c")
+    dated = dict(storage.list_dated("a/"))
+    assert list(dated) == list(storage.list("a/"))
+    assert all(before - 2 <= written <= time.time() + 2 for written in dated.values())
