@@ -22,7 +22,6 @@ from aitp_tasks.generation.requests import CUT_OFF, NOT_PARSED, PromptStage, Rea
 from aitp_tasks.generation.stored import Response, Writer
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import models
-from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import Storage
 
@@ -60,8 +59,7 @@ class Generator:
         self._storage = storage
         self._config = config
         self._engine_identity = engine_identity
-        fingerprint = digest.of_value([engine_identity, prompt.digest, config.engine.generation_identity()])
-        self._prefix = f"generations/{stage.name}/{fingerprint}/"
+        self._prefix = stored.prefix(stage.name, prompt, config, engine_identity)
         self._figures = Figures()
 
     def readings(self, requests: list[Request]) -> dict[str, Reading]:
@@ -77,6 +75,7 @@ class Generator:
         log.info("%s requests=%d to_generate=%d", self._prompt.name, len(requests), len(waiting))
         if waiting:
             self._generate(waiting)
+            stored.join(self._storage, self._prefix, cases.keys())
         self._figures.cut = sum(case.cut for case in cases.values())
         return {request.id: cases[request.id].reading for request in requests}
 

@@ -1,26 +1,36 @@
 """The responses in storage, each as the engine gave it, apart from what is read out of it.
 
 They lie in small objects, each named by the range of its ids, in the order in which
-they were finished.
+they were finished; when a part is done, small ones are joined to larger ones.
 """
 
 import json
+import logging
 import math
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from aitp_tasks.config import RunConfig
+from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.generation.engine import Completion
-from aitp_tasks.records import tables
-from aitp_tasks.storage import Storage
+from aitp_tasks.records import digest, tables
+from aitp_tasks.records.plan import FrozenPrompt
+from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
+
+log = logging.getLogger(__name__)
 
 _SCHEMA = pa.schema(
     [
@@ -38,6 +48,14 @@ _SCHEMA = pa.schema(
 _FLUSH_SECONDS = 1.0
 #: Characters of an id that a stored object's name tells its range by.
 _RANGE = 8
+#: Bytes: objects up to the first are joined whatever their sizes, beyond the second none is; of objects
+#: beyond the third, only the row groups that hold a wanted row are read.
+_SMALL, _LARGE, _READ_WHOLE = 1 << 16, 1 << 25, 1 << 20
+#: Rows of a joined object, and of a row group.
+_MOST_ROWS, _GROUP_ROWS = 1 << 14, 256
+#: Each time that an object is gone, others have joined objects: nobody is that busy.
+_TRIES = 20
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -52,24 +70,178 @@ class Response:
     cut_characters: int = 0
 
 
+def prefix(stage: str, prompt: FrozenPrompt, config: RunConfig, engine_identity: str) -> str:
+    """Prefix of the responses to one prompt of one model: all that decides them is in it."""
+    fingerprint = digest.of_value([engine_identity, prompt.digest, config.engine.generation_identity()])
+    return f"generations/{stage}/{fingerprint}/"
+
+
 def load(storage: Storage, prefix: str, wanted: AbstractSet[str]) -> dict[str, list[Response]]:
-    """The attempts that are there of each request that is wanted, in their order."""
+    """The attempts that are there of each request that is wanted, in their order.
+
+    Of a large object only what holds wanted rows is read.
+
+    Raises:
+        TransientError: others joined the objects again and again while they were read.
+    """
     if not wanted:
         return {}
-    low, high = min(wanted)[:_RANGE], max(wanted)[:_RANGE]
-    keys = []
+    found: dict[str, dict[int, Response]] = {}
+    for _ in range(_TRIES):
+        try:
+            found.clear()
+            for rows in _each(storage, _overlapping(storage, prefix, wanted), partial(_rows_of, wanted)):
+                for row in rows:
+                    key, attempt = row.pop("id"), row.pop("attempt")
+                    found.setdefault(key, {}).setdefault(attempt, _response(row))
+            return {key: _unbroken(attempts) for key, attempts in found.items()}
+        except _GoneError:
+            continue
+    raise TransientError(
+        f"{storage.uri(prefix)}: objects were joined {_TRIES} times while they were read: retry"
+    )
+
+
+def join(storage: Storage, prefix: str, ids: AbstractSet[str]) -> None:
+    """Join the small objects that hold some ids, so that their number does not grow with the nights.
+
+    Each response is written again a few times at most: an object is joined with those
+    that are no larger than it is. Joined ones are deleted when what holds all of their
+    rows is written; whoever reads at that moment looks again.
+    """
+    chosen = _joined(_overlapping(storage, prefix, ids))
+    try:
+        tables_read = list(_each(storage, chosen, tables.read)) if len(chosen) > 1 else []
+    except _GoneError:
+        # Somebody else has joined them.
+        return
+    if not tables_read:
+        return
+    table = _once(pa.concat_tables(tables_read))
+    keys = {
+        _write(storage, prefix, table.slice(start, _MOST_ROWS)) for start in range(0, len(table), _MOST_ROWS)
+    }
+    storage.delete(info.key for info in chosen if info.key not in keys)
+    log.info("generations=%s objects=%d joined_to=%d rows=%d", prefix, len(chosen), len(keys), len(table))
+
+
+@dataclass(frozen=True)
+class Partly:
+    """An object of which some responses are asked for.
+
+    Attributes:
+        rows: how many it holds.
+        kept: how many of those are asked for.
+        documents: of which those are.
+    """
+
+    prefix: str
+    info: ObjectInfo
+    rows: int
+    kept: int
+    documents: frozenset[str]
+
+
+def partly(storage: Storage, prefix: str, info: ObjectInfo, documents: AbstractSet[str]) -> Partly | None:
+    """How many of an object's responses are to requests of some documents; None: others have joined it."""
+    try:
+        (found,) = _each(storage, [info], lambda storage, key: _documents(tables.read(storage, key, ["id"])))
+    except _GoneError:
+        return None
+    mine = frozenset(found) & documents
+    return Partly(prefix, info, len(found), sum(document in mine for document in found), mine)
+
+
+def keep_only(storage: Storage, partly: Partly) -> None:
+    """Write an object anew with nothing but what is asked for; whoever reads it meanwhile looks again."""
+    try:
+        (table,) = _each(storage, [partly.info], tables.read)
+    except _GoneError:
+        return
+    mine = table.filter(
+        pa.array([document in partly.documents for document in _documents(table)], pa.bool_())
+    )
+    if _write(storage, partly.prefix, mine) != partly.info.key:
+        storage.delete([partly.info.key])
+
+
+def _documents(table: pa.Table) -> list[str]:
+    """The document of each request: an id begins with it."""
+    return [name.partition("-")[0] for name in table["id"].to_pylist()]
+
+
+class _GoneError(Exception):
+    """An object that was listed is not there any more."""
+
+
+def _each(storage: Storage, infos: Sequence[ObjectInfo], read: Callable[[Storage, str], _T]) -> Iterator[_T]:
+    """What is read of each object.
+
+    Raises:
+        _GoneError: one was deleted meanwhile.
+    """
+
+    def look(info: ObjectInfo) -> _T:
+        try:
+            return read(storage, info.key)
+        except (InputError, ObjectChangedError):
+            if storage.find(info.key) is None:
+                raise _GoneError from None
+            raise
+
+    with ThreadPoolExecutor(storage.concurrency) as pool:
+        yield from pool.map(look, infos)
+
+
+def _overlapping(storage: Storage, prefix: str, ids: AbstractSet[str]) -> list[ObjectInfo]:
+    """The objects that may hold some ids, by their names."""
+    low, high = min(ids)[:_RANGE], max(ids)[:_RANGE]
+    found = []
     for info in storage.list(prefix):
         first, last = info.key.removeprefix(prefix).split("-")[:2]
         if first <= high and last >= low:
-            keys.append(info.key)
-    found: dict[str, dict[int, Response]] = {}
-    with ThreadPoolExecutor(storage.concurrency) as pool:
-        for table in pool.map(lambda key: tables.read(storage, key), keys):
-            for row in table.to_pylist():
-                key, attempt = row.pop("id"), row.pop("attempt")
-                if key in wanted:
-                    found.setdefault(key, {}).setdefault(attempt, _response(row))
-    return {key: _unbroken(attempts) for key, attempts in found.items()}
+            found.append(info)
+    return found
+
+
+def _rows_of(wanted: AbstractSet[str], storage: Storage, key: str) -> list[dict[str, Any]]:
+    """The wanted rows of one object."""
+    info = storage.stat(key)
+    if info.size <= _READ_WHOLE:
+        rows: list[dict[str, Any]] = tables.read(storage, key).to_pylist()
+    else:
+        with pq.ParquetFile(pa.PythonFile(storage.open(info), mode="r")) as file:
+            groups = [
+                group
+                for group in range(file.num_row_groups)
+                if not wanted.isdisjoint(file.read_row_group(group, ["id"])["id"].to_pylist())
+            ]
+            rows = file.read_row_groups(groups).to_pylist() if groups else []
+    return [row for row in rows if row["id"] in wanted]
+
+
+def _joined(infos: Iterable[ObjectInfo]) -> list[ObjectInfo]:
+    """Of some objects, the smallest, up to the first that is much larger than those before it together."""
+    chosen: list[ObjectInfo] = []
+    total = _SMALL
+    for info in sorted(infos, key=lambda info: (info.size, info.key)):
+        if info.size > min(2 * total, _LARGE):
+            break
+        chosen.append(info)
+        total += info.size
+    return chosen
+
+
+def _once(table: pa.Table) -> pa.Table:
+    """Each attempt once, in the order of the ids."""
+    table = table.sort_by([("id", "ascending"), ("attempt", "ascending")])
+    ids, attempts = table["id"].combine_chunks(), table["attempt"].combine_chunks()
+    first = np.ones(len(table), bool)
+    first[1:] = np.logical_or(
+        pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False),
+        pc.not_equal(attempts[1:], attempts[:-1]).to_numpy(zero_copy_only=False),
+    )
+    return table.filter(pa.array(first))
 
 
 def _response(row: dict[str, Any]) -> Response:
@@ -139,6 +311,11 @@ class Writer:
         return rows
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        ids = sorted(row["id"][:_RANGE] for row in rows)
-        table = pa.Table.from_pylist(rows, _SCHEMA)
-        tables.write(self._storage, f"{self._prefix}{ids[0]}-{ids[-1]}", table)
+        _write(self._storage, self._prefix, pa.Table.from_pylist(rows, _SCHEMA))
+
+
+def _write(storage: Storage, prefix: str, table: pa.Table) -> str:
+    """Write responses under a name that tells the range of their ids; the key."""
+    ids = pc.min_max(table["id"]).as_py()
+    name = f"{prefix}{ids['min'][:_RANGE]}-{ids['max'][:_RANGE]}"
+    return tables.write(storage, name, table, _GROUP_ROWS)

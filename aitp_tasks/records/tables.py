@@ -12,16 +12,16 @@ from aitp_tasks.storage import Storage
 QUARANTINE = pa.schema([("id", pa.string()), ("error_class", pa.string()), ("message", pa.string())])
 
 
-def to_bytes(table: pa.Table) -> bytes:
-    """A table as Parquet; equal tables give equal bytes."""
+def to_bytes(table: pa.Table, group_rows: int | None = None) -> bytes:
+    """A table as Parquet, in row groups of so many rows; equal tables give equal bytes."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", row_group_size=group_rows)
     return sink.getvalue()
 
 
-def write(storage: Storage, prefix: str, table: pa.Table) -> str:
+def write(storage: Storage, prefix: str, table: pa.Table, group_rows: int | None = None) -> str:
     """Write a table under ``<prefix>-<digest>.parquet`` and return that key."""
-    data = to_bytes(table)
+    data = to_bytes(table, group_rows)
     key = f"{prefix}-{digest.of_bytes(data)}.parquet"
     storage.write_if_absent(key, data)
     return key
