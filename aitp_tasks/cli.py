@@ -24,7 +24,7 @@ from aitp_tasks.stages import STAGES, Stage
 from aitp_tasks.tools import TOOLS, Tool
 
 #: These take a configuration; the others, the URI of the run that plan has made of one.
-_CONFIGURED = {"plan", "estimate", "prompt"}
+_CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc"}
 
 
 def main() -> None:
@@ -134,7 +134,35 @@ def _add_to_prompt(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_to_dataset(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", choices=("mark",), help="write down what you think of a pair")
+    command.add_argument("pair_id", help="its id in the latest version, or the beginning of that")
+    command.add_argument("mark", choices=("good", "bad"), help="a bad one leaves with the next version")
+    command.add_argument("--note", default="", help="why")
+
+
+def _add_to_gc(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--delete", action="store_true", help="delete it; without, it is only told")
+    command.add_argument(
+        "--keep",
+        type=int,
+        default=7,
+        metavar="N",
+        help="newest finished runs of each line that keep all that they have made; by default 7",
+    )
+    command.add_argument(
+        "--older-than",
+        dest="days",
+        type=float,
+        default=3.0,
+        metavar="DAYS",
+        help="younger objects are kept; by default 3, longer than any stage takes",
+    )
+
+
 _ARGUMENTS = {
+    "dataset": _add_to_dataset,
+    "gc": _add_to_gc,
     "estimate": _add_to_estimate,
     "search": _add_to_search,
     "explain": _add_to_explain,
@@ -142,6 +170,8 @@ _ARGUMENTS = {
 }
 #: What is handed to a tool, beside its configuration or run.
 _HANDED = {
+    "dataset": ("action", "pair_id", "mark", "note"),
+    "gc": ("keep", "days", "delete"),
     "estimate": ("price", "parallel", "sample"),
     "search": ("text", "role", "k"),
     "explain": ("doc_id",),

@@ -1,4 +1,4 @@
-"""What stands beside the stages: looks at a run, or ahead of one, and changes nothing of it."""
+"""What stands beside the stages: looks at a run, or ahead of one, or tidies up; no stage needs it."""
 
 from dataclasses import dataclass
 
@@ -15,5 +15,7 @@ TOOLS = (
     Tool("estimate", "say what a run will take, from a rehearsal on a sample of its input"),
     Tool("search", "find the documents or SFT examples that are nearest to a text"),
     Tool("explain", "say where a document lies, and why it was selected or not"),
+    Tool("dataset", "mark pairs of the dataset as good or bad"),
+    Tool("gc", "tell, or delete, what no version and no unfinished run refers to"),
     Tool("prompt", "check the prompts, show one filled, or try them on a document and a live engine"),
 )

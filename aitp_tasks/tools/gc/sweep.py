@@ -1,0 +1,191 @@
+"""What no kept run and no version refers to."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from aitp_tasks.generation import stored
+from aitp_tasks.records import embedded, generated, manifest, published, selected
+from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.run import RUNS, Run
+from aitp_tasks.records.versions import Version
+from aitp_tasks.storage import ObjectInfo, Storage
+from aitp_tasks.tools.gc.runs import Runs
+
+log = logging.getLogger(__name__)
+
+#: Where what is kept by content lies; nothing else is ever deleted, but for tries and remaining pairs.
+_BY_CONTENT = ("embeddings", "density", "index")
+_TRIED = ("assemble", "finetune")
+
+
+@dataclass
+class Waste:
+    """What can be deleted.
+
+    Attributes:
+        objects: each with its kind.
+        partly: objects of responses of which some are asked for, with the ids that are.
+        responses: how many rows of these can be dropped.
+    """
+
+    objects: list[tuple[str, ObjectInfo]] = field(default_factory=list)
+    partly: list[stored.Partly] = field(default_factory=list)
+    responses: int = 0
+
+
+def waste(storage: Storage, runs: Runs, before: float) -> Waste:
+    """Look for it; objects that were written after ``before`` are kept."""
+    kept = [Run.open(storage.uri(prefix)) for prefix in (*runs.kept, *runs.unfinished)]
+    unfinished = [run for run in kept if run.prefix in runs.unfinished]
+    live = _Live(storage, kept, unfinished, runs.versions)
+    found = Waste()
+    for kind in _BY_CONTENT:
+        old = (info for info, written in storage.list_dated(f"{kind}/") if written < before)
+        found.objects += [(kind, info) for info in old if not live.holds(info.key)]
+    for info, written in storage.list_dated("datasets/"):
+        if written < before and info.key.split("/")[2] == "remaining" and not live.holds(info.key):
+            found.objects.append(("remaining", info))
+    found.objects += [("attempts", info) for info in _tries(storage, before)]
+    _add_responses(storage, found, kept, before)
+    return found
+
+
+def rewrite(storage: Storage, waste: Waste) -> None:
+    """Write the objects anew of which only some responses are asked for, without the others."""
+    for partly in waste.partly:
+        stored.keep_only(storage, partly)
+
+
+class _Live:
+    """All keys below ``embeddings/``, ``density/`` and ``index/`` that somebody refers to."""
+
+    def __init__(
+        self, storage: Storage, kept: list[Run], unfinished: list[Run], versions: Iterable[Version]
+    ) -> None:
+        self._storage = storage
+        self._keys = {key for version in versions for key in _named(version)}
+        self._prefixes = set[str]()
+        for run in kept:
+            self._keys.update(shard.key for group in run.plan.groups for shard in group.shards)
+            self._keys.update(_used(run))
+            for group in run.plan.groups:
+                self._prefixes.update(
+                    embedded.shard_prefix(run, group.role, shard.key, shard.etag) for shard in group.shards
+                )
+        #: Keys and tags of the shards of unfinished runs, and which encoders those have.
+        self._shards = {
+            (shard.key, shard.etag)
+            for run in unfinished
+            for group in run.plan.groups
+            for shard in group.shards
+        }
+        self._encoders = {run.plan.encoder_digest for run in unfinished}
+
+    def holds(self, key: str) -> bool:
+        """Whether an object is referred to, or may come to be."""
+        kind, *parts = key.split("/")
+        if key in self._keys or any(
+            "/".join(key.split("/")[:n]) in self._prefixes for n in range(2, len(parts) + 1)
+        ):
+            return True
+        if kind == "index":
+            # Built, or trained, by a run that has not told of it yet.
+            return parts[0] in self._encoders
+        return kind in ("density", "embeddings") and bool(self._shards) and self._may_be_used(key)
+
+    def _may_be_used(self, key: str) -> bool:
+        """Whether a run that is not finished may find an object as made already."""
+        kind, *parts = key.split("/")
+        if kind == "embeddings":
+            return parts[1] == "moments" and parts[0] in self._encoders
+        if parts[0] in ("discriminants", "log-ratios") or parts[-1] == "geometry.safetensors":
+            return True
+        made = manifest.load(self._storage, f"density/{parts[0]}/{parts[1].removesuffix('.json')}.json")
+        # What has no manifest yet is being made.
+        return made is None or (made.figures.get("shard"), made.figures.get("etag")) in self._shards
+
+
+def _named(version: Version) -> Iterator[str]:
+    yield from (*version.pairs, version.geometry.key, version.geometry.corpus_grid)
+    if version.corpus is not None:
+        yield version.corpus
+
+
+def _used(run: Run) -> Iterator[str]:
+    """Keys outside the run that its manifests name, and that those name in turn."""
+    for stage in ("merge", "index"):
+        yield from _of(run, run.find_manifest(stage))
+    for group in run.plan.groups:
+        for stage in ("embed", "density"):
+            done = run.find_manifest(stage, group.digest)
+            yield from _of(run, done)
+            if stage == "embed" and done is not None:
+                yield embedded.moments_key(run, done.outputs.values())
+
+
+def _of(run: Run, done: Manifest | None) -> Iterator[str]:
+    for name, key in (done.outputs if done else {}).items():
+        yield key
+        if name.endswith(("_index", "_places", "_lists")):
+            # An index's manifest lies beside its folder.
+            yield f"{key.rpartition('/')[0]}.json"
+        elif name.startswith("shard-") or key.endswith("/manifest.json"):
+            yield from _of(run, manifest.load(run.storage, key))
+
+
+def _tries(storage: Storage, before: float) -> Iterator[ObjectInfo]:
+    """What tries have written, but for those whose objects have not all got their names."""
+    found = dict[str, list[tuple[ObjectInfo, float]]]()
+    for info, written in storage.list_dated(f"{RUNS}/"):
+        parts = info.key.split("/")
+        if len(parts) > 5 and parts[3] in _TRIED and parts[4].startswith("attempt-"):
+            found.setdefault("/".join(parts[:5]), []).append((info, written))
+    for prefix, objects in found.items():
+        stage = prefix.rpartition("/")[0]
+        done = manifest.load(storage, f"{stage}/manifest.json")
+        old = all(written < before for _, written in objects)
+        names = [info.key.removeprefix(f"{prefix}/") for info, _ in objects]
+        if not old or (done is not None and not _is_second_copy(storage, done, prefix, names)):
+            continue
+        yield from (info for info, _ in objects)
+
+
+def _is_second_copy(storage: Storage, done: Manifest, prefix: str, names: list[str]) -> bool:
+    """Whether a try is not the one that counts, or all that it has made has its name."""
+    if done.outputs.get(published.ATTEMPT) != prefix:
+        return True
+    mark = storage.read_tagged(f"{prefix.rpartition('/')[0]}/{published.MARK}")
+    if mark is None or mark.data.decode("ascii", "replace") != prefix:
+        return False
+    target = done.outputs.get("checkpoint") or done.output("parquet").rpartition("/")[0]
+    return all(storage.find(f"{target}/{name}") is not None for name in names)
+
+
+def _add_responses(storage: Storage, found: Waste, kept: list[Run], before: float) -> None:
+    """Of the responses, those to requests that no kept run makes."""
+    wanted, all_of = dict[str, set[str]](), set[str]()
+    for run in kept:
+        prefixes = [_responses(run, stage) for stage in generated.STAGES]
+        if run.find_manifest("difference") is None:
+            all_of.update(prefixes)
+            continue
+        documents = {row["doc_id"] for part in run.parts for row in selected.documents(run, part, ["doc_id"])}
+        for prefix in prefixes:
+            wanted.setdefault(prefix, set()).update(documents)
+    for info, written in storage.list_dated("generations/"):
+        prefix = info.key.rpartition("/")[0] + "/"
+        if written >= before or prefix in all_of:
+            continue
+        partly = stored.partly(storage, prefix, info, wanted.get(prefix, set()))
+        if partly is None:
+            continue
+        if partly.kept == 0:
+            found.objects.append(("generations", info))
+        elif partly.kept < partly.rows:
+            found.partly.append(partly)
+        found.responses += partly.rows - partly.kept
+
+
+def _responses(run: Run, stage: str) -> str:
+    return stored.prefix(stage, run.plan.prompts[stage], run.config, run.plan.engine_identity)

@@ -1,0 +1,241 @@
+"""gc: what it deletes nobody misses, however far a night has come; told by a storage that it has not seen."""
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aitp_tasks.config import RunConfig
+from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.records import pairs, published
+from aitp_tasks.records.run import Run
+from aitp_tasks.storage import open_storage
+from aitp_tasks.tools import dataset, gc
+from aitp_tasks.tools.gc import runs
+from tests.aitp_tasks.world import LINE, STAGES, World
+
+pytestmark = pytest.mark.slow
+
+NIGHTS: list[dict[str, Any]] = [
+    {"sft": {"home": 20, "east": 10, "south": 10}, "dump": {"home": 4, "south": 2, "east": 2, place: 6}}
+    for place in ("north", "west", "ne", "sw", "nw")
+]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def collect(world: World, keep: int = 0, days: float = 0.0, delete: bool = True) -> dict[str, Any]:
+    config: RunConfig = world.runs[-1].config
+    return gc.execute(config, keep, days, delete)
+
+
+def objects(world: World, *folders: str) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(world.root)): path.read_bytes()
+        for folder in folders or ("",)
+        for path in (world.root / folder).rglob("*")
+        if path.is_file() and not path.name.startswith(".unfinished-")
+    }
+
+
+def told(pair: dict[str, Any]) -> tuple[Any, ...]:
+    return (pair["pair_id"], pair["messages"][1]["content"], pair["shard"], pair["row"])
+
+
+def test_by_default_it_only_tells(world: World) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    before = objects(world)
+    result = collect(world, keep=1, delete=False)
+    assert objects(world) == before
+    assert result["objects"] > 10
+    assert {"embeddings", "density", "index", "attempts"} <= result["kinds"].keys()
+    deleted = collect(world, keep=1)
+    assert {**deleted, "deleted": False, "seconds": 0} == {**result, "seconds": 0}
+    gone = before.keys() - objects(world).keys()
+    assert len(gone) >= result["objects"]
+    assert sum(len(before[key]) for key in gone) >= result["bytes"]
+    again = collect(world, keep=1)
+    assert (again["objects"], again["responses_dropped"]) == (0, 0)
+
+
+def test_versions_and_what_runs_have_told_stay(world: World) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    before = objects(world, "datasets", "models", "corpus", "sft", "runs")
+    collect(world)
+    after = objects(world)
+    lost = {key for key in before if key not in after}
+    assert all("/attempt-" in key for key in lost)
+    assert {key: after[key] for key in before if key not in lost} == {
+        key: data for key, data in before.items() if key not in lost
+    }
+
+
+@pytest.mark.parametrize("last", [None, *STAGES])
+def test_a_night_that_has_come_so_far_ends_as_if_nothing_had_been_deleted(
+    world: World, last: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    run = world.begin(NIGHTS[2])
+    if last is not None:
+        world.go_on(run, last)
+    shutil.copytree(world.root, tmp_path / "untouched")
+    used = objects(world, run.prefix)
+    collect(world)
+    assert all(key in objects(world, run.prefix) or "/attempt-" in key for key in used)
+    world.go_on(run)
+    expected = _finished(tmp_path / "untouched", run, world)
+    assert [told(pair) for pair in world.pairs_of(world.latest())] == expected
+    # And the next night goes on from there.
+    assert world.night(NIGHTS[3])["version"]
+
+
+def _finished(root: Path, run: Run, world: World) -> list[tuple[Any, ...]]:
+    """The pairs of the same night in a storage where nothing was deleted."""
+    touched = world.root
+    other = Run.open(f"file://{root}/{run.prefix}")
+    world.root = root
+    try:
+        world.go_on(other)
+        return [told(pair) for pair in world.pairs_of(world.latest())]
+    finally:
+        world.root = touched
+
+
+def test_an_old_night_can_be_run_again(world: World) -> None:
+    for night in NIGHTS:
+        world.night(night)
+    collect(world)
+    held = [told(pair) for pair in world.pairs_of(world.latest())]
+    for run in world.runs:
+        world.go_on(run)
+    assert [told(pair) for pair in world.pairs_of(world.latest())] == held
+
+
+def test_a_night_whose_report_was_deleted_computes_what_is_gone_again(world: World) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    collect(world)
+    first = world.runs[0]
+    for stage in STAGES:
+        for path in (world.root / first.prefix / stage).glob("*.json"):
+            path.unlink()
+    world.go_on(Run.open(first.uri))
+    assert (world.root / first.prefix / "report/manifest.json").is_file()
+
+
+def test_beside_nights_it_disturbs_none(world: World) -> None:
+    world.night(NIGHTS[0])
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def collecting() -> None:
+        while not stop.is_set():
+            try:
+                collect(world, keep=1)
+            except TransientError:
+                continue
+            except BaseException as failure:
+                failures.append(failure)
+                return
+
+    thread = threading.Thread(target=collecting)
+    thread.start()
+    try:
+        made = [world.night(night)["version"] for night in NIGHTS[1:]]
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
+    assert made[0]
+
+
+def test_what_is_young_stays(world: World) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    before = objects(world)
+    assert collect(world, days=1.0)["objects"] == 0
+    assert objects(world) == before
+
+
+def test_responses_of_runs_that_are_not_kept_are_dropped(world: World) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    whole = sum(map(len, objects(world, "generations").values()))
+    result = collect(world)
+    assert result["responses_dropped"] > 0
+    assert sum(map(len, objects(world, "generations").values())) < whole
+    # The newest night is kept: its parts find all that they have asked for.
+    newest = world.runs[-1]
+    for path in [*(world.root / newest.prefix / "rewrite").glob("*.json")]:
+        path.unlink()
+    world.go_on(Run.open(newest.uri), "rewrite")
+    for part in newest.parts:
+        assert newest.require_manifest("rewrite", part).figures["generated"] == 0
+
+
+def test_a_try_whose_objects_have_not_all_their_names_stays(world: World) -> None:
+    world.night(NIGHTS[0])
+    done = world.runs[0].require_manifest("assemble")
+    (world.root / done.output("parquet")).unlink()
+    before = objects(world, done.output(published.ATTEMPT))
+    collect(world)
+    assert objects(world, done.output(published.ATTEMPT)) == before != {}
+
+
+def test_nothing_more_is_deleted_once_a_run_was_planned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    before = objects(world)
+    real, calls = runs.plans, list[int]()
+
+    def late(storage: Any) -> Any:
+        calls.append(0)
+        return real(storage) if len(calls) < 1 else frozenset()
+
+    monkeypatch.setattr(runs, "plans", late)
+    with pytest.raises(TransientError, match="a run was planned while"):
+        collect(world)
+    assert objects(world) == before
+
+
+def test_what_cannot_be_meant_is_refused(world: World) -> None:
+    world.night(NIGHTS[0])
+    with pytest.raises(InputError, match="--keep -1"):
+        collect(world, keep=-1)
+
+
+def test_an_unfinished_run_is_named_with_its_remedy(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.night(NIGHTS[0])
+    run = world.begin(NIGHTS[1])
+    assert collect(world)["unfinished_runs"] == [run.uri]
+    assert f"run={run.uri} is not finished" in caplog.text
+    (world.root / run.prefix / "plan.json").unlink()
+    assert collect(world)["unfinished_runs"] == []
+
+
+def test_a_pair_is_marked_by_the_beginning_of_its_id(world: World) -> None:
+    world.night(NIGHTS[0])
+    config, storage = world.runs[0].config, open_storage(f"file://{world.root}")
+    (first, *others) = sorted(pair["pair_id"] for pair in world.pairs_of(world.latest()))
+    result = dataset.execute(config, "mark", first[:20], "bad", "it is not so")
+    assert result["pair_id"] == first
+    dataset.execute(config, "mark", others[0], "good", "")
+    assert pairs.marked_bad(storage, LINE) == (first,)
+    dataset.execute(config, "mark", first, "good", "it is after all")
+    assert pairs.marked_bad(storage, LINE) == ()
+    with pytest.raises(InputError, match=r"6 pairs of aitp \(.*\) have an id that begins with ''"):
+        dataset.execute(config, "mark", "", "bad", "")
+    with pytest.raises(InputError, match="no pairs of aitp"):
+        dataset.execute(config, "mark", "nobody", "bad", "")
+    (world.root / f"datasets/{LINE}/marks/{first}.json").write_text("[]")
+    with pytest.raises(InputError, match="is no mark"):
+        pairs.marked_bad(storage, LINE)
