@@ -122,7 +122,7 @@ $(PEERS_STAMP): | $(TOOLS_STAMP)
 bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse"
 	@$(WORKER)/python benchmarks/embed.py $(PARTS)
 
-bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth far sanity index fetch search"
+bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth far sanity index fetch search nights"
 	@$(WORKER)/python benchmarks/difference.py $(PARTS)
 
 bench-rewrite: setup ## The prompt stages against bare vLLM and the published loop; PARTS="raw prefix loop kills deaths"

@@ -1,7 +1,7 @@
 """Densities and difference set: against other libraries, at growing size, and on real text.
 
     make bench-difference                     # everything; about 25 minutes on two cores
-    make bench-difference PARTS="peers"       # some of: peers growth far sanity index fetch search
+    make bench-difference PARTS="peers"       # some of: peers growth far sanity index fetch search nights
 
 peers: the published script's all-pairs kernel at 20,000 and (a slice of) 100,000
 points a side, KDEpy and scikit-learn at the same error, each in a process of its
@@ -9,8 +9,8 @@ own; medians of three passes, of one where the first takes over a minute. growth
 1, 10 and 50 million points a side, each in a process of its own. far: two clouds nine
 bandwidths apart, against exact sums, and points beyond the window in three dimensions.
 sanity: Alpaca as SFT set; C4, Wikipedia and 50 held-in Alpaca examples as corpus, through the stages
-themselves. index, fetch, search: see index_merge.py, fetch.py, search.py. The last
-line of output is one JSON object.
+themselves. index, fetch, search, nights: see index_merge.py, fetch.py, search.py,
+nights.py. The last line of output is one JSON object.
 """
 
 import json
@@ -24,6 +24,7 @@ from typing import Any
 
 import fetch
 import index_merge
+import nights
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -267,6 +268,7 @@ PARTS = {
     "index": index_merge.index,
     "fetch": fetch.fetch,
     "search": search.search,
+    "nights": nights.nights,
 }
 
 if __name__ == "__main__":

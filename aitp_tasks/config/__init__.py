@@ -7,7 +7,7 @@ Airflow environment imports this package, so it needs pydantic and YAML and
 nothing more, and nothing here reads a model or a template.
 """
 
-from aitp_tasks.config.assemble import Assemble
+from aitp_tasks.config.assemble import Assemble, OrderKey
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
 from aitp_tasks.config.difference import Criterion, Difference, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
@@ -34,6 +34,7 @@ __all__ = [
     "Gates",
     "LongTexts",
     "Model",
+    "OrderKey",
     "Plan",
     "Prompts",
     "Refit",

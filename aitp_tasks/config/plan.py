@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from aitp_tasks.config.section import Section
+from aitp_tasks.config.section import Section, Share
 
 
 class Plan(Section):
@@ -20,4 +20,10 @@ class Plan(Section):
         ge=1,
         title="Bytes per unit",
         description="Shards are packed up to this size while max_fanout allows.",
+    )
+    shard_budget: Share = Field(
+        0.0,
+        title="Shard budget",
+        description="Share of a dump's shards that may fail to embed; the run goes on without them, and "
+        "names them in its log and report.",
     )

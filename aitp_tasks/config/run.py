@@ -32,6 +32,12 @@ _PLACES = {
     "prompts": {"folder"},
     "finetune": {"model", "chat_template"},
 }
+#: Settings that came later, with what they were before: left out while they are that, so that a run that was
+#: planned without them is found again.
+_ADDED: dict[str, dict[str, Any]] = {
+    "plan": {"shard_budget": 0.0},
+    "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+}
 #: One path may be written without a list.
 TextColumns = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -129,4 +135,9 @@ class RunConfig(Section):
         for section, places in _PLACES.items():
             settings = values[section].items()
             deciding[section] = {name: value for name, value in settings if name not in places}
+        for section, added in _ADDED.items():
+            settings = deciding[section].items()
+            deciding[section] = {
+                name: value for name, value in settings if name not in added or value != added[name]
+            }
         return deciding

@@ -28,7 +28,9 @@ SCHEMA = pa.schema(
         ("quality", pa.int64()),
         ("difficulty", pa.int64()),
         ("prompt_digest", pa.string()),
+        ("prompts", pa.list_(pa.string())),  # as assemble.withdrawn_prompts names them
         ("model", pa.string()),
+        ("version", pa.string()),  # that it came with
     ]
 )
 

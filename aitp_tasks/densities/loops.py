@@ -283,3 +283,70 @@ def project(values: NDArray[np.float32], weights: Floats, offset: Floats, found:
             for j in range(whole, width):
                 a += values[n, j] * weights[k, j]
             found[n, k] = (a + b) + (c + d) - offset[k]
+
+
+@njit(nogil=True)
+def sums_of_others(points: Floats, variance: float, reach: float, first: int, found: Floats) -> None:
+    """Of points (n, k) from ``first`` on, Σ exp(−d² / 2 variance) over all others, into ``found`` (m,).
+
+    The points lie in the order of their first axis; those farther than ``reach`` count nothing.
+    """
+    for m in range(found.shape[0]):
+        i = first + m
+        total = 0.0
+        for step in (-1, 1):
+            j = i + step
+            while 0 <= j < points.shape[0] and abs(points[j, 0] - points[i, 0]) <= reach:
+                total += _kernel_between(points, i, j, variance, reach)
+                j += step
+        found[m] = total
+
+
+@njit(nogil=True)
+def _kernel_between(points: Floats, i: int, j: int, variance: float, reach: float) -> float:
+    square = 0.0
+    for axis in range(points.shape[1]):
+        difference = points[i, axis] - points[j, axis]
+        square += difference * difference
+    return float(np.exp(-square / (2.0 * variance))) if square <= reach * reach else 0.0
+
+
+@njit(nogil=True)
+def outlast(
+    points: Floats,
+    crowds: Floats,
+    scales: Floats,
+    before: Integers,
+    after: Integers,
+    variance: float,
+    reach: float,
+    leaving: int,
+) -> Integers:
+    """Which of points (n, k) leave, int64 (leaving,), one after the other.
+
+    Each time that of the largest ``before``, among those of the largest crowd / scale, among those of the
+    largest ``after``. Its kernel is taken from the crowds of those that are left.
+
+    The points lie in the order of their first axis. ``crowds``: float64 (n,), changed in place.
+    """
+    gone = np.zeros(points.shape[0], np.bool_)
+    order = np.empty(leaving, np.int64)
+    for number in range(leaving):
+        worst = -1
+        for i in range(points.shape[0]):
+            if gone[i]:
+                continue
+            if worst < 0 or before[i] > before[worst]:
+                worst = i
+            elif before[i] == before[worst]:
+                mine, other = crowds[i] / scales[i], crowds[worst] / scales[worst]
+                if mine > other or (mine == other and after[i] > after[worst]):
+                    worst = i
+        gone[worst] = True
+        order[number] = worst
+        for step in (-1, 1):
+            j = worst + step
+            while 0 <= j < points.shape[0] and abs(points[j, 0] - points[worst, 0]) <= reach:
+                crowds[j] = max(crowds[j] - _kernel_between(points, worst, j, variance, reach), 0.0)
+                j += step
+    return order

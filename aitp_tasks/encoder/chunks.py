@@ -7,9 +7,10 @@ so a unit that was killed goes on after the last of them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from aitp_tasks.encoder.batches import Answer, Batch, Tokens, form
 from aitp_tasks.encoder.tokens import Tokenised, Tokeniser
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import digest, embedded, manifest, tables, vectors
-from aitp_tasks.records.vectors import Vectors
+from aitp_tasks.records.vectors import Values, Vectors
 from aitp_tasks.storage import Storage
 
 #: Rows of a chunk: what an interruption can cost.
@@ -94,6 +95,7 @@ class Chunk:
         self._row_numbers: list[int] = []
         self._windows: list[list[Tokens]] = []
         self._refused: dict[int, Refusal] = {}
+        self._known: dict[int, Values] = {}
         self._truncated = 0
         self._missing = 0
         self._sums: NDArray[np.float32] = np.empty((0, dimension), np.float32)
@@ -120,12 +122,19 @@ class Chunk:
         self._windows.append(tokenised.windows)
         self._truncated += tokenised.truncated
 
+    def add_known(self, doc_id: str, vector: Values) -> None:
+        """Take in the next row, whose vector float16 (d,) there is already."""
+        self._known[len(self._doc_ids)] = vector
+        self.add(doc_id, Tokenised([], False))
+
     def batches(self, budget: int) -> Iterator[Batch]:
         """The chunk's sequences in batches; a position is (chunk, text)."""
         positions = [(self, text) for text, windows in enumerate(self._windows) for _ in windows]
         sequences = [window for windows in self._windows for window in windows]
         self._missing = len(sequences)
         self._sums = np.zeros((len(self._windows), self._dimension), np.float32)
+        for text, vector in self._known.items():
+            self._sums[text] = vector
         yield from form(positions, sequences, budget)
 
     def take(self, text: int, sequence: Tokens, vector: NDArray[np.float32], refused: Refusal | None) -> None:
@@ -184,19 +193,27 @@ def take(answer: Answer) -> None:
 
 
 def read(
-    texts: Iterator[str | Refusal], tokeniser: Tokeniser, dimension: int, normalised: bool, start: int
+    texts: Iterator[str | Refusal],
+    tokeniser: Tokeniser,
+    dimension: int,
+    normalised: bool,
+    start: int,
+    known: Mapping[str, Values] = MappingProxyType({}),
 ) -> Iterator[Chunk]:
-    """Chunks of tokenised rows, from row ``start`` on."""
+    """Chunks of tokenised rows, from row ``start`` on; those whose vectors are known are not tokenised."""
     while True:
         chunk = Chunk(start, dimension, normalised)
         for some in _some(islice(texts, CHUNK_ROWS)):
-            good = [text for text in some if isinstance(text, str)]
-            tokens = iter(tokeniser(good))
-            for text in some:
+            named = [(text, digest.of_text(text) if isinstance(text, str) else "") for text in some]
+            new = [text for text, name in named if isinstance(text, str) and name not in known]
+            tokens = iter(tokeniser(new))
+            for text, name in named:
                 if isinstance(text, Refusal):
                     chunk.add("", text)
+                elif name in known:
+                    chunk.add_known(name, known[name])
                 else:
-                    chunk.add(digest.of_text(text), next(tokens))
+                    chunk.add(name, next(tokens))
         if not chunk.rows:
             return
         start = chunk.end

@@ -7,9 +7,10 @@ in chunks; the moments and the manifest follow when all of them are there.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from aitp_tasks.records import tables, vectors
 from aitp_tasks.records.kept import Keeper
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import Shard
+from aitp_tasks.records.vectors import Values
 from aitp_tasks.storage import ObjectChangedError, Storage
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ def embed(
     encoder: Callable[[], Encoder],
     progress: Progress,
     keeper: Keeper | None = None,
+    known: Mapping[str, Values] = MappingProxyType({}),
 ) -> Manifest:
     """Embed one version of one shard; the manifest is not yet committed.
 
@@ -58,6 +61,7 @@ def embed(
         encoder: opens the encoder when the first text needs it.
         progress: the unit's counts.
         keeper: keeps some of the texts, of those that this unit reads.
+        known: vectors float16 (d,) that there are already, by document id.
 
     Raises:
         InputError: the file is damaged.
@@ -71,7 +75,7 @@ def embed(
     texts = reader.texts(summary.end)
     if keeper is not None:
         texts = _seen(texts, keeper, summary.end)
-    _Pipeline(storage, prefix, encoder(), summary, progress).run(texts)
+    _Pipeline(storage, prefix, encoder(), summary, progress).run(texts, known)
     if storage.stat(shard.key) != reader.info:
         raise ObjectChangedError(f"{storage.uri(shard.key)} changed while it was embedded")
     outputs = summary.outputs(prefix) | (keeper.write(storage, prefix) if keeper is not None else {})
@@ -129,11 +133,11 @@ class _Pipeline:
         self._under_way: deque[Chunk] = deque()
         self._writes: deque[Future[None]] = deque()
 
-    def run(self, texts: Iterator[Any]) -> None:
+    def run(self, texts: Iterator[Any], known: Mapping[str, Values]) -> None:
         """Embed and write all chunks."""
         facts, backend = self._encoder.facts, self._encoder.backend
         read = chunks.read(
-            texts, self._encoder.tokeniser, backend.dimension, facts.normalised, self._summary.end
+            texts, self._encoder.tokeniser, backend.dimension, facts.normalised, self._summary.end, known
         )
         with (
             self._progress.working(),

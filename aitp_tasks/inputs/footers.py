@@ -1,6 +1,7 @@
 """What plan needs of the shards' Parquet footers, read concurrently and kept between plans.
 
-``read`` returns rows and schema of each shard. What it has read it keeps in one
+``read`` returns rows and schema of each shard; JSON has no footer, so its rows are
+counted, which reads all of the shard, once. What it has read it keeps in one
 object a source, ``footers/<role>/<source>.parquet``, by key and entity tag, so
 that the next plan reads the footers of new and changed shards only. The object
 is a cache and nothing more: whoever deletes it loses time, of two plans at once
@@ -19,12 +20,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aitp_tasks.errors import InputError
+from aitp_tasks.inputs.shards import count_rows
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 log = logging.getLogger(__name__)
 
 #: One process's threads take turns at Python: of many shards each process reads a part.
 _MANY_SHARDS = 10_000
+_PARQUET = ".parquet"
 _MAX_PROCESSES = 4
 _BATCH = 64
 #: Read at once from the end of a shard. Holds most footers; of a longer one the rest is read too.
@@ -47,12 +51,12 @@ class Footer:
     """What one shard's footer says."""
 
     rows: int
-    #: The Arrow schema without its metadata, in Arrow's IPC format: equal bytes, equal schema.
+    #: The Arrow schema without its metadata, in Arrow's IPC format: equal bytes, equal schema. Empty of JSON.
     schema: bytes
 
 
 def read(storage: Storage, role: str, source: str, shards: Sequence[ObjectInfo]) -> list[Footer | None]:
-    """The footers of one source's Parquet shards, in their order; None where there is no readable one.
+    """The footers of one source's shards, in their order; None where there is no readable one.
 
     Raises:
         TransientError: the storage does not answer, or a shard was replaced meanwhile.
@@ -113,6 +117,8 @@ def _read_in_threads(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator
 
 
 def _read_one(storage: Storage, shard: ObjectInfo) -> Footer | None:
+    if not shard.key.endswith(_PARQUET):
+        return _counted(storage, shard)
     try:
         metadata = pq.read_metadata(pa.BufferReader(_tail(storage, shard)))
         schema = metadata.schema.to_arrow_schema().remove_metadata()
@@ -121,6 +127,15 @@ def _read_one(storage: Storage, shard: ObjectInfo) -> Footer | None:
         log.warning("shard=%s has no readable footer: its embed unit will fail: %s", shard.key, reason)
         return None
     return Footer(metadata.num_rows, schema.serialize().to_pybytes())
+
+
+def _counted(storage: Storage, shard: ObjectInfo) -> Footer | None:
+    """The rows of a JSON shard."""
+    try:
+        return Footer(count_rows(storage, shard), b"")
+    except InputError as error:
+        log.warning("shard=%s cannot be counted: its embed unit will fail: %s", shard.key, error)
+        return None
 
 
 def _tail(storage: Storage, shard: ObjectInfo) -> bytes:

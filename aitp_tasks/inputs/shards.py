@@ -58,6 +58,16 @@ def reader(storage: Storage, info: ObjectInfo, role: str, config: RunConfig) -> 
     return Sft(storage, info, config.sft_text)
 
 
+def count_rows(storage: Storage, info: ObjectInfo) -> int:
+    """How many rows a JSON shard of an SFT set has; all of it is read.
+
+    Raises:
+        InputError: the file is damaged, or not what its ending says.
+        ObjectChangedError: it was replaced since ``info``.
+    """
+    return Sft(storage, info, SftText.FIRST_TURNS).count()
+
+
 class Reader(ABC):
     """One version of an input file.
 
@@ -186,6 +196,10 @@ class Sft(Reader):
         for turns in self._turns(0):
             text = turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
             yield text if isinstance(text, Refusal) else turns
+
+    def count(self) -> int:
+        """How many rows a file of JSON has."""
+        return sum(1 for _ in self._values())
 
     def _turns(self, start: int) -> Iterator[list[Turn] | Refusal]:
         if self._suffix == _PARQUET:

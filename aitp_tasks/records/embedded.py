@@ -12,6 +12,20 @@ from aitp_tasks.records.plan import Group
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import Storage
 
+#: Raised when the objects of a shard come to hold something else; 2 has exact moments.
+_FORMAT = 2
+
+
+#: Figure of a unit's manifest: why some of its shards could not be embedded, by their keys.
+FAILED = "failed_shards"
+
+
+def shard_prefix(run: Run, role: str, key: str, etag: str) -> str:
+    """Prefix of what is made of one version of one shard."""
+    rule = list(run.config.text_columns) if role == "corpus" else run.config.sft_text.value
+    shard = digest.of_value([_FORMAT, role, rule, key, etag])
+    return f"embeddings/{run.plan.encoder_digest}/{shard}"
+
 
 def shards(run: Run, group: Group) -> list[Manifest]:
     """The manifests of a group's shards, as this run used them.
@@ -42,6 +56,44 @@ def count(run: Run, group: Group) -> int:
     ledger = _unit(run, group).ledger
     assert ledger is not None
     return ledger.rows_out
+
+
+def failures_allowed(run: Run, role: str) -> int:
+    """How many shards of a role may fail before the run does."""
+    if role != "corpus":
+        return 0
+    shards = sum(len(group.shards) for group in run.plan.groups_of(role))
+    return int(round(run.config.plan.shard_budget * shards, 6))
+
+
+def failed(run: Run) -> dict[str, str]:
+    """Why some shards take no part in the run, by their keys.
+
+    Raises:
+        InputError: a group has not been embedded.
+    """
+    units = (_unit(run, group) for group in run.plan.groups)
+    return {key: why for unit in units for key, why in unit.figures.get(FAILED, {}).items()}
+
+
+def sft_examples(run: Run) -> int:
+    """How many examples of the SFT set have a vector.
+
+    Raises:
+        InputError: a group has not been embedded.
+    """
+    groups = run.plan.groups_of("sft")
+    return sum(count(run, group) for group in groups if group.source == run.config.sft)
+
+
+def earlier_pairs(run: Run) -> int:
+    """How many pairs of earlier versions take part in the run, with a vector or without.
+
+    Raises:
+        InputError: a group has not been embedded.
+    """
+    ledgers = [_unit(run, group).ledger for group in run.plan.groups_of_pairs]
+    return sum(ledger.rows_in for ledger in ledgers if ledger is not None)
 
 
 def moments(run: Run, role: str) -> Moments | None:

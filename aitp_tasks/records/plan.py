@@ -99,6 +99,10 @@ class Plan(Frozen):
     base: versions.Version | None = None
     #: Kept from that version; None where the run fits one of its own.
     geometry: versions.Geometry | None = None
+    #: Ids of the pairs of the line that are marked bad.
+    marked_bad: tuple[str, ...] = ()
+    #: Of the base's pairs, why some are not among the groups, by their id.
+    left: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
@@ -132,6 +136,8 @@ class Plan(Frozen):
                 "groups": [group.digest for group in self.groups],
                 "base": self.base and self.base.name,
                 "geometry": self.geometry and self.geometry.key,
+                # Left out while there are none, as in the plans of releases that did not know them.
+                **({"marked_bad": self.marked_bad} if self.marked_bad else {}),
             }
         )
 
@@ -155,6 +161,12 @@ class Plan(Frozen):
     def groups_of(self, role: str) -> list[Group]:
         """The groups of ``corpus`` or ``sft``, in their order."""
         return [group for group in self.groups if group.role == role]
+
+    @property
+    def groups_of_pairs(self) -> list[Group]:
+        """The groups of the pairs of earlier versions, in their order."""
+        line = versions.source(self.config.assemble.dataset)
+        return [group for group in self.groups if group.role == "sft" and group.source == line]
 
     def version(self, run_digest: str) -> str:
         """Name of the dataset version that a run of this plan makes."""

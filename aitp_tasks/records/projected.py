@@ -61,7 +61,8 @@ def keys(run: Run, group: Group, name: str) -> list[str | None]:
         InputError: the group has not been projected.
     """
     outputs = _unit(run, group).outputs
-    return [outputs.get(f"{name}-{number:06d}") for number in range(len(group.shards))]
+    made = sum(output.startswith("shard-") for output in outputs)
+    return [outputs.get(f"{name}-{number:06d}") for number in range(made)]
 
 
 def coordinates(
@@ -110,6 +111,25 @@ def corpus_before(run: Run) -> SparseGrid | None:
     """The grid of the corpus that the geometry was fitted to; None where that is this run's own."""
     kept = run.plan.geometry
     return SparseGrid.from_bytes(run.storage.read(kept.corpus_grid)) if kept else None
+
+
+def line_corpus(run: Run, corpus: SparseGrid) -> SparseGrid | None:
+    """The grid of all dumps that the line has seen since its geometry was fitted; None: this corpus alone.
+
+    A dump counts as often as it has come.
+    """
+    kept = run.plan.geometry
+    if kept is None or run.plan.base is None:
+        return None
+    # A version of an earlier release tells of the corpus that the geometry was fitted to only.
+    return corpus + SparseGrid.from_bytes(run.storage.read(run.plan.base.corpus or kept.corpus_grid))
+
+
+def pair_points(run: Run) -> Points:
+    """Coordinates float64 (n, k) of the earlier pairs that have a vector."""
+    line = versions.source(run.config.assemble.dataset)
+    found = [points(table) for facts, table in coordinates(run, "sft") if facts["source"] == line]
+    return np.concatenate(found) if found else np.empty((0, run.config.density.components))
 
 
 def _unit(run: Run, group: Group) -> Manifest:

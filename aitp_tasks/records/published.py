@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 #: The output of a manifest that names the committed try's prefix.
 ATTEMPT = "attempt"
-_MARK = "published"
+#: Object that names the try whose objects have all been copied.
+MARK = "published"
 
 
 def attempt(run: Run, stage: str) -> str:
@@ -45,7 +46,7 @@ def publish(run: Run, done: Manifest, target: str, last: str = "") -> None:
     source = done.outputs.get(ATTEMPT)
     if source is None:
         return
-    storage, mark = run.storage, run.key(done.stage, _MARK)
+    storage, mark = run.storage, run.key(done.stage, MARK)
     names = [info.key.removeprefix(f"{source}/") for info in storage.list(f"{source}/")]
     marked = storage.read_tagged(mark)
     finished = marked is not None and marked.data.decode("ascii", "replace") == source

@@ -34,6 +34,19 @@ class Geometry(BaseModel):
     corpus_grid: str
 
 
+class Yield(BaseModel):
+    """Pairs that documents have given: sums in which each night counts half as much as the next."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    documents: float = 0.0
+    pairs: float = 0.0
+
+    def plus(self, documents: int, pairs: int) -> "Yield":
+        """With one more night."""
+        return Yield(documents=self.documents / 2 + documents, pairs=self.pairs / 2 + pairs)
+
+
 class Version(BaseModel):
     """One version of a dataset, as ``version.json`` says it."""
 
@@ -44,11 +57,26 @@ class Version(BaseModel):
     run: str
     #: The versions that it builds on, the oldest first.
     ancestors: tuple[str, ...] = ()
-    #: Keys of all its rewritten pairs, its own last.
+    #: Keys of all its rewritten pairs; those of an earlier release lie in one object a version.
     pairs: tuple[str, ...] = ()
     geometry: Geometry
     #: Whether the corpus has moved so far that the next run should fit anew.
     refit_due: bool = False
+    #: Key of the grid of all dumps of the line since its geometry was fitted; None in earlier releases.
+    corpus: str | None = None
+    #: By which order pairs stayed (``assemble.order``).
+    order: tuple[str, ...] = ()
+    #: Digest of the SFT set; empty in earlier releases.
+    sft: str = ""
+    #: Digest of all that its pairs were compared with.
+    compared: str = ""
+    #: Of the nights up to this version.
+    measured: Yield = Yield()
+
+    @property
+    def position(self) -> dict[str, int]:
+        """The place in the line of this version and of those that it builds on, by name."""
+        return {name: place for place, name in enumerate((*self.ancestors, self.name))}
 
 
 def source(line: str) -> str:
@@ -83,6 +111,12 @@ def latest(storage: Storage, line: str) -> Version | None:
         InputError: that version does not exist.
     """
     return _named(storage, line, storage.read_tagged(_latest_key(line)))
+
+
+def is_latest(storage: Storage, line: str, name: str) -> bool:
+    """Whether ``latest`` names a version, or one that builds on it."""
+    newest = latest(storage, line)
+    return newest is not None and name in newest.position
 
 
 def _named(storage: Storage, line: str, pointer: Tagged | None) -> Version | None:

@@ -126,6 +126,8 @@ class Facts:
     costs: list[StageCost]
     generation: list[Generation]
     index: Manifest
+    #: Why some shards of the corpus took no part, by their keys.
+    failed_shards: dict[str, str]
     difference: Manifest
     assemble: Manifest
     finetune: Manifest
@@ -167,6 +169,7 @@ def gather(run: Run) -> Facts:
         generation=[_generation(stage, units[stage]) for stage in generated.STAGES if units[stage]],
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
         index=units["index"][0],
+        failed_shards=dict(units["merge"][0].figures.get("failed_shards", {})),
         difference=difference,
         assemble=assemble,
         finetune=finetune,

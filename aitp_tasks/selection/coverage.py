@@ -9,8 +9,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from aitp_tasks.densities.field import Field, Window
+from aitp_tasks.densities.geometry import Geometry
 from aitp_tasks.densities.grid import Points, SparseGrid
+from aitp_tasks.records import projected
+from aitp_tasks.records.run import Run
 from aitp_tasks.selection import regions
+from aitp_tasks.selection.race import Crowds
 
 #: Cells per axis of the densities that the report draws.
 _PICTURE_CELLS = 800
@@ -23,24 +27,30 @@ class Coverage:
     Attributes:
         now: of corpus and SFT side, by role.
         sft_alone: of the SFT set without the pairs of earlier versions; None where there are none.
+        line: of all dumps that the line has seen; None where that is the corpus alone.
         corpus_before: of the corpus that the geometry was fitted to; None where that is this one.
     """
 
     now: Mapping[str, Field]
     sft_alone: Field | None
+    line: Field | None
     corpus_before: Field | None
 
     @classmethod
     def of(
-        cls, grids: Mapping[str, SparseGrid], before: SparseGrid | None, bandwidths: Mapping[str, float]
+        cls,
+        grids: Mapping[str, SparseGrid],
+        before: SparseGrid | None,
+        bandwidths: Mapping[str, float],
+        line: SparseGrid | None = None,
     ) -> Self:
-        """From the grids of ``corpus``, ``sft`` and ``pairs``, and the earlier corpus's.
+        """From the grids of ``corpus``, ``sft`` and ``pairs``, the earlier corpus's, and that of all dumps.
 
         Raises:
             InputError: the window would have too many cells.
         """
         both = grids["sft"] + grids["pairs"]
-        everything = [grids["corpus"], both, *([before] if before else [])]
+        everything = [grids["corpus"], both, *(grid for grid in (before, line) if grid)]
         window = Window.around(everything, max(bandwidths.values()))
 
         def field(role: str, grid: SparseGrid) -> Field:
@@ -49,12 +59,46 @@ class Coverage:
         return cls(
             {"corpus": field("corpus", grids["corpus"]), "sft": field("sft", both)},
             field("sft", grids["sft"]) if grids["pairs"].count else None,
+            field("corpus", line) if line else None,
             field("corpus", before) if before else None,
         )
+
+    @classmethod
+    def of_run(cls, run: Run, geometry: Geometry) -> Self:
+        """From what a run's density units have left.
+
+        Raises:
+            InputError: a group was not projected, or the window would have too many cells.
+        """
+        grids = projected.grids(run, geometry)
+        line = projected.line_corpus(run, grids["corpus"])
+        return cls.of(grids, projected.corpus_before(run), geometry.bandwidths, line)
 
     def at(self, points: Points) -> dict[str, NDArray[np.float64]]:
         """Both densities, by role, float64 (n,) each, at points float64 (n, k)."""
         return {role: field.at(points) for role, field in self.now.items()}
+
+    def crowds(self) -> Crowds:
+        """What says how rare a place is."""
+        return Crowds(self.sft_alone or self.now["sft"], self.line or self.now["corpus"])
+
+    def uncovered_with(self, points: Points, tau: float, examples: int | None = None) -> tuple[float, float]:
+        """Shares that the SFT set and pairs at points float64 (n, k) do not cover: of corpus and line.
+
+        Args:
+            points: where the pairs lie.
+            tau: see ``uncovered``.
+            examples: how many examples a density is to be the mean over; by default as many as there are.
+        """
+        alone = self.sft_alone or self.now["sft"]
+        together = alone.grid + SparseGrid.of(points, alone.grid.step)
+        field = Field.of(together, alone.bandwidth, alone.window)
+        scale = 1.0 if examples is None else examples / together.count
+        corpus = self.now["corpus"]
+        of_corpus, of_line = (
+            regions.uncovered(dumps, field, scale * tau) for dumps in (corpus, self.line or corpus)
+        )
+        return of_corpus, of_line
 
     def uncovered(self, tau: float) -> dict[str, Any]:
         """Share of the corpus that is not covered, with and without the pairs of earlier versions."""

@@ -2,8 +2,7 @@
 
 Each pair gets the vector that it would have as an SFT example, and is compared
 with the index of the run's SFT side, which holds the pairs of earlier versions
-too, and with the new pairs that were kept before it. Pairs are taken in their
-order until there is no more room, so that those without room cost nothing.
+too, and with the new pairs that were kept before it.
 
 Reads the SFT index. Holds the vectors of the pairs kept, 4 bytes a component, and
 compares each with all of them: quadratic in their number, linear in the SFT set.
@@ -40,25 +39,26 @@ SCHEMA = pa.schema(
 
 @dataclass
 class Selection:
-    """Pairs that there is room for.
+    """Which pairs are new.
 
     Attributes:
-        kept: those that are new.
+        kept: those that are.
         duplicates: those left out, rows of ``SCHEMA``.
+        values: vectors float16 (d,) of the pairs kept, by their ids; a pair may have none.
     """
 
     kept: list[Pair] = field(default_factory=list)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, Values] = field(default_factory=dict)
 
 
 def select(
     pairs: list[Pair],
     embedded: Iterable[tuple[Vectors, dict[int, Refusal]]],
-    room: int,
     index: OpenIndex,
     limit: float,
 ) -> Selection:
-    """The first pairs that are no near-duplicates, as many as there is room for.
+    """The pairs that are no near-duplicates.
 
     A pair that has no vector, which its quarantine in the next run will say, is kept.
 
@@ -66,23 +66,25 @@ def select(
         pairs: in the order in which they are taken.
         embedded: the vectors of the pairs as SFT examples, made as they are asked for; see
             ``Encoder.vectors_of``.
-        room: how many are wanted.
         index: of the run's SFT side.
-        limit: largest cosine of a pair that is kept.
+        limit: largest cosine of a pair that is kept; 1 keeps all.
 
     Raises:
         InputError: the index is damaged.
     """
-    kept: list[Pair] = []
+    found = Selection()
     duplicates: list[tuple[Pair, _Nearest]] = []
-    for pair, nearest in _with_nearest(pairs, embedded, _Known(index, limit)):
-        if nearest is None:
-            kept.append(pair)
-        else:
+    # Rounding makes a cosine a little larger than 1.
+    known = _Known(index, limit if limit < 1 else np.inf)
+    for pair, value, nearest in _with_nearest(pairs, embedded, known):
+        if nearest is not None:
             duplicates.append((pair, nearest))
-        if len(kept) == room:
-            break
-    return Selection(kept, _rows(duplicates, index))
+            continue
+        found.kept.append(pair)
+        if value is not None:
+            found.values[str(pair["pair_id"])] = value
+    found.duplicates += _rows(duplicates, index)
+    return found
 
 
 class _Nearest(NamedTuple):
@@ -95,13 +97,14 @@ class _Nearest(NamedTuple):
 
 def _with_nearest(
     pairs: list[Pair], embedded: Iterable[tuple[Vectors, dict[int, Refusal]]], known: "_Known"
-) -> Iterator[tuple[Pair, _Nearest | None]]:
-    """Each pair with what it is a near-duplicate of."""
+) -> Iterator[tuple[Pair, Values | None, _Nearest | None]]:
+    """Each pair with its vector, and with what it is a near-duplicate of."""
     for found, refused in embedded:
         places = found.rows.tolist()
         nearest = known.add(found.values, [str(pairs[place]["pair_id"]) for place in places])
-        by_place = dict(zip(places, nearest, strict=True)) | dict.fromkeys(refused)
-        yield from ((pairs[place], by_place[place]) for place in sorted(by_place))
+        by_place = dict(zip(places, zip(found.values, nearest, strict=True), strict=True))
+        for place in sorted({*places, *refused}):
+            yield pairs[place], *by_place.get(place, (None, None))
 
 
 class _Known:

@@ -31,9 +31,16 @@ def draws(seed: int, doc_ids: Iterable[str]) -> NDArray[np.uint64]:
 class Sample:
     """The documents drawn so far, of all that were added."""
 
-    def __init__(self, settings: Difference, cell: float) -> None:
-        """``cell``: side of a stratum, in projected units."""
+    def __init__(self, settings: Difference, cell: float, size: int | None = None) -> None:
+        """Nothing was added yet.
+
+        Args:
+            settings: how documents are drawn.
+            cell: side of a stratum, in projected units.
+            size: documents to draw, at most ``settings.max_documents``; by default that many.
+        """
         self._settings = settings
+        self._size = settings.max_documents if size is None else size
         self._cell = cell
         self._drawn: pa.Table | None = None
         self._pending: list[pa.Table] = []
@@ -52,7 +59,7 @@ class Sample:
         """What is drawn of all that was added, in the order of ids; ``copies`` counts equal texts."""
         self._forget()
         assert self._drawn is not None
-        drawn = self._in_order(self._drawn).slice(0, self._settings.max_documents)
+        drawn = self._in_order(self._drawn).slice(0, self._size)
         return drawn.drop_columns(["draw", "stratum"]).sort_by("doc_id")
 
     def _forget(self) -> None:
@@ -64,7 +71,7 @@ class Sample:
             table = table.filter(pa.array(rank < self._settings.max_per_source))
         # A cap takes documents out of strata, so that others may come in again.
         if self._settings.max_per_source is None or self._settings.sampling is Sampling.UNIFORM:
-            table = self._in_order(table).slice(0, self._settings.max_documents)
+            table = self._in_order(table).slice(0, self._size)
         self._drawn, self._pending = table, []
 
     def _in_order(self, table: pa.Table) -> pa.Table:

@@ -1,34 +1,51 @@
-"""assemble: the new pairs and the SFT set become one dataset version.
+"""assemble: the new pairs, the earlier ones and the SFT set become one dataset version.
 
 Reads pairs, scores and documents of all parts, the SFT shards, the pairs of the
-version that the run builds on, and the SFT index, by which it leaves out pairs
-that the dataset has already (see ``near_duplicates``). Writes
-``datasets/<name>/<version>/``: Parquet with a ``messages`` column and where each
-pair comes from, the same as ShareGPT JSON with the ``dataset_info.json`` that
-LLaMA-Factory loads, the version's own pairs, the near-duplicates; and adds the
-version to its line (see ``versions``). The files lie below a prefix of this try
-first, and get their names in the version once it is committed (see ``published``).
+version that the run builds on, the SFT index and both densities, by which it is
+chosen who stays (see ``selection.contest``). Writes ``datasets/<name>/<version>/``:
+Parquet with a ``messages`` column and where each pair comes from, the same as
+ShareGPT JSON with the ``dataset_info.json`` that LLaMA-Factory loads, the version's
+pairs, those that are left out, the near-duplicates, a card; and adds the version to
+its line (see ``versions``). The files lie below a prefix of this try first, and get
+their names in the version once it is committed (see ``published``).
+
+A run whose pairs and SFT set are those of the version that it builds on makes no
+version: its dataset is that one.
 """
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from aitp_tasks.dataset import budget, card
 from aitp_tasks.dataset.export import SCHEMA, Export
-from aitp_tasks.encoder.opened import open_encoder
 from aitp_tasks.inputs import rows, shards
-from aitp_tasks.records import embedded, generated, indexed, published, selected, tables, versions
-from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.records import (
+    digest,
+    embedded,
+    generated,
+    pairs,
+    projected,
+    published,
+    selected,
+    tables,
+    versions,
+)
+from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
-from aitp_tasks.selection import near_duplicates
+from aitp_tasks.selection import contest, left_out, near_duplicates
+from aitp_tasks.selection.contest import Choice
 from aitp_tasks.storage import ObjectInfo
-from aitp_tasks.vector_index.opened import OpenIndex
 
 log = logging.getLogger(__name__)
+
+_IN_AN_EARLIER_VERSION, _NEAR_DUPLICATE = "in_an_earlier_version", "near_duplicate"
+_CORPUS_GRID = "corpus-grid.safetensors"
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -41,18 +58,27 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     watch = Stopwatch()
     done = run.find_manifest("assemble") or _assemble(run, watch)
     published.publish(run, done, version_key(run))
+    line = run.config.assemble.dataset
     return {
         "stage": "assemble",
         "run": run.uri,
-        "label": done.figures["version"],
-        "dataset": run.storage.uri(version_key(run)),
+        "label": done.label,
+        "dataset": run.storage.uri(done.output("parquet").rpartition("/")[0]),
+        "unchanged": is_unchanged(done),
         "pairs": done.figures["pairs"],
         "earlier_pairs": done.figures["earlier_pairs"],
         "sft_examples": done.figures["sft_examples"],
         # Not frozen with the manifest: it changes when other versions come.
-        "is_latest": versions.add(run.storage, run.config.assemble.dataset, _version(run, done)),
+        "is_latest": versions.is_latest(run.storage, line, done.figures["version"])
+        if is_unchanged(done)
+        else versions.add(run.storage, line, _version(run, done)),
         "seconds": watch.seconds(),
     }
+
+
+def is_unchanged(done: Manifest) -> bool:
+    """Whether no version was made, because it would be the one before."""
+    return bool(done.figures.get("unchanged"))
 
 
 def version(run: Run) -> str:
@@ -65,55 +91,121 @@ def version_key(run: Run) -> str:
     return versions.prefix(run.config.assemble.dataset, version(run))
 
 
+@dataclass(frozen=True)
+class _Made:
+    """The pairs of this run.
+
+    Attributes:
+        fresh: those that may come in.
+        known: how many are in the version before.
+        refused: those that somebody has decided against, rows of ``left_out.SCHEMA``.
+    """
+
+    fresh: list[dict[str, Any]]
+    known: int
+    refused: list[dict[str, Any]]
+
+
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
-    pairs = _pairs(run)
-    attempt = published.attempt(run, "assemble")
+    made, attempt = _made(run), published.attempt(run, "assemble")
     with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, Export(Path(folder)) as export:
         sft = _export_sft(run, export)
-        earlier = _export_earlier(run, export)
-        new = [pair for pair in pairs if pair["pair_id"] not in earlier]
-        chosen = _choose(run, new, sft.rows_out, len(earlier))
-        export.write(chosen.kept)
-        outputs = _upload(run, attempt, export.close(run.config.assemble.dataset))
-    outputs |= {**_write_choice(run, attempt, chosen), published.ATTEMPT: attempt}
-    done = run.commit(
-        Manifest(
-            stage="assemble",
-            label=version(run),
-            ledger=_ledger(pairs, new, chosen, len(earlier), sft),
-            outputs=outputs,
-            figures=_figures(run, len(chosen.kept), len(earlier), sft.rows_out),
-            seconds=watch.seconds(),
-            peak_memory_mb=watch.peak_memory_mb(),
-        )
-    )
+        room = budget.room(sft.rows_out, run.config.assemble.max_rewritten_share)
+        choice = contest.choose(run, made.fresh, _sft_digest(run), room)
+        done = _manifest(run, made, choice, sft, room)
+        if _changes_nothing(run, choice):
+            return _commit(run, done, _standing(run) | _listed(run, choice, made), watch)
+        export.write(choice.earlier)
+        export.write(choice.new)
+        files = export.close(run.config.assemble.dataset)
+        files["card"] = card.write(Path(folder), run.config, done.figures)
+        outputs = _upload(run, attempt, files)
+    outputs |= _write_choice(run, attempt, choice, made) | _write_corpus_grid(run, attempt)
+    return _commit(run, done, {**outputs, published.ATTEMPT: attempt}, watch)
+
+
+def _commit(run: Run, done: Manifest, outputs: dict[str, str], watch: Stopwatch) -> Manifest:
+    measured = {"seconds": watch.seconds(), "peak_memory_mb": watch.peak_memory_mb()}
+    committed = run.commit(done.model_copy(update={"outputs": outputs, **measured}))
+    names = ("version", "pairs", "earlier_pairs", "sft_examples", "room", "left")
     log.info(
-        "assemble version=%s pairs=%d earlier_pairs=%d sft_examples=%d",
-        *(done.figures[name] for name in ("version", "pairs", "earlier_pairs", "sft_examples")),
+        "assemble version=%s pairs=%d earlier_pairs=%d sft_examples=%d room=%s left=%s",
+        *(committed.figures[name] for name in names),
     )
-    return done
+    if is_unchanged(committed):
+        log.warning(
+            "nothing has changed: the dataset stays %s, and no version is made", committed.figures["version"]
+        )
+    return committed
 
 
-def _choose(
-    run: Run, new: list[dict[str, Any]], sft_examples: int, earlier: int
-) -> near_duplicates.Selection:
-    """Those of the new pairs that there is room for and that the dataset does not have already."""
-    settings = run.config.assemble
-    room = _room(sft_examples, settings.max_rewritten_share, len(new) + earlier) - earlier
-    if settings.max_similarity == 1.0 or room <= 0 or not new:
-        return near_duplicates.Selection(kept=new[: max(room, 0)])
-    texts = (rows.sft_text(pair["messages"], run.config.sft_text) for pair in new)
-    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
-        encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
-        return near_duplicates.select(new, encoder.vectors_of(texts), room, index, settings.max_similarity)
+def _made(run: Run) -> _Made:
+    """The pairs of this run, apart from those that it need not look at."""
+    made = _pairs(run)
+    before = pairs.read(run.storage, run.plan.base.pairs) if run.plan.base else None
+    known = set() if before is None else set(before["pair_id"].to_pylist())
+    fresh = [pair for pair in made if pair["pair_id"] not in known]
+    against = pairs.against(
+        pa.Table.from_pylist(fresh, SCHEMA), run.plan.marked_bad, run.config.assemble.withdrawn_prompts
+    )
+    return _Made(
+        fresh=[pair for pair in fresh if pair["pair_id"] not in against],
+        known=len(made) - len(fresh),
+        refused=[
+            left_out.row(pair, against[pair["pair_id"]], earlier=False)
+            for pair in fresh
+            if pair["pair_id"] in against
+        ]
+        + [
+            left_out.row(pair, run.plan.left[pair["pair_id"]], earlier=True)
+            for pair in (before.to_pylist() if before is not None and run.plan.left else [])
+            if pair["pair_id"] in run.plan.left
+        ],
+    )
 
 
-def _room(sft_examples: int, share: float, pairs: int) -> int:
-    """How many of the pairs the share allows; ids are hashes, so the first are a fair sample."""
-    if share == 1.0 or sft_examples == 0:
-        return pairs
-    # Rounded, because 0.6 / 0.4 * 8 is a little less than 12.
-    return int(round(share / (1 - share) * sft_examples, 6))
+def _changes_nothing(run: Run, choice: Choice) -> bool:
+    base = run.plan.base
+    if base is None or base.sft != _sft_digest(run) or choice.new or run.plan.left:
+        return False
+    return len(choice.earlier) == embedded.earlier_pairs(run)
+
+
+def _standing(run: Run) -> dict[str, str]:
+    """The files of the version that the run builds on."""
+    assert run.plan.base is not None
+    prefix = versions.prefix(run.config.assemble.dataset, run.plan.base.name)
+    found = {
+        info.key.rpartition("/")[2].partition(".")[0]: info.key for info in run.storage.list(f"{prefix}/")
+    }
+    return {"parquet": found["data"], **({"pairs": found["pairs"]} if "pairs" in found else {})}
+
+
+def _listed(run: Run, choice: Choice, made: _Made) -> dict[str, str]:
+    """Write what did not come in, of a run that makes no version."""
+    return {
+        name: tables.write(run.storage, run.key("assemble", name), pa.Table.from_pylist(found, schema))
+        for name, found, schema in _not_in(choice, made)
+        if found
+    }
+
+
+def _not_in(choice: Choice, made: _Made) -> list[tuple[str, list[dict[str, Any]], pa.Schema]]:
+    return [
+        ("left_out", made.refused + choice.left_out, left_out.SCHEMA),
+        ("near_duplicates", choice.duplicates, near_duplicates.SCHEMA),
+    ]
+
+
+def _sft_digest(run: Run) -> str:
+    """Identity of the SFT set as it was read."""
+    found = [
+        [shard.figures["shard"], shard.figures["etag"]]
+        for group in run.plan.groups_of("sft")
+        if group.source == run.config.sft
+        for shard in embedded.shards(run, group)
+    ]
+    return digest.of_value(sorted(found))
 
 
 def _upload(run: Run, attempt: str, files: Mapping[str, Path]) -> dict[str, str]:
@@ -123,51 +215,82 @@ def _upload(run: Run, attempt: str, files: Mapping[str, Path]) -> dict[str, str]
     return {name: f"{version_key(run)}/{file.name}" for name, file in files.items()}
 
 
-def _write_choice(run: Run, attempt: str, chosen: near_duplicates.Selection) -> dict[str, str]:
-    """Write the version's own pairs, and those that were left out as near-duplicates, where there are any."""
+def _write_choice(run: Run, attempt: str, choice: Choice, made: _Made) -> dict[str, str]:
+    """Write the version's pairs, those that are left out, and the near-duplicates, where there are any."""
     outputs = {}
-    for name, chosen_rows, schema in (
-        ("pairs", chosen.kept, SCHEMA),
-        ("near_duplicates", chosen.duplicates, near_duplicates.SCHEMA),
+    for name, found, schema in (
+        ("pairs", choice.earlier + choice.new, SCHEMA),
+        *_not_in(choice, made),
     ):
-        if chosen_rows:
+        if found:
             outputs[name] = f"{version_key(run)}/{name}.parquet"
-            table = tables.to_bytes(pa.Table.from_pylist(chosen_rows, schema))
+            table = tables.to_bytes(pa.Table.from_pylist(found, schema))
             run.storage.write(f"{attempt}/{name}.parquet", table)
     return outputs
 
 
-def _ledger(
-    pairs: list[dict[str, Any]],
-    new: list[dict[str, Any]],
-    chosen: near_duplicates.Selection,
-    earlier: int,
-    sft: Ledger,
-) -> Ledger:
-    """Where every pair and every row of the SFT set went."""
-    kept, duplicates = len(chosen.kept), len(chosen.duplicates)
-    return Ledger(
-        rows_in=len(pairs) + earlier + sft.rows_in,
-        rows_out=kept + earlier + sft.rows_out,
-        quarantined=sft.quarantined,
-        rejected={
-            "in_an_earlier_version": len(pairs) - len(new),
-            "near_duplicate": duplicates,
-            "over_rewritten_share": len(new) - kept - duplicates,
+def _write_corpus_grid(run: Run, attempt: str) -> dict[str, str]:
+    """Write the grid of all dumps that the line has seen; that of the first lies in its run."""
+    grids = projected.grids(run, projected.geometry(run))
+    line = projected.line_corpus(run, grids["corpus"])
+    if line is None:
+        return {"corpus": run.require_manifest("difference").output("corpus_grid")}
+    run.storage.write(f"{attempt}/{_CORPUS_GRID}", line.to_bytes())
+    return {"corpus": f"{version_key(run)}/{_CORPUS_GRID}"}
+
+
+def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | None) -> Manifest:
+    """What is told of the version, without its objects."""
+    unchanged = _changes_nothing(run, choice)
+    name = run.plan.base.name if unchanged and run.plan.base else version(run)
+    left = _reasons(row for row in made.refused + choice.left_out if row["earlier"])
+    rewritten = len(choice.new) + len(choice.earlier)
+    return Manifest(
+        stage="assemble",
+        label=f"{name} (unchanged)" if unchanged else name,
+        ledger=_ledger(made, choice, sft),
+        figures={
+            "version": name,
+            "unchanged": unchanged,
+            "base": run.plan.base and run.plan.base.name,
+            "pairs": len(choice.new),
+            "earlier_pairs": len(choice.earlier),
+            "sft_examples": sft.rows_out,
+            "rewritten_share": round(rewritten / max(rewritten + sft.rows_out, 1), 6),
+            "room": room,
+            "order": [key.value for key in run.config.assemble.order],
+            "left": left,
+            # New pairs that would have come in, had there been room.
+            "no_room": sum(row["reason"] == contest.NO_ROOM for row in choice.left_out if not row["earlier"]),
+            "uncovered": choice.uncovered,
+            "uncovered_before": choice.uncovered_before,
         },
     )
 
 
-def _figures(run: Run, pairs: int, earlier: int, sft_examples: int) -> dict[str, Any]:
-    rewritten = pairs + earlier
-    return {
-        "version": version(run),
-        "base": run.plan.base and run.plan.base.name,
-        "pairs": pairs,
-        "earlier_pairs": earlier,
-        "sft_examples": sft_examples,
-        "rewritten_share": round(rewritten / max(rewritten + sft_examples, 1), 6),
+def _reasons(left: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for row in left:
+        counts = add_counts(counts, {row["reason"]: 1})
+    return counts
+
+
+def _ledger(made: _Made, choice: Choice, sft: Ledger) -> Ledger:
+    """Where every pair and every row of the SFT set went."""
+    left = _reasons(made.refused + choice.left_out)
+    rejected = {
+        _IN_AN_EARLIER_VERSION: made.known,
+        _NEAR_DUPLICATE: len(choice.duplicates),
+        contest.NO_ROOM: 0,
+        **left,
     }
+    out = len(choice.new) + len(choice.earlier) + sft.rows_out
+    return Ledger(
+        rows_in=out + sum(rejected.values()) + sft.rows_quarantined,
+        rows_out=out,
+        quarantined=sft.quarantined,
+        rejected=rejected,
+    )
 
 
 def _version(run: Run, done: Manifest) -> versions.Version:
@@ -179,30 +302,47 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         identity=run.plan.geometry_identity,
         corpus_grid=difference.output("corpus_grid"),
     )
+    sft = _sft_digest(run)
     return versions.Version(
         name=version(run),
         run=run.prefix,
         ancestors=(*base.ancestors, base.name) if base else (),
-        pairs=(*(base.pairs if base else ()), *([done.output("pairs")] if "pairs" in done.outputs else [])),
+        pairs=(done.output("pairs"),) if "pairs" in done.outputs else (),
         geometry=geometry,
         refit_due=difference.figures["refit_due"],
+        corpus=done.outputs.get("corpus"),
+        order=tuple(done.figures.get("order", ())),
+        sft=sft,
+        compared=contest.compared_with(run, sft),
+        measured=_measured(run, done, difference.figures["selected"]),
     )
+
+
+def _measured(run: Run, done: Manifest, documents: int) -> versions.Yield:
+    """What documents have given, with this night's."""
+    before = run.plan.base.measured if run.plan.base else versions.Yield()
+    assert done.ledger is not None
+    if not documents:
+        return before
+    return before.plus(documents, done.figures["pairs"] + done.figures.get("no_room", 0))
 
 
 def _pairs(run: Run) -> list[dict[str, Any]]:
     """All pairs of all parts with where they come from, in the order of their ids."""
     provenance = {
         "prompt_digest": run.plan.prompts["answer"].digest,
+        "prompts": [f"{name}@{run.plan.prompts[name].version}" for name in generated.STAGES],
         "model": _model_name(run),
+        "version": version(run),
     }
-    pairs = []
+    made = []
     columns = ["doc_id", "dump", "shard", "row", "ratio"]
     for part in run.parts:
         documents = {row["doc_id"]: row for row in selected.documents(run, part, columns)}
         scores = {row["question_id"]: row for row in generated.kept_rows(run, "score", part)}
         for row in generated.kept_rows(run, "answer", part):
             document, score = documents[row["doc_id"]], scores[row["question_id"]]
-            pairs.append(
+            made.append(
                 {
                     "messages": _messages(row["question"], row["answer"]),
                     "origin": "aitp",
@@ -215,7 +355,7 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
                     **provenance,
                 }
             )
-    return sorted(pairs, key=lambda pair: str(pair["pair_id"]))
+    return sorted(made, key=lambda pair: str(pair["pair_id"]))
 
 
 def _model_name(run: Run) -> str:
@@ -244,16 +384,6 @@ def _export_sft(run: Run, export: Export) -> Ledger:
     return Ledger(
         rows_in=read, rows_out=written, quarantined={"not_an_example": quarantined} if quarantined else {}
     )
-
-
-def _export_earlier(run: Run, export: Export) -> set[str]:
-    """Write the pairs of the versions that the run builds on; their ids."""
-    written: set[str] = set()
-    for key in run.plan.base.pairs if run.plan.base else ():
-        found = tables.read(run.storage, key).to_pylist()
-        export.write(found)
-        written |= {pair["pair_id"] for pair in found}
-    return written
 
 
 def _examples(run: Run, key: str, etag: str) -> Iterator[list[rows.Turn] | rows.Refusal]:

@@ -11,20 +11,23 @@ for a threshold that is given as a share.
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from aitp_tasks.config import Criterion
+from aitp_tasks.dataset import budget
 from aitp_tasks.densities.field import FLOOR
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import embedded, indexed, prefetched, projected, tables
+from aitp_tasks.records import embedded, indexed, prefetched, projected, tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run, part_name, part_of
-from aitp_tasks.selection import agreement, criteria
+from aitp_tasks.selection import agreement, criteria, race
 from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.nearest import Nearest
 from aitp_tasks.selection.sample import Sample
@@ -56,10 +59,11 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 
 def _select(run: Run, watch: Stopwatch) -> Manifest:
     geometry = projected.geometry(run)
-    coverage = Coverage.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
+    coverage = Coverage.of_run(run, geometry)
     settings = run.config.difference
     threshold = criteria.threshold(settings, lambda: (scored[1:] for scored in _scored(run, coverage)))
-    tally, drawn = _draw(run, coverage, geometry, threshold)
+    wanted = _wanted(run, coverage, threshold)
+    tally, drawn = _draw(run, coverage, geometry, threshold, wanted)
     errors = _require_precision(run, _measured_errors(run, coverage, tally.probes()))
     parts = -(-len(drawn) // settings.documents_per_part)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
@@ -71,7 +75,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
         Manifest(
             stage="difference",
             label=run.config.dump,
-            ledger=_ledger(coverage.now["corpus"].grid.count, tally, drawn),
+            ledger=_ledger(coverage.now["corpus"].grid.count, tally, drawn, wanted),
             outputs=outputs,
             figures={
                 **tally.figures(),
@@ -80,6 +84,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
                 "criterion": settings.criterion.value,
                 "tau": threshold.tau,
                 "last_at_tau": threshold.last,
+                "budget": wanted.budget,
                 "sources": tally.sources(drawn),
                 "nearest_sft": nearest.figures(),
                 "agreement": agreement,
@@ -93,19 +98,82 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     )
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """Which documents are worth rewriting.
+
+    Attributes:
+        documents: at most so many.
+        crowd: of a document in no smaller one, no pair would win a place.
+        budget: how that follows, for the figures.
+        is_short: whether there are too few places for all that might be drawn.
+    """
+
+    documents: int
+    crowd: float
+    budget: dict[str, Any]
+    is_short: bool = False
+
+
+def _wanted(run: Run, coverage: Coverage, threshold: criteria.Threshold) -> _Wanted:
+    """No more documents than their pairs can find places in the dataset."""
+    settings, assemble = run.config.difference, run.config.assemble
+    examples, pairs = embedded.sft_examples(run), embedded.earlier_pairs(run)
+    room = budget.room(examples, assemble.max_rewritten_share)
+    if room is None:
+        return _Wanted(settings.max_documents, np.inf, {"room": None, "earlier_pairs": pairs})
+    measured = run.plan.base.measured if run.plan.base else versions.Yield()
+    places, crowd = room - pairs, float(np.inf)
+    if places <= 0:
+        own = np.sort(coverage.crowds().among(projected.pair_points(run)))
+        below = _documents_below(run, coverage, threshold, own)
+        per_document = budget.pairs_per_document(measured)
+        places, crowd = race.winnable(own, below, per_document, max(len(own) - room, 0))
+    documents = budget.documents(places, measured)
+    figures = {
+        "room": room,
+        "earlier_pairs": pairs,
+        "places": places,
+        "pairs_per_document": round(budget.pairs_per_document(measured), 4),
+        "documents": documents,
+    }
+    log.info(
+        "difference room=%d earlier_pairs=%d places=%d documents_wanted=%d", room, pairs, places, documents
+    )
+    is_short = documents < settings.max_documents or crowd < np.inf
+    return _Wanted(min(documents, settings.max_documents), crowd, figures, is_short)
+
+
+def _documents_below(
+    run: Run, coverage: Coverage, threshold: criteria.Threshold, own: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """How many of the documents below tau lie in a smaller crowd than each of some; int64 (m,)."""
+    counts = np.zeros(len(own), np.int64)
+    for _, table, scores in _scored(run, coverage):
+        below = table.filter(pa.array(threshold.below(table, scores)))
+        found = np.sort(coverage.crowds().at(projected.points(below), coverage.now["sft"]))
+        counts += np.searchsorted(found, own)
+    return counts
+
+
 def _draw(
-    run: Run, coverage: Coverage, geometry: Geometry, threshold: criteria.Threshold
+    run: Run, coverage: Coverage, geometry: Geometry, threshold: criteria.Threshold, wanted: _Wanted
 ) -> tuple[Tally, pa.Table]:
     """Count all documents, and draw the sample of those below the threshold."""
     settings = run.config.difference
     tally = Tally(threshold, settings.criterion)
-    sample = Sample(settings, geometry.bandwidths["corpus"])
+    sample = Sample(settings, geometry.bandwidths["corpus"], wanted.documents)
     for facts, table, scores in _scored(run, coverage):
-        below = tally.add(facts, table, scores)
-        sample.add(table.filter(pa.array(below)))
+        below = table.filter(pa.array(tally.add(facts, table, scores)))
+        if wanted.crowd < np.inf:
+            crowds = coverage.crowds().at(projected.points(below), coverage.now["sft"])
+            below = below.filter(pa.array(crowds < wanted.crowd))
+        sample.add(below)
     if not tally.below:
         sweep = tally.figures()["sweep"]
         log.warning("no document is below tau=%g; below other thresholds: %s", threshold.tau, sweep)
+    elif not wanted.documents:
+        log.warning("no document is drawn: the dataset has no place that a pair of one could win")
     if threshold.last is not None:
         log.warning("documents tie at tau=%g: their hashes decide which are selected", threshold.tau)
     return tally, sample.documents()
@@ -173,16 +241,18 @@ def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dic
     return outputs
 
 
-def _ledger(documents: int, tally: Tally, drawn: pa.Table) -> Ledger:
+def _ledger(documents: int, tally: Tally, drawn: pa.Table, wanted: _Wanted) -> Ledger:
     """Where every document that was projected went."""
     repeated = int(np.sum(drawn["copies"].to_numpy())) - len(drawn)
+    left = tally.below - repeated - len(drawn)
     return Ledger(
         rows_in=documents,
         rows_out=len(drawn),
         rejected={
             "covered": tally.documents - tally.below,
             "repeated_text": repeated,
-            "not_sampled": tally.below - repeated - len(drawn),
+            "not_sampled": 0 if wanted.is_short else left,
+            "no_room": left if wanted.is_short else 0,
         },
     )
 

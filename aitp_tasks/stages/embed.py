@@ -22,7 +22,7 @@ from aitp_tasks.encoder.opened import Encoder, open_encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.inputs import shards
-from aitp_tasks.records import digest, embedded, manifest, vectors
+from aitp_tasks.records import earlier, embedded, manifest, vectors, versions
 from aitp_tasks.records.kept import Keeper, share
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
@@ -31,8 +31,6 @@ from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
 
 log = logging.getLogger(__name__)
 
-#: Raised when the objects of a shard come to hold something else; 2 has exact moments.
-_FORMAT = 2
 #: How often a shard that is replaced while it is read is begun anew.
 _RESTARTS = 3
 #: The version of a shard that was read, and its manifest.
@@ -45,13 +43,14 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
     Raises:
         InputError: a shard is not Parquet, or changed after this run used it;
             the group's other shards are embedded first.
-        BudgetExceededError: too many rows of a shard were quarantined.
+        BudgetExceededError: too many rows of a shard were quarantined. Of a dump, as many
+            shards may fail in either way as ``plan.shard_budget`` says.
     """
     watch = Stopwatch()
     group = run.group(unit)
     log.info("embed label=%s shards=%d", group.label, len(group.shards))
     progress = Progress(group.label, _planned_rows(group))
-    result = _commit(run, group, _embed_all(run, group, progress, watch), watch, progress)
+    result = _commit(run, group, *_embed_all(run, group, progress, watch), watch, progress)
     assert result.ledger is not None
     return {
         "stage": "embed",
@@ -61,6 +60,7 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
         "rows_out": result.ledger.rows_out,
         "rows_quarantined": result.ledger.rows_quarantined,
         "rows_embedded_now": progress.rows,
+        "shards_failed": len(result.figures.get(embedded.FAILED, [])),
         "seconds": watch.seconds(),
     }
 
@@ -71,17 +71,22 @@ def _planned_rows(group: Group) -> int | None:
     return None if UNKNOWN_ROWS in rows else sum(rows)
 
 
-def _embed_all(run: Run, group: Group, progress: Progress, watch: Stopwatch) -> list[_Done]:
-    """Embed every shard; one that fails holds up no other, but fails the group at the end."""
+def _embed_all(
+    run: Run, group: Group, progress: Progress, watch: Stopwatch
+) -> tuple[list[_Done], dict[str, str]]:
+    """Embed every shard; why some have failed, if the run may go on without them.
+
+    One that fails holds up no other, but fails the group at the end where it may not.
+    """
     embedder = _ShardEmbedder(run, progress)
     done: list[_Done] = []
-    failures: list[InputError | BudgetExceededError] = []
+    failures: dict[str, InputError | BudgetExceededError] = {}
     for number, shard in enumerate(group.shards, 1):
         try:
             done.append(embedder.embed(shard))
         except (InputError, BudgetExceededError) as error:
             log.error("shard=%s failed: %s", shard.key, error)
-            failures.append(error)
+            failures[shard.key] = error
         log.info(
             "embed label=%s shards_done=%d of=%d seconds=%s",
             group.label,
@@ -89,9 +94,10 @@ def _embed_all(run: Run, group: Group, progress: Progress, watch: Stopwatch) -> 
             len(group.shards),
             watch.seconds(),
         )
-    if failures:
-        raise type(failures[0])("; ".join(str(error) for error in failures))
-    return done
+    if len(failures) > embedded.failures_allowed(run, group.role):
+        told = list(failures.values())
+        raise type(told[0])("; ".join(map(str, told)))
+    return done, {key: str(error) for key, error in failures.items()}
 
 
 class _ShardEmbedder:
@@ -117,10 +123,18 @@ class _ShardEmbedder:
         key = _manifest_key(self._run, shard.role, info)
         done = manifest.load(storage, key)
         if done is None:
-            prefix = _prefix(self._run, shard.role, info)
+            prefix = embedded.shard_prefix(self._run, shard.role, info.key, info.etag)
             reader = shards.reader(storage, info, shard.role, config)
-            keeper = self._keeper(shard.role)
-            made = pipeline.embed(storage, shard, reader, prefix, self._open, self._progress, keeper)
+            made = pipeline.embed(
+                storage,
+                shard,
+                reader,
+                prefix,
+                self._open,
+                self._progress,
+                self._keeper(shard.role),
+                self._known_pairs if shard.source == versions.source(config.assemble.dataset) else {},
+            )
             done = manifest.commit(storage, key, made)
         else:
             self._progress.skip(max(shard.rows, 0))
@@ -142,23 +156,37 @@ class _ShardEmbedder:
         documents = sum(max(shard.rows, 0) for group in groups for shard in group.shards)
         return share(self._run.config.difference.max_documents, documents)
 
+    @cached_property
+    def _known_pairs(self) -> dict[str, vectors.Values]:
+        """Vectors of the pairs that the version before had from its own base: all but those that it made."""
+        base = self._run.plan.base
+        assert base is not None
+        try:
+            before = Run.open(self._run.storage.uri(base.run))
+            same = before.plan.encoder_digest == self._run.plan.encoder_digest
+            return dict(earlier.known_vectors(before)) if same else {}
+        except InputError as error:
+            log.info("all earlier pairs are embedded: %s", error)
+            return {}
+
     def _open(self) -> Encoder:
         if self._encoder is None:
             self._encoder = open_encoder(self._run.config.encoder, self._run.plan.encoder_identity)
         return self._encoder
 
 
-def _prefix(run: Run, role: str, info: ObjectInfo) -> str:
-    rule = list(run.config.text_columns) if role == "corpus" else run.config.sft_text.value
-    shard = digest.of_value([_FORMAT, role, rule, info.key, info.etag])
-    return f"embeddings/{run.plan.encoder_digest}/{shard}"
-
-
 def _manifest_key(run: Run, role: str, info: ObjectInfo) -> str:
-    return f"{_prefix(run, role, info)}/manifest.json"
+    return f"{embedded.shard_prefix(run, role, info.key, info.etag)}/manifest.json"
 
 
-def _commit(run: Run, group: Group, done: list[_Done], watch: Stopwatch, progress: Progress) -> Manifest:
+def _commit(
+    run: Run,
+    group: Group,
+    done: list[_Done],
+    failed: dict[str, str],
+    watch: Stopwatch,
+    progress: Progress,
+) -> Manifest:
     # The version that was read, not the one that was planned: a shard that was
     # broken and replaced completes this very run.
     used = {info.key: _manifest_key(run, group.role, info) for info, _ in done}
@@ -171,7 +199,7 @@ def _commit(run: Run, group: Group, done: list[_Done], watch: Stopwatch, progres
         label=group.label,
         ledger=ledger,
         outputs=used,
-        figures={**progress.figures(), **_inputs(made)},
+        figures={**progress.figures(), **_inputs(made), **({embedded.FAILED: failed} if failed else {})},
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),
     )

@@ -3,8 +3,10 @@
 Reads the version's Parquet file that assemble has left, and the base model.
 Writes the checkpoint (safetensors, tokenizer, the model's own chat template) and
 the log history; the checkpoint gets its place once it is committed (see
-``records.published``). In ``training``, template.py chooses the chat template,
-examples.py tokenises, launcher.py runs the ranks, train.py is one of them.
+``records.published``). Where the same dataset version was trained on with the same
+settings before, that checkpoint is named, and nothing is trained. In ``training``,
+template.py chooses the chat template, examples.py tokenises, launcher.py runs the
+ranks, train.py is one of them.
 """
 
 import logging
@@ -15,7 +17,7 @@ from typing import Any
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices, models
-from aitp_tasks.records import digest, published, tables
+from aitp_tasks.records import digest, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import base_model, examples, launcher, template
@@ -41,12 +43,13 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         TransientError: no GPUs became free, or the launcher or a rank failed for
             another reason.
     """
-    done = run.find_manifest(STAGE) or _finetune(run)
+    done = run.find_manifest(STAGE) or _standing(run) or _finetune(run)
     published.publish(run, done, done.output("checkpoint"), _LAST)
     return {
         "stage": STAGE,
         "run": run.uri,
         "label": done.label,
+        "unchanged": bool(done.figures.get("unchanged")),
         "seconds": done.seconds,
         "checkpoint": run.storage.uri(done.output("checkpoint")),
         "train_loss_first": done.figures["train_loss_first"],
@@ -54,12 +57,39 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     }
 
 
+def _standing(run: Run) -> Manifest | None:
+    """What was trained on this very dataset with these very settings; None where nothing was."""
+    trained = trainings.find(run, _dataset(run))
+    if trained is None:
+        return None
+    log.warning(
+        "nothing is trained: %s was trained on the same dataset with the same settings", trained.label
+    )
+    return run.commit(
+        trained.model_copy(
+            update={
+                "label": f"{trained.label} (unchanged)",
+                "figures": trained.figures | {"unchanged": True},
+                # What there is to copy is that run's to copy.
+                "outputs": {name: key for name, key in trained.outputs.items() if name != published.ATTEMPT},
+                "seconds": 0.0,
+            }
+        )
+    )
+
+
+def _dataset(run: Run) -> str:
+    """Name of the dataset version that is trained on."""
+    return str(run.require_manifest("assemble").figures["version"])
+
+
 def _finetune(run: Run) -> Manifest:
     watch = Stopwatch()
-    assembled = run.require_manifest("assemble")
-    version = str(assembled.figures["version"])
+    assembled, version = run.require_manifest("assemble"), _dataset(run)
+    # Another training on a version that stands has a name of its own.
+    name = run.plan.version(run.digest) if assembled.figures.get("unchanged") else version
     outputs = {
-        "checkpoint": f"models/{run.config.assemble.dataset}/{version}",
+        "checkpoint": f"models/{run.config.assemble.dataset}/{name}",
         published.ATTEMPT: published.attempt(run, STAGE),
     }
     settings = run.config.finetune
@@ -80,7 +110,7 @@ def _finetune(run: Run) -> Manifest:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
         outcome = launcher.run(job)
         outputs |= _upload(run, job, outputs[published.ATTEMPT])
-    return run.commit(
+    done = run.commit(
         Manifest(
             stage=STAGE,
             label=f"{run.config.assemble.dataset} {version}",
@@ -91,6 +121,8 @@ def _finetune(run: Run) -> Manifest:
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
+    trainings.add(run, version)
+    return done
 
 
 def _prepare(settings: Finetune, lease: devices.Lease | None, folder: Path) -> tuple[Job, ExampleMaker]:

@@ -14,7 +14,7 @@ from aitp_tasks.config import Criterion
 from aitp_tasks.densities.discriminant import Discriminant
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.moments import Moments
-from aitp_tasks.errors import InputError
+from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.records import digest, embedded, indexed, projected
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
@@ -22,12 +22,16 @@ from aitp_tasks.vector_index import build, quantiser
 
 log = logging.getLogger(__name__)
 
+#: Shards that a message names.
+_NAMED = 3
+
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
     """Merge what the embed units have left.
 
     Raises:
         InputError: a group was not embedded, a set is empty, vectors are missing.
+        BudgetExceededError: too many shards could not be embedded.
     """
     watch = Stopwatch()
     done = run.find_manifest("merge") or _merge(run, watch)
@@ -42,6 +46,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 
 
 def _merge(run: Run, watch: Stopwatch) -> Manifest:
+    failed = _require_few_failures(run)
     counts = {role: _count(run, role) for role in ROLES}
     built = _index_sft(run, counts["sft"])
     outputs = indexed.outputs("sft", built)
@@ -62,11 +67,31 @@ def _merge(run: Run, watch: Stopwatch) -> Manifest:
                 "geometry_kept": run.plan.geometry is not None,
                 **_fit(geometry, moments),
                 "sft_index": built.figures,
+                "failed_shards": failed,
             },
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
+
+
+def _require_few_failures(run: Run) -> dict[str, str]:
+    """Why some shards take no part, by their keys.
+
+    Raises:
+        BudgetExceededError: more shards of the corpus failed than ``plan.shard_budget`` allows.
+    """
+    failed, allowed = embedded.failed(run), embedded.failures_allowed(run, "corpus")
+    for key, why in failed.items():
+        log.warning("the run goes on without shard=%s: %s", key, why)
+    if len(failed) > allowed:
+        some = ", ".join(sorted(failed)[:_NAMED]) + (", …" if len(failed) > _NAMED else "")
+        raise BudgetExceededError(
+            f"{len(failed)} shards could not be embedded ({some}), more than the {allowed} that "
+            f"plan.shard_budget={run.config.plan.shard_budget:g} allows: repair or remove them, or raise the "
+            "budget, and start a new run, which reuses all that is embedded"
+        )
+    return failed
 
 
 def _count(run: Run, role: str) -> int:

@@ -1,7 +1,9 @@
 """plan: list the shards, check them by their footers, pack them into units, freeze the run.
 
-Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, and of each Parquet
-shard the footer only, if no earlier plan has read it (see ``footers``). Writes
+Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, of each Parquet shard the
+footer only, and counts the rows of JSON shards, if no earlier plan has (see
+``footers``); and the pairs of the version that the run builds on, if some were
+marked bad or their prompt was withdrawn. Writes
 ``runs/<dump>/<digest>/plan.json``. A shard whose footer cannot be read stays in
 the plan: it fails its own embed unit and no other.
 """
@@ -14,13 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks.config import Refit, RunConfig
+from aitp_tasks.dataset import budget
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation import prompt_files
 from aitp_tasks.inputs import footers, rows
 from aitp_tasks.inputs.footers import Footer
 from aitp_tasks.inputs.shards import suffixes
 from aitp_tasks.machine import models
-from aitp_tasks.records import versions
+from aitp_tasks.records import pairs, versions
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
 from aitp_tasks.records.run import Run
@@ -28,7 +31,6 @@ from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 log = logging.getLogger(__name__)
 
-_PARQUET = ".parquet"
 #: Of shards, and of kinds of problems, in one message.
 _NAMES_SHOWN = 3
 _SchemaCheck = Callable[[pa.Schema, str], object]
@@ -52,6 +54,7 @@ def execute(config: RunConfig) -> dict[str, Any]:
     shards = [shard for group in run.plan.groups for shard in group.shards]
     documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
     log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
+    places = _places(run.plan)
     return {
         "stage": "plan",
         "run": run.uri,
@@ -59,8 +62,32 @@ def execute(config: RunConfig) -> dict[str, Any]:
         "embed_units": len(run.plan.groups),
         "documents": documents,
         "base": run.plan.base and run.plan.base.name,
+        **places,
         "seconds": watch.seconds(),
     }
+
+
+def _places(plan: Plan) -> dict[str, int | None]:
+    """Room for rewritten pairs beside the SFT set as it is now, and how many pairs there are.
+
+    None where a damaged shard does not say how many examples it holds, and where there is no limit.
+    """
+    earlier = sum(shard.rows for group in plan.groups_of_pairs for shard in group.shards)
+    sft = [group for group in plan.groups_of("sft") if group.source == plan.config.sft]
+    examples = [shard.rows for group in sft for shard in group.shards]
+    share = plan.config.assemble.max_rewritten_share
+    room = None if UNKNOWN_ROWS in examples else budget.room(sum(examples), share)
+    log.info(
+        "plan sft_examples=%d max_rewritten_share=%g room=%s earlier_pairs=%d left=%d",
+        *(sum(examples), share, "any" if room is None else room, earlier, len(plan.left)),
+    )
+    if room is not None and earlier >= room:
+        log.warning(
+            "the dataset is full: room for %d rewritten pairs, %d are there; new pairs compete with them",
+            room,
+            earlier,
+        )
+    return {"room": room, "earlier_pairs": earlier}
 
 
 def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]]) -> Run:
@@ -72,6 +99,7 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]]) ->
         finetune_identity=models.identity(config.finetune),
         prompts=prompt_files.load_folder(config.prompts),
         groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
+        marked_bad=pairs.marked_bad(storage, config.assemble.dataset),
     )
 
     def made_on(base: versions.Version | None) -> str:
@@ -87,7 +115,7 @@ def _sources(storage: Storage, config: RunConfig) -> list[list[Shard]]:
     sources, problems = [], []
     for role, source in [*(("corpus", dump) for dump in config.dumps), ("sft", config.sft)]:
         objects = _list(storage, role, source)
-        found = _footers(storage, role, source, objects)
+        found = footers.read(storage, role, source, objects)
         sources.append(_shards(role, source, objects, found))
         problems += _schema_problems(storage, objects, found, _schema_check(config, role))
     if problems:
@@ -109,15 +137,27 @@ def _on(storage: Storage, inputs: Plan, sources: list[list[Shard]], base: versio
     if base is None:
         return inputs
     config = inputs.config
-    if base.pairs:
+    keys, left = _remaining(storage, inputs, base)
+    if keys:
         source = versions.source(config.assemble.dataset)
-        objects = [storage.stat(key) for key in base.pairs]
-        pairs = _shards("sft", source, objects, _footers(storage, "sft", source, objects))
-        sources = [*sources, pairs]
+        objects = [storage.stat(key) for key in keys]
+        sources = [*sources, _shards("sft", source, objects, footers.read(storage, "sft", source, objects))]
     groups = units(sources, config.plan.group_bytes, config.plan.max_fanout)
     return inputs.model_copy(
-        update={"groups": groups, "base": base, "geometry": _kept_geometry(inputs, base)}
+        update={"groups": groups, "base": base, "geometry": _kept_geometry(inputs, base), "left": left}
     )
+
+
+def _remaining(
+    storage: Storage, inputs: Plan, base: versions.Version
+) -> tuple[Sequence[str], dict[str, str]]:
+    """Keys of the base's pairs that nobody has decided against, and why the others leave."""
+    line, withdrawn = inputs.config.assemble.dataset, inputs.config.assemble.withdrawn_prompts
+    rows = pairs.read(storage, base.pairs) if inputs.marked_bad or withdrawn else None
+    if rows is None:
+        return base.pairs, {}
+    left = pairs.against(rows, inputs.marked_bad, withdrawn)
+    return (pairs.without(storage, line, rows, left) if left else base.pairs), left
 
 
 def _kept_geometry(inputs: Plan, base: versions.Version) -> versions.Geometry | None:
@@ -153,15 +193,6 @@ def _list(storage: Storage, role: str, source: str) -> list[ObjectInfo]:
     return objects
 
 
-def _footers(storage: Storage, role: str, source: str, objects: Sequence[ObjectInfo]) -> list[Footer | None]:
-    """The footers of the Parquet shards; None for any other shard."""
-    parquet = [info for info in objects if info.key.endswith(_PARQUET)]
-    found = dict(
-        zip((info.key for info in parquet), footers.read(storage, role, source, parquet), strict=True)
-    )
-    return [found.get(info.key) for info in objects]
-
-
 def _schema_check(config: RunConfig, role: str) -> _SchemaCheck:
     if role == "sft":
         return rows.sft_columns
@@ -182,7 +213,7 @@ def _schema_problems(
     """What is wrong with the schemas; each distinct one is checked once, and names its first shards."""
     by_schema: dict[bytes, list[str]] = {}
     for info, footer in zip(objects, found, strict=True):
-        if footer is not None:
+        if footer is not None and footer.schema:
             by_schema.setdefault(footer.schema, []).append(info.key)
     problems = []
     for schema, keys in by_schema.items():

@@ -35,6 +35,7 @@ def _place(centre: int, own: int) -> NDArray[np.float32]:
 def encoder(
     numbers: Callable[[str], tuple[int, int]] = _numbers,
     place: Callable[[int, int], NDArray[np.float32]] = _place,
+    dimension: int = DIMENSION,
 ) -> Encoder:
     """What ``open_encoder`` may return in its place: a text as two numbers, and the vector of those."""
 
@@ -42,7 +43,7 @@ def encoder(
         return [Tokenised([np.array(numbers(text), np.int32)], False) for text in texts]
 
     facts = Facts(
-        dimension=DIMENSION,
+        dimension=dimension,
         max_tokens=2,
         prompt="",
         prompt_tokens=0,
@@ -50,7 +51,7 @@ def encoder(
         normalised=False,
         pad=0,
     )
-    return Encoder(facts, cast(Any, tokens), _Backend(place))
+    return Encoder(facts, cast(Any, tokens), _Backend(place, dimension))
 
 
 def through(run: Run, last: str) -> Run:
@@ -66,11 +67,11 @@ def through(run: Run, last: str) -> Run:
 
 class _Backend:
     name = "made"
-    dimension = DIMENSION
     batch_tokens = 64
 
-    def __init__(self, place: Callable[[int, int], NDArray[np.float32]]) -> None:
+    def __init__(self, place: Callable[[int, int], NDArray[np.float32]], dimension: int) -> None:
         self._place = place
+        self.dimension = dimension
 
     def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         for batch in batches:

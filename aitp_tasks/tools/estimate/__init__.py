@@ -17,16 +17,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aitp_tasks.config import Finetune, RunConfig
+from aitp_tasks.dataset import budget
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation.engine import gpus_wanted
 from aitp_tasks.machine import devices
 from aitp_tasks.machine.processes import sigterm_as_exit
 from aitp_tasks.records import generated
 from aitp_tasks.records.manifest import Stopwatch
+from aitp_tasks.records.plan import Plan
 from aitp_tasks.records.run import Run
+from aitp_tasks.records.versions import Yield
 from aitp_tasks.stages import STAGES, plan
 from aitp_tasks.tools.estimate import sample, summary
 from aitp_tasks.tools.estimate.rehearsal import STEPS, Measured, Rehearsal
@@ -51,6 +54,35 @@ class Forecast:
     kept: int
     pairs: int
     steps: int
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the dataset has room for.
+
+    Attributes:
+        pairs: new ones that can come in, at most; infinite where there is no limit.
+        documents: that are drawn for them, at most.
+    """
+
+    pairs: float
+    documents: int
+
+    @classmethod
+    def of(cls, plan: Plan, sft: int) -> Self:
+        """Those of a plan, with so many rows on the SFT side."""
+        config, earlier = (
+            plan.config,
+            sum(shard.rows for group in plan.groups_of_pairs for shard in group.shards),
+        )
+        room = budget.room(sft - earlier, config.assemble.max_rewritten_share)
+        most = config.difference.max_documents
+        if room is None:
+            return cls(math.inf, most)
+        # Of a full dataset nobody knows how many pairs will be exchanged: all of them at most.
+        pairs = room - earlier if room > earlier else room
+        measured = plan.base.measured if plan.base else Yield()
+        return cls(pairs, min(most, budget.documents(pairs, measured)))
 
 
 @dataclass(frozen=True)
@@ -96,9 +128,10 @@ def execute(
         sizes = sample.write(run, Path(name), wanted, examples)
         rehearsal = Rehearsal(config, Path(name))
         below = rehearsal.below_tau()
-        selected, parts = selection(config, sizes.rows("corpus"), below)
+        places = Places.of(run.plan, sizes.rows("sft"))
+        selected, parts = selection(config, sizes.rows("corpus"), below, places)
         measured = rehearsal.measure(-(-selected // max(parts, 1)))
-    expected = forecast(config, sizes, below, measured)
+    expected = forecast(config, sizes, below, measured, places)
     stages = units(config, sizes, expected, measured, on_gpus=gpus > 0)
     stages["plan"] = Units((measured.costs["plan"].fixed + plan_seconds,))
     result = _result(run, sizes, expected, measured, stages, price, parallel or max(gpus, 1))
@@ -112,21 +145,19 @@ def execute(
     return result
 
 
-def selection(config: RunConfig, documents: int, below: float) -> tuple[int, int]:
+def selection(config: RunConfig, documents: int, below: float, places: Places) -> tuple[int, int]:
     """Documents that will be selected when a share ``below`` lies below tau, and the parts they make."""
-    selected = min(config.difference.max_documents, round(below * documents))
+    selected = min(places.documents, round(below * documents))
     return selected, -(-selected // config.difference.documents_per_part)
 
 
-def forecast(config: RunConfig, sizes: Sizes, below: float, measured: Measured) -> Forecast:
+def forecast(config: RunConfig, sizes: Sizes, below: float, measured: Measured, places: Places) -> Forecast:
     """What the run will have to do, from the sample's shares."""
     documents, sft = sizes.rows("corpus"), sizes.rows("sft")
-    selected, parts = selection(config, documents, below)
+    selected, parts = selection(config, documents, below, places)
     questions = round(selected * measured.questions)
     kept = round(questions * measured.kept)
-    share = config.assemble.max_rewritten_share
-    room = math.inf if share == 1.0 or sft == 0 else int(share / (1 - share) * sft)
-    pairs = int(min(round(kept * measured.answered), room))
+    pairs = int(min(round(kept * measured.answered), places.pairs))
     return Forecast(
         documents=documents,
         sft_examples=sft,

@@ -98,8 +98,10 @@ class Rehearsal:
                 "plan": Plan(),
                 "difference": _selecting(config.difference, at_once),
                 "prompts": config.prompts.model_copy(update={"failure_budget": 1.0}),
-                # Here are no versions; the base's pairs are among the sample's examples.
-                "assemble": config.assemble.model_copy(update={"base": versions.NONE}),
+                # Here are no versions; the base's pairs are among the sample's examples, and room is for all.
+                "assemble": config.assemble.model_copy(
+                    update={"base": versions.NONE, "max_rewritten_share": 1.0}
+                ),
                 "finetune": config.finetune.model_copy(update={"max_steps": _steps(config.finetune)}),
             }
         )

@@ -1,6 +1,5 @@
 """Near-duplicates: new pairs are compared with the SFT side and with one another."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import pytest
 from aitp_tasks.inputs import rows
 from aitp_tasks.records import indexed
 from aitp_tasks.records.run import Run
-from aitp_tasks.records.vectors import Vectors
 from aitp_tasks.selection import near_duplicates
 from aitp_tasks.selection.near_duplicates import Selection
-from aitp_tasks.stages import assemble, plan
+from aitp_tasks.stages import plan
 from aitp_tasks.vector_index.opened import OpenIndex
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure
@@ -27,19 +25,11 @@ LIMIT = 0.95
 small_models = test_generation.small_models
 
 
-def select(run: Run, pairs: list[dict[str, Any]], room: int, asked: list[int] | None = None) -> Selection:
-    """The stage's own call; how many vectors were made at a time goes to ``asked``."""
-
-    def counted(made_vectors: Iterable[tuple[Vectors, Any]]) -> Iterator[tuple[Vectors, Any]]:
-        for found, refused in made_vectors:
-            if asked is not None:
-                asked.append(len(found))
-            yield found, refused
-
+def select(run: Run, pairs: list[dict[str, Any]], limit: float = LIMIT) -> Selection:
+    """The call of who chooses among pairs."""
     texts = (rows.sft_text(one["messages"], run.config.sft_text) for one in pairs)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
-        vectors = counted(made.encoder().vectors_of(texts))
-        return near_duplicates.select(pairs, vectors, room, index, LIMIT)
+        return near_duplicates.select(pairs, made.encoder().vectors_of(texts), index, limit)
 
 
 def pair(number: int, question: str, answer: str) -> dict[str, Any]:
@@ -73,7 +63,7 @@ def pairs() -> list[dict[str, Any]]:
 def test_kept_and_left_out_are_those_of_all_pairs_compared_one_by_one(
     run: Run, pairs: list[dict[str, Any]]
 ) -> None:
-    chosen = select(run, pairs, room=600)
+    chosen = select(run, pairs)
     values = np.stack([made.vector(text).astype(np.float16) for text in texts(pairs, run)]).astype(np.float64)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     kept: list[int] = []
@@ -93,7 +83,7 @@ def test_a_pair_that_is_an_sft_example_names_its_place(run: Run, root: Path) -> 
     example = pq.read_table(shard).to_pylist()[3]
     known = pair(1, f"{example['instruction']}", example["output"])
     other = pair(2, "Where do swallows sleep?", "In reeds.")
-    chosen = select(run, [known, other], room=2)
+    chosen = select(run, [known, other])
     (left_out,) = chosen.duplicates
     assert chosen.kept == [other]
     assert left_out["similarity"] == pytest.approx(1, abs=1e-3)
@@ -101,28 +91,20 @@ def test_a_pair_that_is_an_sft_example_names_its_place(run: Run, root: Path) -> 
     assert (left_out["nearest_shard"], left_out["nearest_row"]) == (str(shard.relative_to(root)), 3)
 
 
-def test_what_finds_no_room_is_not_embedded(run: Run, pairs: list[dict[str, Any]]) -> None:
-    asked: list[int] = []
-    chosen = select(run, pairs, room=20, asked=asked)
-    assert len(chosen.kept) == 20
-    assert sum(asked) < len(pairs)
+def test_the_vectors_of_those_kept_are_handed_on(run: Run, pairs: list[dict[str, Any]]) -> None:
+    chosen = select(run, pairs)
+    assert list(chosen.values) == [one["pair_id"] for one in chosen.kept]
+    for one, text in zip(chosen.kept, texts(chosen.kept, run), strict=True):
+        assert np.array_equal(chosen.values[one["pair_id"]], made.vector(text).astype(np.float16))
 
 
-def test_without_room_no_encoder_is_opened(
-    run: Run, pairs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assemble, "open_encoder", pytest.fail)
-    assert assemble._choose(run, pairs, sft_examples=5, earlier=0) == Selection()
-
-
-def test_at_1_nothing_is_compared(configure: Configure, pairs: list[dict[str, Any]]) -> None:
-    config = configure(**SELECT_ALL, assemble={"max_similarity": 1.0, "max_rewritten_share": 1.0})
-    run = Run.open(plan.execute(config)["run"])
-    assert assemble._choose(run, pairs, sft_examples=8, earlier=0).kept == pairs
+def test_at_1_all_are_kept(run: Run, pairs: list[dict[str, Any]]) -> None:
+    chosen = select(run, pairs, limit=1.0)
+    assert (chosen.kept, chosen.duplicates) == (pairs, [])
 
 
 def test_a_pair_without_a_vector_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = [pair(1, "Same question?", "Same."), pair(2, "Same question?", "Same.")]
     refused = rows.Refusal("empty", "no text")
     monkeypatch.setattr(rows, "sft_text", lambda *_: refused)
-    assert select(run, twins, room=2).kept == twins
+    assert select(run, twins).kept == twins

@@ -119,7 +119,12 @@ def test_the_ledger_and_the_sweep_count_every_document(blobs: Callable[..., Run]
     assert done.ledger is not None
     below = done.figures["below_tau"]
     assert (done.ledger.rows_in, done.ledger.rows_out) == (602, below - 2)
-    assert done.ledger.rejected == {"covered": 602 - below, "repeated_text": 2, "not_sampled": 0}
+    assert done.ledger.rejected == {
+        "covered": 602 - below,
+        "repeated_text": 2,
+        "not_sampled": 0,
+        "no_room": 0,
+    }
     sweep = dict(map(tuple, done.figures["sweep"]))
     assert sweep[0.5] == done.figures["below_tau"]
     assert sorted(sweep.values()) == list(sweep.values())

@@ -20,9 +20,10 @@ from aitp_tasks.encoder import chunks, openvino_backend
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.records import digest, embedded, kept, tables, vectors
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import embed
+from aitp_tasks.stages import embed, merge
 from aitp_tasks.stages.plan import execute as plan
 from aitp_tasks.storage import ObjectChangedError
+from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, write_shard
 
 pytestmark = pytest.mark.slow
@@ -469,3 +470,53 @@ def test_an_encoder_that_cannot_be_loaded_is_named(configure: Configure, tmp_pat
     run = opened(configure(encoder={"model": str(model)}))
     with pytest.raises(InputError, match="encoder .* cannot be loaded"):
         embed.execute(run, 0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "broken", "goes_on"), [(0.0, 1, False), (0.25, 1, True), (0.25, 2, False)]
+)
+def test_a_run_goes_on_without_some_shards_if_it_may(
+    configure: Configure,
+    root: Path,
+    caplog: pytest.LogCaptureFixture,
+    budget: float,
+    broken: int,
+    goes_on: bool,
+) -> None:
+    for number in range(2, 4):
+        write_shard(
+            root / f"corpus/news/news-{number:05d}.parquet",
+            [{"text": f"Tale {number}-{n}"} for n in range(5)],
+        )
+    names = [f"news-{number:05d}.parquet" for number in range(broken)]
+    for name in names:
+        (root / "corpus/news" / name).write_bytes(b"PAR1 and no more")
+    run = opened(configure(plan={"group_bytes": 1, "shard_budget": budget}))
+    # Each shard is a unit of its own: what one may, all together may not.
+    if not budget:
+        with pytest.raises(InputError, match=r"news-00000.parquet is not readable"):
+            embed.execute(run, 0)
+        return
+    results = [embed.execute(run, unit) for unit in range(len(run.plan.groups))]
+    assert [result["shards_failed"] for result in results] == [1] * broken + [0] * (5 - broken)
+    if not goes_on:
+        with pytest.raises(
+            BudgetExceededError, match=r"2 shards could not be embedded \(corpus/news/news-00000"
+        ) as told:
+            merge.execute(run)
+        assert "more than the 1 that plan.shard_budget=0.25 allows" in str(told.value)
+        return
+    made.through(run, "difference")
+    assert list(run.require_manifest("merge").figures["failed_shards"]) == ["corpus/news/news-00000.parquet"]
+    assert "the run goes on without shard=corpus/news/news-00000.parquet: " in caplog.text
+    assert run.require_manifest("difference").figures["documents"] == 16
+
+
+def test_a_broken_shard_of_the_sft_set_stops_the_run_whatever_the_budget(
+    configure: Configure, root: Path
+) -> None:
+    (root / "sft/sums/sums-00001.parquet").write_bytes(b"PAR1 and no more")
+    run = opened(configure(plan={"shard_budget": 1.0}))
+    (unit,) = (number for number, group in enumerate(run.plan.groups) if group.role == "sft")
+    with pytest.raises(InputError, match=r"sums-00001.parquet is not readable"):
+        embed.execute(run, unit)

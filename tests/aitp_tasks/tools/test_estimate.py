@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
@@ -40,6 +41,11 @@ MEASURED = Measured(
 SIZES = Sizes((("corpus", 6000), ("corpus", 4000), ("sft", 3000)))
 
 
+def anywhere(config: RunConfig) -> estimate.Places:
+    """Room for all."""
+    return estimate.Places(float("inf"), config.difference.max_documents)
+
+
 @pytest.mark.parametrize(
     ("seconds", "slots", "end"),
     [
@@ -56,16 +62,36 @@ def test_units_start_in_order_as_slots_become_free(seconds: list[float], slots: 
 
 def test_the_forecast_follows_the_shares_of_the_sample(configure: Configure) -> None:
     config = configure(difference={"max_documents": 1000, "documents_per_part": 400})
-    expected = estimate.forecast(config, SIZES, 0.25, MEASURED)
+    places = estimate.Places(333, 1000)
+    expected = estimate.forecast(config, SIZES, 0.25, MEASURED, places)
     assert expected == estimate.Forecast(
         documents=10_000, sft_examples=3000, below_tau=2500, selected=1000, parts=3, questions=1500, kept=750,
         # A tenth of the dataset: 333 of the 600 pairs. 3,333 examples make 105 steps an epoch.
         pairs=333, steps=315,
     )  # fmt: skip
-    few = estimate.forecast(config, SIZES, 0.01, MEASURED)
+    few = estimate.forecast(config, SIZES, 0.01, MEASURED, places)
     assert (few.selected, few.parts, few.pairs) == (100, 1, 60)
-    none = estimate.forecast(config, SIZES, 0.0, MEASURED)
+    none = estimate.forecast(config, SIZES, 0.0, MEASURED, places)
     assert (none.selected, none.parts, none.pairs) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("share", "most", "pairs", "documents"),
+    # Half a pair of a document is expected, and a quarter more are drawn.
+    [
+        (0.2, 732_000, 2.0, 5),
+        (0.5, 732_000, 8.0, 20),
+        (0.5, 12, 8.0, 12),
+        (1.0, 12, float("inf"), 12),
+        (0.0, 9, 0.0, 0),
+    ],
+)
+def test_no_more_documents_are_expected_than_the_dataset_has_room_for(
+    configure: Configure, share: float, most: int, pairs: float, documents: int
+) -> None:
+    config = configure(assemble={"max_rewritten_share": share}, difference={"max_documents": most})
+    planned = Run.open(plan.execute(config)["run"]).plan
+    assert estimate.Places.of(planned, sft=8) == estimate.Places(pairs, documents)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +116,7 @@ def test_time_and_gpu_hours(configure: Configure) -> None:
         engine={"model": "/model", "engine_args": {"tensor_parallel_size": 2}},
         finetune={"model": "/model", "processes": 4, "max_steps": 100},
     )
-    expected = estimate.forecast(config, SIZES, 1.0, MEASURED)
+    expected = estimate.forecast(config, SIZES, 1.0, MEASURED, anywhere(config))
     stages = estimate.units(config, SIZES, expected, MEASURED, on_gpus=True)
     assert stages["embed"].seconds == (65.0, 45.0, 11.0)
     assert stages["embed"].hours(1) * 3600 == pytest.approx(121)
@@ -113,7 +139,7 @@ def test_the_devices_of_endpoints_are_not_counted(configure: Configure) -> None:
     config = configure(
         encoder={"model": "/model", "endpoint": endpoint}, engine={"model": "/model", "endpoint": endpoint}
     )
-    expected = estimate.forecast(config, SIZES, 1.0, MEASURED)
+    expected = estimate.forecast(config, SIZES, 1.0, MEASURED, anywhere(config))
     stages = estimate.units(config, SIZES, expected, MEASURED, on_gpus=True)
     assert [name for name, stage in stages.items() if stage.gpu_hours] == ["finetune"]
     assert stages["rewrite"].hours(2) > 0

@@ -1,0 +1,45 @@
+"""The card of a dataset version: a README that says what it holds and by which rules."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks.config import RunConfig
+
+_NAME = "README.md"
+
+
+def write(folder: Path, config: RunConfig, figures: Mapping[str, Any]) -> Path:
+    """Write the card; its path.
+
+    Args:
+        folder: an existing one.
+        config: of the run that makes the version.
+        figures: of its ``assemble`` manifest.
+    """
+    pairs = figures["pairs"] + figures["earlier_pairs"]
+    room = "any number" if figures["room"] is None else str(figures["room"])
+    left = [f"- {count} left: `{reason}`" for reason, count in sorted(figures["left"].items())]
+    lines = [
+        f"# {config.assemble.dataset} {figures['version']}",
+        "",
+        f"{figures['sft_examples']} examples of the SFT set `{config.sft}`, and {pairs} pairs written from "
+        "documents of a pre-training corpus which that set hardly covers: "
+        f"{figures['pairs']} from the dump `{config.dump}`, "
+        f"{figures['earlier_pairs']} from earlier versions.",
+        "",
+        f"- builds on: {figures['base'] or 'no earlier version'}",
+        f"- share of rewritten pairs: {figures['rewritten_share']:.4f} of at most "
+        f"{config.assemble.max_rewritten_share:g} (room for {room} pairs)",
+        f"- who stays where there is not room for all: {', '.join(figures['order'])}",
+        *left,
+        f"- of the corpus, {figures['uncovered']:.4f} is not covered; with the earlier pairs alone it would "
+        f"be {figures['uncovered_before']:.4f}",
+        "",
+        "`data.parquet` holds all rows with where each comes from, `sharegpt.json` the same conversations, "
+        "`pairs.parquet` the pairs alone; `left_out.parquet` says which pairs are not in, and why.",
+        "",
+    ]
+    path = folder / _NAME
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path

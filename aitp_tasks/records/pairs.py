@@ -1,0 +1,95 @@
+"""The rewritten pairs of a line: those that a version holds, and which of them somebody has decided against.
+
+A pair that was marked bad, or whose prompt was withdrawn, leaves when the next run is
+planned: what is left is one of that run's inputs, so that the place where such a pair
+lay counts as uncovered again.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.records import tables
+from aitp_tasks.storage import Storage
+
+log = logging.getLogger(__name__)
+
+MARKED, WITHDRAWN = "marked_bad", "prompt_withdrawn"
+GOOD, BAD = "good", "bad"
+
+
+class Mark(BaseModel):
+    """What somebody thinks of a pair."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mark: str
+    note: str = ""
+
+
+def mark(storage: Storage, line: str, pair_id: str, mark: Mark) -> str:
+    """Write down what somebody thinks of a pair; the key."""
+    key = f"{_marks(line)}{pair_id}.json"
+    storage.write(key, mark.model_dump_json().encode())
+    return key
+
+
+def marked_bad(storage: Storage, line: str) -> tuple[str, ...]:
+    """Ids of the pairs of a line that are marked bad, in their order.
+
+    Raises:
+        InputError: a mark cannot be read.
+    """
+
+    def read(key: str) -> Mark:
+        try:
+            return Mark.model_validate_json(storage.read(key))
+        except ValueError:
+            raise InputError(
+                f'{storage.uri(key)} is no mark: write {{"mark": "bad"}} into it, or delete it'
+            ) from None
+
+    keys = [info.key for info in storage.list(_marks(line))]
+    with ThreadPoolExecutor(storage.concurrency) as pool:
+        marks = zip(keys, pool.map(read, keys), strict=True)
+        return tuple(
+            key.removeprefix(_marks(line)).removesuffix(".json") for key, found in marks if found.mark == BAD
+        )
+
+
+def read(storage: Storage, keys: Iterable[str]) -> pa.Table | None:
+    """All pairs of some objects, with the columns of the newest; None where there are none."""
+    found = [tables.read(storage, key) for key in keys]
+    return pa.concat_tables(found, promote_options="permissive") if found else None
+
+
+def against(rows: pa.Table, bad: Collection[str], withdrawn: Collection[str]) -> dict[str, str]:
+    """Why some of the pairs leave or do not come in, by their id.
+
+    Args:
+        rows: with ``pair_id``, and ``prompts`` where their release has written it down.
+        bad: ids of pairs that are marked bad.
+        withdrawn: versions of prompts, as ``assemble.withdrawn_prompts`` names them.
+    """
+    ids = rows["pair_id"].to_pylist()
+    prompts = rows["prompts"].to_pylist() if "prompts" in rows.column_names else [None] * len(ids)
+    unknown = sum(used is None for used in prompts)
+    if withdrawn and unknown:
+        log.warning("pairs=%d do not say by which versions of prompts they were made: they stay", unknown)
+    refused, taken_back = set(bad), set(withdrawn)
+    reasons = {key: WITHDRAWN for key, used in zip(ids, prompts, strict=True) if taken_back & set(used or ())}
+    return reasons | {key: MARKED for key in ids if key in refused}
+
+
+def without(storage: Storage, line: str, rows: pa.Table, reasons: Mapping[str, str]) -> list[str]:
+    """Write the pairs without some of them; the keys, none where no pair is left."""
+    left = rows.filter(pa.array([key not in reasons for key in rows["pair_id"].to_pylist()], pa.bool_()))
+    return [tables.write(storage, f"datasets/{line}/remaining/pairs", left)] if len(left) else []
+
+
+def _marks(line: str) -> str:
+    return f"datasets/{line}/marks/"

@@ -1,0 +1,33 @@
+"""Which run has trained on a dataset version, by the settings that it was trained with.
+
+``datasets/<line>/<version>/trained/<settings>.json`` names the run; written after its
+training was committed.
+"""
+
+import json
+
+from aitp_tasks.records import digest, manifest, versions
+from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.run import Run
+
+_STAGE = "finetune"
+
+
+def add(run: Run, version: str) -> None:
+    """Write down that a run has trained on a version."""
+    run.storage.write_if_absent(_key(run, version), json.dumps({"run": run.prefix}).encode())
+
+
+def find(run: Run, version: str) -> Manifest | None:
+    """The manifest of an earlier training on a version with a run's settings; None where there is none."""
+    noted = run.storage.read_tagged(_key(run, version))
+    if noted is None:
+        return None
+    prefix = json.loads(noted.data)["run"]
+    return manifest.load(run.storage, f"{prefix}/{_STAGE}/manifest.json")
+
+
+def _key(run: Run, version: str) -> str:
+    settings = run.config.identity()[_STAGE]
+    identity = digest.of_value([run.plan.finetune_identity, settings])
+    return f"{versions.prefix(run.config.assemble.dataset, version)}/trained/{identity}.json"
