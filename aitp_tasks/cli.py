@@ -24,7 +24,7 @@ from aitp_tasks.stages import STAGES, Stage
 from aitp_tasks.tools import TOOLS, Tool
 
 #: These take a configuration; the others, the URI of the run that plan has made of one.
-_CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc"}
+_CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc", "line"}
 
 
 def main() -> None:
@@ -160,9 +160,29 @@ def _add_to_gc(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_to_line(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", choices=("begin", "end"), help="before plan, and when the run has ended")
+    command.add_argument("--holder", required=True, metavar="NAME", help="how you call the run")
+    command.add_argument(
+        "--kind",
+        choices=("manual", "backfill", "nightly"),
+        default="manual",
+        help="manual takes the dump as it is named; the others only one that is there and whole",
+    )
+    command.add_argument(
+        "--gone",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a holder that has ended without saying so",
+    )
+    command.add_argument("--alone", action="store_true", help="no other run is about to begin: wait for none")
+
+
 _ARGUMENTS = {
     "dataset": _add_to_dataset,
     "gc": _add_to_gc,
+    "line": _add_to_line,
     "estimate": _add_to_estimate,
     "search": _add_to_search,
     "explain": _add_to_explain,
@@ -172,6 +192,7 @@ _ARGUMENTS = {
 _HANDED = {
     "dataset": ("action", "pair_id", "mark", "note"),
     "gc": ("keep", "days", "delete"),
+    "line": ("action", "holder", "kind", "gone", "alone"),
     "estimate": ("price", "parallel", "sample"),
     "search": ("text", "role", "k"),
     "explain": ("doc_id",),

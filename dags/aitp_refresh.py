@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, dag, task, task_group
 
-from aitp_stage import LABEL_TEMPLATE, PlanOperator, StageOperator
+from aitp_stage import LABEL_TEMPLATE, BeginOperator, ConfiguredOperator, EndOperator, StageOperator
 from aitp_tasks.config import RunConfig
 from aitp_tasks.stages import STAGES, Stage
 
@@ -95,7 +95,9 @@ def stage_table() -> str:
             "|---|---|---|---|---|",
             *rows,
             "",
-            "The dump is the run's partition key; a run started by hand names it in the param `dump`.",
+            "The dump is the run's partition key, the day before; a run started by hand names it in the",
+            "param `dump`. `begin` waits for the dump and for runs of the same dataset that come first;",
+            "where there is nothing new, all that follows is skipped.",
             "Outputs belong to the dump and the configuration: a second run finds them and ends.",
             "Clear one mapped instance to run that unit again; the others keep their results.",
         ]
@@ -146,10 +148,13 @@ def numbers(result: Any, count: str) -> list[int]:
 
 
 @dag(
-    schedule=CronPartitionTimetable("0 2 * * *", timezone="UTC", key_format="%Y-%m-%d"),
+    # The run of a day is due at the midnight that ends it, so that a backfill's last day is taken in too; how
+    # much later it begins, schedule.lag_hours says.
+    schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    max_active_runs=1,
+    # Runs of one dataset wait for their turn in `begin`, without a slot; a backfill has its own limit.
+    max_active_runs=4,
     params=form_params(),
     doc_md=stage_table(),
     tags=["aitp"],
@@ -165,9 +170,27 @@ def aitp_refresh() -> Any:
     """Wire the stages; the run's result is the report's."""
     tasks = {stage.name: stage_task(stage) for stage in STAGES}
     run = "{{ ti.xcom_pull(task_ids='plan')['run'] }}"
+    configured: dict[str, Any] = {
+        "config": CONFIG,
+        "settings": {param_name(setting): setting for setting in FORM},
+    }
 
-    plan = PlanOperator(
-        config=CONFIG, settings={param_name(setting): setting for setting in FORM}, **tasks["plan"]
+    begin = BeginOperator(
+        task_id="begin",
+        stage="line",
+        doc_md="`aitp line begin`: which dumps are new, and whose turn it is on the dataset.",
+        # Airflow takes a try for failed when it comes back before the scheduler has seen that it left.
+        retries=20,
+        **configured,
+    )
+    end = EndOperator(
+        task_id="end",
+        stage="line",
+        doc_md="`aitp line end`: the dataset is free for the next run.",
+        **configured,
+    )
+    plan = ConfiguredOperator(
+        dump="{{ ti.xcom_pull(task_ids='begin')['dump'] }}", **configured, **tasks["plan"]
     )
     units = numbers.override(task_id="units")(plan.output, "embed_units")
     embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=units)
@@ -190,9 +213,11 @@ def aitp_refresh() -> Any:
     finetune = StageOperator(run=run, **tasks["finetune"])
     report = StageOperator(run=run, **tasks["report"])
 
-    plan >> units >> embed >> merge >> density >> difference >> parts
+    begin >> plan >> units >> embed >> merge >> density >> difference >> parts
     prompts.expand(unit=parts) >> assemble >> finetune >> report
     density >> index >> report
+    # Set-up and tear-down: `end` runs whatever becomes of the run, and both again when a task is cleared.
+    report >> end.as_teardown(setups=begin)
     return report.output
 
 

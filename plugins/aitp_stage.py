@@ -1,14 +1,16 @@
 """The operator that runs one stage of the data plane as one process.
 
 What is here: the command line of a stage, its credentials, its output in the
-task log, its exit code as an Airflow outcome, and the end of its whole process
-tree. What is not here: anything a stage does (aitp_tasks/), and what runs when
-(dags/). The file is a top-level module to Airflow, hence its unique name.
+task log, its exit code as an Airflow outcome, the end of its whole process tree, and
+how a run waits for its dump and its turn. What is not here: anything a stage does
+(aitp_tasks/), and what runs when (dags/). The file is a top-level module to Airflow,
+hence its unique name.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import queue
@@ -19,13 +21,24 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import psutil
 from airflow.sdk import BaseHook, BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowRescheduleException,
+    DownstreamTasksSkipped,
+)
+from pydantic import ValidationError
 
-from aitp_tasks.errors import ExitCode
+from aitp_tasks.config import Schedule, file
+from aitp_tasks.errors import ExitCode, InputError
 from aitp_tasks.machine.processes import LIFELINE, lifeline
 
 if TYPE_CHECKING:
@@ -35,6 +48,8 @@ if TYPE_CHECKING:
 COMMAND_VARIABLE = "AITP_COMMAND"
 #: An ``aws`` connection with the storage's credentials; without it the process's own environment counts.
 CONNECTION = "aitp_s3"
+#: Seconds that a run which waits for its turn leaves its slot to others.
+POLL_VARIABLE = "AITP_POLL_SECONDS"
 #: Shows what a unit holds as soon as that is known, and its number until then.
 LABEL_TEMPLATE = "{{ label | default('unit ' ~ task.unit) }}"
 
@@ -206,30 +221,35 @@ class StageOperator(BaseOperator):
         raise AirflowException(f"{self.stage} {ended}: {told}")
 
 
-class PlanOperator(StageOperator):
-    """Runs ``aitp plan`` for the dump that a DAG run stands for.
+class ConfiguredOperator(StageOperator):
+    """Runs a command that takes a configuration, with the params that have a value.
 
     Args:
         config: path of the configuration file.
         settings: DAG param to dotted path of the setting that it overrides; a param
             without a value leaves the setting as the file has it.
+        dump: that is meant; by default the one that the DAG run stands for.
     """
 
-    template_fields: Sequence[str] = ("config",)
+    template_fields: Sequence[str] = ("config", "dump")
 
-    def __init__(self, *, config: str, settings: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self, *, config: str, settings: Mapping[str, str], dump: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.config = config
         self.settings = dict(settings)
+        self.dump = dump
 
     def command_arguments(self, context: Context) -> list[str]:
         """The configuration file, the dump and the params that have a value.
 
         Raises:
-            AirflowFailException: the run names no dump.
+            AirflowFailException: the run names no dump, or two.
         """
         params = context["params"]
-        values: dict[str, Any] = {"dump": dump_of(context["dag_run"].partition_key, params.get("dump"))}
+        dump = self.dump or dump_of(context["dag_run"].partition_key, params.get("dump"))
+        values: dict[str, Any] = {"dump": dump}
         for param, setting in self.settings.items():
             if params.get(param) is not None:
                 values.setdefault(setting, params[param])
@@ -237,15 +257,143 @@ class PlanOperator(StageOperator):
         for setting, value in values.items():
             # JSON is YAML that cannot be misread: a dump named by a date stays a string.
             arguments += ["--set", f"{setting}={json.dumps(value)}"]
-        return arguments
+        return [*self.arguments, *arguments]
+
+
+class BeginOperator(ConfiguredOperator):
+    """Begins a run on its dataset's line: one at a time, whatever has started it.
+
+    Waits without a worker slot: until the day of the run's partition is over for as long
+    as ``schedule.lag_hours`` says, for a dump that is not there yet, and for its turn.
+    Where there is nothing new, all tasks after it are skipped, and the run succeeds.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Begin, or come back later.
+
+        Raises:
+            AirflowRescheduleException: it is not yet time, or another run's turn.
+            DownstreamTasksSkipped: there is nothing new.
+        """
+        day, kind = context["dag_run"].partition_key, kind_of(context["dag_run"].run_type)
+        schedule = read_schedule(self.config) if kind == "nightly" else Schedule()
+        begins = begins_at(day, schedule) if kind == "nightly" else None
+        if begins is not None and (wait := (begins - utcnow()).total_seconds()) > 0:
+            self._come_back(f"the run of {day} begins at {begins:%Y-%m-%d %H:%M} UTC", wait)
+        result = self._ask(context, kind)
+        holder = result["waits_for"]
+        if holder is not None and _has_ended(context, holder):
+            self.log.warning("%s has ended without saying so: its lease is taken over", holder)
+            result = self._ask(context, kind, "--gone", holder)
+        if result["taken"]:
+            return result
+        if result["dump"] is not None:
+            self._come_back(f"waits for {result['waits_for'] or 'others that may come'}", poll_seconds())
+        if begins is not None and utcnow() < begins + timedelta(hours=schedule.wait_hours):
+            self._come_back(f"nothing is there yet: {result['left']}", poll_seconds())
+        self.log.warning("nothing new, all that follows is skipped: %s", result["left"])
+        context["ti"].xcom_push(key="return_value", value=result)
+        after = sorted(context["task"].get_flat_relative_ids(upstream=False))
+        raise DownstreamTasksSkipped(tasks=after)  # type: ignore[no-untyped-call]
+
+    def _ask(self, context: Context, kind: str, *further: str) -> dict[str, Any]:
+        states = ["queued", "running"]
+        count = context["ti"].get_dr_count(dag_id=context["dag_run"].dag_id, states=states)
+        alone = ["--alone"] if count <= 1 else []
+        self.arguments = ["begin", "--holder", holder_name(context), "--kind", kind, *alone, *further]
+        return super().execute(context)
+
+    def _come_back(self, why: str, seconds: float) -> NoReturn:
+        self.log.info("%s; looks again in %.0f seconds", why, seconds)
+        back = utcnow() + timedelta(seconds=seconds)
+        raise AirflowRescheduleException(back)  # type: ignore[no-untyped-call]
+
+
+class EndOperator(ConfiguredOperator):
+    """Gives the line back, whatever became of the run."""
+
+    def command_arguments(self, context: Context) -> list[str]:
+        """The action, the holder and the configuration."""
+        self.arguments = ["end", "--holder", holder_name(context)]
+        return super().command_arguments(context)
+
+
+def holder_name(context: Context) -> str:
+    """How a run is called where a line is held: this Airflow, the DAG and the run."""
+    return f"{_deployment()}/{context['dag_run'].dag_id}/{context['dag_run'].run_id}"
+
+
+def _deployment() -> str:
+    """Tells this Airflow from others that use the same storage, without naming its address."""
+    return hashlib.sha256(str(conf.get("api", "base_url", fallback="")).encode()).hexdigest()[:8]
+
+
+def _has_ended(context: Context, holder: str) -> bool:
+    """Whether a holder is a run of this Airflow that is not under way any more."""
+    deployment, _, rest = holder.partition("/")
+    dag_id, _, run_id = rest.partition("/")
+    if deployment != _deployment() or not run_id or holder == holder_name(context):
+        return False
+    try:
+        state = context["ti"].get_dagrun_state(dag_id, run_id)
+    except Exception as error:
+        # Whatever cannot be known is no reason to take a lease away, but for a run that was deleted.
+        return "not_found" in str(error).lower() or "404" in str(error)
+    return state not in ("queued", "running")
+
+
+def kind_of(run_type: str) -> str:
+    """What ``aitp line`` calls a run of that type."""
+    kinds = {"scheduled": "nightly", "backfill": "backfill"}
+    return kinds.get(str(getattr(run_type, "value", run_type)), "manual")
+
+
+def read_schedule(config: str) -> Schedule:
+    """The ``schedule`` section of a configuration file.
+
+    Raises:
+        AirflowFailException: it is wrong, or the file is.
+    """
+    try:
+        return Schedule.model_validate(file.read(Path(config), ()).get("schedule") or {})
+    except ValidationError as error:
+        raise AirflowFailException(
+            f"begin: bad input: schedule of {config}: {file.described(error)}"
+        ) from None
+    except InputError as error:
+        raise AirflowFailException(f"begin: bad input: {error}") from None
+
+
+def begins_at(day: str | None, schedule: Schedule) -> datetime | None:
+    """When the run of a day may begin; None where its key is no day."""
+    try:
+        midnight = datetime.strptime(day or "", "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return midnight + timedelta(days=1, hours=schedule.lag_hours)
+
+
+def poll_seconds() -> float:
+    """How long a run that waits leaves its slot to others."""
+    return float(os.environ.get(POLL_VARIABLE, "30"))
+
+
+def utcnow() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
 
 
 def dump_of(partition_key: str | None, param: str | None) -> str:
     """The dump that a run refreshes: its partition, or what its trigger form says.
 
     Raises:
-        AirflowFailException: neither names one.
+        AirflowFailException: neither names one, or they name different ones.
     """
+    if partition_key and param and partition_key != param:
+        raise AirflowFailException(
+            f"this run names two dumps: its partition key is {partition_key!r}, its param 'dump' is "
+            f"{param!r}: leave one of them empty"
+        )
     dump = partition_key or param
     if not dump:
         raise AirflowFailException(

@@ -19,6 +19,7 @@ from aitp_tasks.config.model import Model
 from aitp_tasks.config.plan import Plan
 from aitp_tasks.config.prompts import Prompts
 from aitp_tasks.config.run import RunConfig, SftText
+from aitp_tasks.config.schedule import Dumps, Schedule
 from aitp_tasks.config.section import Section
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Criterion",
     "Density",
     "Difference",
+    "Dumps",
     "Encoder",
     "Endpoint",
     "Engine",
@@ -40,6 +42,7 @@ __all__ = [
     "Refit",
     "RunConfig",
     "Sampling",
+    "Schedule",
     "Section",
     "SftText",
 ]

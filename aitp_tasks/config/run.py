@@ -17,6 +17,7 @@ from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.plan import Plan
 from aitp_tasks.config.prompts import Prompts
+from aitp_tasks.config.schedule import Schedule
 from aitp_tasks.config.section import Name, Section, Share
 from aitp_tasks.errors import InputError
 
@@ -32,6 +33,8 @@ _PLACES = {
     "prompts": {"folder"},
     "finetune": {"model", "chat_template"},
 }
+#: Where results are stored, and when a run is started.
+_DECIDING_NOTHING = {"root", "schedule"}
 #: Settings that came later, with what they were before: left out while they are that, so that a run that was
 #: planned without them is found again.
 _ADDED: dict[str, dict[str, Any]] = {
@@ -91,6 +94,7 @@ class RunConfig(Section):
     gates: Gates = Gates()
     assemble: Assemble = Assemble()
     finetune: Finetune
+    schedule: Schedule = Schedule()
 
     @property
     def dumps(self) -> list[str]:
@@ -131,7 +135,7 @@ class RunConfig(Section):
     @staticmethod
     def identity_of(values: Mapping[str, Any]) -> dict[str, Any]:
         """The same of a configuration as JSON, with the settings that were there when it was written."""
-        deciding = {name: value for name, value in values.items() if name != "root"}
+        deciding = {name: value for name, value in values.items() if name not in _DECIDING_NOTHING}
         for section, places in _PLACES.items():
             settings = values[section].items()
             deciding[section] = {name: value for name, value in settings if name not in places}

@@ -8,7 +8,7 @@ so that the same inputs lead to the same run although ``latest`` has moved.
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -113,6 +113,18 @@ def latest(storage: Storage, line: str) -> Version | None:
     return _named(storage, line, storage.read_tagged(_latest_key(line)))
 
 
+def take_in(storage: Storage, line: str, dumps: Iterable[str], run: str) -> None:
+    """Write down that a line has taken in some dumps, whether or not they have changed anything."""
+    for dump in dumps:
+        storage.write_if_absent(f"{_taken_in(line)}{dump}.json", json.dumps({"run": run}).encode())
+
+
+def taken_in(storage: Storage, line: str) -> set[str]:
+    """Names of the dumps that a line has taken in."""
+    prefix = _taken_in(line)
+    return {info.key.removeprefix(prefix).removesuffix(".json") for info in storage.list(prefix)}
+
+
 def is_latest(storage: Storage, line: str, name: str) -> bool:
     """Whether ``latest`` names a version, or one that builds on it."""
     newest = latest(storage, line)
@@ -215,6 +227,10 @@ def _contended(storage: Storage, key: str) -> TransientError:
         f"{storage.uri(key)} was moved by others {_TRIES} times while this run tried to: "
         "see that one run at a time works on a dataset, then retry"
     )
+
+
+def _taken_in(line: str) -> str:
+    return f"datasets/{line}/dumps/"
 
 
 def _latest_key(line: str) -> str:

@@ -59,6 +59,12 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     done = run.find_manifest("assemble") or _assemble(run, watch)
     published.publish(run, done, version_key(run))
     line = run.config.assemble.dataset
+    is_latest = (
+        versions.is_latest(run.storage, line, done.figures["version"])
+        if is_unchanged(done)
+        else versions.add(run.storage, line, _version(run, done))
+    )
+    versions.take_in(run.storage, line, run.config.dumps, run.prefix)
     return {
         "stage": "assemble",
         "run": run.uri,
@@ -69,9 +75,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "earlier_pairs": done.figures["earlier_pairs"],
         "sft_examples": done.figures["sft_examples"],
         # Not frozen with the manifest: it changes when other versions come.
-        "is_latest": versions.is_latest(run.storage, line, done.figures["version"])
-        if is_unchanged(done)
-        else versions.add(run.storage, line, _version(run, done)),
+        "is_latest": is_latest,
         "seconds": watch.seconds(),
     }
 

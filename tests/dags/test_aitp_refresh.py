@@ -33,7 +33,7 @@ def dag() -> Any:
 
 
 def test_one_task_a_stage_and_two_that_count(dag: Any) -> None:
-    assert set(dag.task_ids) == {stage.name for stage in STAGES} | {"units", "parts"}
+    assert set(dag.task_ids) == {stage.name for stage in STAGES} | {"begin", "units", "parts", "end"}
 
 
 def test_stages_follow_each_other_in_the_order_of_the_command_line(dag: Any) -> None:
@@ -49,6 +49,18 @@ def test_stages_follow_each_other_in_the_order_of_the_command_line(dag: Any) -> 
             assert after in dag.get_task(before).downstream_task_ids, (before, after)
     assert set(itertools.chain(*ways)) - {"units", "parts"} == set(order)
     assert dag.get_task("index").downstream_task_ids == {"report"}
+
+
+def test_a_run_begins_and_ends_on_its_line_and_does_so_again_when_a_task_is_cleared(dag: Any) -> None:
+    begin, end = dag.get_task("begin"), dag.get_task("end")
+    assert begin.is_setup
+    assert begin.downstream_task_ids == {"plan", "end"}
+    assert end.is_teardown
+    assert not end.on_failure_fail_dagrun
+    for name in ("embed", "finetune"):
+        cleared = dag.partial_subset(task_ids=[name], include_downstream=True, include_upstream=False)
+        assert {"begin", "end", name} <= set(cleared.task_dict)
+        assert "plan" not in cleared.task_dict
 
 
 def test_stages_fan_out_as_the_command_line_says(dag: Any) -> None:
@@ -104,7 +116,7 @@ def test_the_dag_is_a_nightly_partition_without_catching_up(dag: Any) -> None:
     assert type(dag.timetable).__name__ == "CronPartitionTimetable"
     assert dag.timetable.key_format == "%Y-%m-%d"
     assert not dag.catchup
-    assert dag.max_active_runs == 1
+    assert dag.max_active_runs > 1, "runs of other datasets need not wait"
     assert all(stage.name in dag.doc_md for stage in STAGES)
 
 
@@ -142,6 +154,8 @@ with open(os.environ["CALLS"], "a") as calls:
 result = {"stage": stage, "run": "s3://b/runs/x", "seconds": 0}
 if "--unit" in arguments:
     result["label"] = "shards of " + arguments[arguments.index("--unit") + 1]
+if stage == "line":
+    result |= {"taken": True, "dump": "c4", "left": {}, "waits_for": None}
 if stage == "plan":
     result |= {"embed_units": 2, "documents": 9}
 if stage == "difference":
@@ -202,7 +216,11 @@ def test_a_run_calls_every_stage_and_an_empty_selection_still_ends(
     labels = {(task, index): label for task, index, _, label in rows}
     assert labels["embed", 1] == "shards of 1"
 
-    called = [json.loads(line) for line in calls.read_text().splitlines()]
+    first, *called, last = [json.loads(line) for line in calls.read_text().splitlines()]
+    assert first[:3] == ["line", "begin", "--holder"]
+    assert last[:3] == ["line", "end", "--holder"]
+    assert first[3] == last[3]
+    assert first[4:7] == ["--kind", "manual", "--alone"]
     assert called[0] == [
         "plan",
         "--config",

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,9 @@ from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
     AirflowNotFoundException,
+    AirflowRescheduleException,
     AirflowTaskTimeout,
+    DownstreamTasksSkipped,
 )
 from airflow.sdk.execution_time.timeout import timeout
 
@@ -335,7 +338,7 @@ def test_without_a_connection_the_process_environment_counts(
     ("key", "params", "expected"),
     [
         ("2026-11-20", {}, ["dump=2026-11-20"]),
-        ("2026-11-20", {"dump": "c4"}, ["dump=2026-11-20"]),
+        ("2026-11-20", {"dump": "2026-11-20"}, ["dump=2026-11-20"]),
         (None, {"dump": "c4+wikipedia", "tau": 0.5}, ["dump=c4+wikipedia", "difference.tau=0.5"]),
         (None, {"dump": "true", "tau": None}, ["dump=true"]),
     ],
@@ -345,7 +348,7 @@ def test_plan_is_told_the_dump_and_the_params_that_are_set(
 ) -> None:
     import yaml
 
-    operator = aitp_stage.PlanOperator(
+    operator = aitp_stage.ConfiguredOperator(
         task_id="plan",
         stage="plan",
         config="/c.yaml",
@@ -366,3 +369,139 @@ def test_plan_is_told_the_dump_and_the_params_that_are_set(
 def test_a_run_that_names_no_dump_is_refused() -> None:
     with pytest.raises(AirflowFailException, match="this run names no dump: fill in the param 'dump'"):
         aitp_stage.dump_of(None, None)
+
+
+def test_a_key_and_a_dump_that_disagree_are_refused() -> None:
+    with pytest.raises(AirflowFailException, match="names two dumps: its partition key is '2026-11-20'"):
+        aitp_stage.dump_of("2026-11-20", "c4")
+
+
+class Runs:
+    """What a task knows of DAG runs."""
+
+    def __init__(self, states: dict[str, str]) -> None:
+        self.states = states
+        self.pushed: dict[str, Any] = {}
+
+    def get_dr_count(self, dag_id: str, states: list[str]) -> int:
+        return sum(state in states for state in self.states.values())
+
+    def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
+        if run_id not in self.states:
+            raise RuntimeError("API_SERVER_ERROR 404: DagRun not_found")
+        return self.states[run_id]
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def begin(
+    tmp_path: Path, runs: Runs, *, run_type: str = "manual", key: str | None = None, schedule: str = "{}"
+) -> dict[str, Any]:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"schedule: {schedule}")
+    operator = aitp_stage.BeginOperator(task_id="begin", stage="line", config=str(config), settings={})
+    context: Any = {
+        "params": {} if key else {"dump": "c4"},
+        "ti": runs,
+        "task": SimpleNamespace(get_flat_relative_ids=lambda upstream: {"plan", "embed", "end"}),
+        "dag_run": SimpleNamespace(
+            dag_id="aitp_refresh", run_id="mine", run_type=run_type, partition_key=key
+        ),
+    }
+    result: dict[str, Any] = operator.execute(context)
+    return result
+
+
+ANSWERS = """
+echo "$@" >> $CALLS
+case "$*" in
+    *--gone*) echo '{"taken": true, "dump": "c4", "left": {}, "waits_for": null}';;
+    *) echo "$ANSWER";;
+esac
+"""
+TAKEN = {"taken": True, "dump": "c4", "left": {}, "waits_for": None}
+
+
+@pytest.fixture
+def asked(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict[str, Any]], Path]:
+    """Sets what the worker answers; the file of its calls."""
+
+    def answer(value: dict[str, Any]) -> Path:
+        monkeypatch.setenv("ANSWER", json.dumps(value))
+        monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+        program(ANSWERS)
+        return tmp_path / "calls"
+
+    return answer
+
+
+def test_a_run_that_is_alone_begins_at_once(asked: Any, tmp_path: Path) -> None:
+    calls = asked(TAKEN)
+    assert begin(tmp_path, Runs({"mine": "running", "old": "success"})) == TAKEN
+    assert "--kind manual --alone --config" in calls.read_text()
+
+
+def test_a_run_that_is_not_alone_lets_others_come_first(asked: Any, tmp_path: Path) -> None:
+    calls = asked(TAKEN)
+    begin(tmp_path, Runs({"mine": "running", "other": "queued"}))
+    assert "--alone" not in calls.read_text()
+
+
+@pytest.mark.parametrize(("state", "taken_over"), [("running", False), ("queued", False), ("failed", True),
+                                                   ("success", True), (None, True)])  # fmt: skip
+def test_a_lease_is_taken_over_from_a_run_that_has_ended(
+    asked: Any, tmp_path: Path, state: str | None, taken_over: bool
+) -> None:
+    holder = f"{aitp_stage._deployment()}/aitp_refresh/other"
+    asked({"taken": False, "dump": "c4", "left": {}, "waits_for": holder})
+    runs = Runs({"mine": "running"} | ({"other": state} if state else {}))
+    if taken_over:
+        assert begin(tmp_path, runs) == TAKEN
+    else:
+        with pytest.raises(AirflowRescheduleException):
+            begin(tmp_path, runs)
+
+
+@pytest.mark.parametrize("holder", ["someone", "00000000/aitp_refresh/other", "a/b"])
+def test_a_lease_of_who_is_not_known_here_is_waited_for(asked: Any, tmp_path: Path, holder: str) -> None:
+    calls = asked({"taken": False, "dump": "c4", "left": {}, "waits_for": holder})
+    with pytest.raises(AirflowRescheduleException):
+        begin(tmp_path, Runs({"mine": "running"}))
+    assert "--gone" not in calls.read_text()
+
+
+def test_nothing_new_ends_green(asked: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answer = {"taken": False, "dump": None, "left": {"2020-01-01": "there is none"}, "waits_for": None}
+    asked(answer)
+    runs = Runs({"mine": "running"})
+    with pytest.raises(DownstreamTasksSkipped) as skipped:
+        begin(tmp_path, runs, run_type="scheduled", key="2020-01-01")
+    assert skipped.value.tasks == ["embed", "end", "plan"]
+    assert runs.pushed == {"return_value": answer}
+    assert "nothing new, all that follows is skipped: {'2020-01-01': 'there is none'}" in caplog.text
+
+
+def test_a_night_waits_for_its_hour_and_for_its_dump(asked: Any, tmp_path: Path) -> None:
+    calls = asked({"taken": False, "dump": None, "left": {}, "waits_for": None})
+    today, runs = f"{aitp_stage.utcnow():%Y-%m-%d}", Runs({"mine": "running"})
+    with pytest.raises(AirflowRescheduleException) as back:
+        begin(tmp_path, runs, run_type="scheduled", key=today, schedule="{lag_hours: 3}")
+    assert not calls.exists()
+    midnight = aitp_stage.utcnow().replace(hour=0, minute=0, second=0, microsecond=0)
+    wanted = midnight + timedelta(days=1, hours=3)
+    assert abs((back.value.reschedule_date - wanted).total_seconds()) < 5
+    yesterday = f"{aitp_stage.utcnow() - timedelta(days=1):%Y-%m-%d}"
+    schedule = "{lag_hours: 0, wait_hours: 24}"
+    with pytest.raises(AirflowRescheduleException):
+        begin(tmp_path, runs, run_type="scheduled", key=yesterday, schedule=schedule)
+    with pytest.raises(DownstreamTasksSkipped):
+        begin(tmp_path, runs, run_type="backfill", key=yesterday, schedule=schedule)
+
+
+def test_a_wrong_schedule_is_told(asked: Any, tmp_path: Path) -> None:
+    asked(TAKEN)
+    with pytest.raises(AirflowFailException, match="schedule of .*lag_hours"):
+        begin(tmp_path, Runs({}), run_type="scheduled", key="2020-01-01", schedule="{lag_hours: -1}")

@@ -1,0 +1,74 @@
+"""Stands in for ``aitp`` where only the order of runs counts: a real line, and stages that do nothing.
+
+``plan`` builds on the latest version, ``assemble`` adds one to the line and writes
+down that the run was under way between the two; what ``FAIL`` names fails once.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from aitp_tasks import cli
+from aitp_tasks.config import RunConfig
+from aitp_tasks.records import versions
+from aitp_tasks.storage import open_storage
+
+
+def main() -> None:
+    stage, *arguments = sys.argv[1:]
+    if stage == "line":
+        cli.main()
+    result = {"stage": stage, "run": value(arguments, "--run"), "seconds": 0}
+    if stage == "plan":
+        result |= plan(arguments)
+    run = str(result["run"])
+    fail = Path(run.removeprefix("file://")) / f"fail-{stage}"
+    if fail.exists():
+        fail.unlink()
+        print(f"error: {stage} was told to fail", file=sys.stderr)
+        sys.exit(2)
+    if stage == "assemble":
+        assemble(run)
+    print(json.dumps(result | {"parts": 1, "label": stage}))
+
+
+def plan(arguments: list[str]) -> dict[str, object]:
+    settings = [arguments[place + 1] for place, word in enumerate(arguments) if word == "--set"]
+    config = RunConfig.load(Path(str(value(arguments, "--config"))), settings)
+    storage = open_storage(config.root)
+    base = versions.latest(storage, config.assemble.dataset)
+    key = f"runs/{config.dump}/x"
+    told = {
+        "dump": config.dump,
+        "line": config.assemble.dataset,
+        "base": base and base.model_dump(),
+        "from": time.time(),
+    }
+    storage.write(f"{key}/plan.json", json.dumps(told).encode())
+    return {"run": storage.uri(key), "embed_units": 1}
+
+
+def assemble(run: str) -> None:
+    root, _, rest = run.rpartition("/runs/")
+    storage = open_storage(root)
+    planned = json.loads(storage.read(f"runs/{rest}/plan.json"))
+    base = versions.Version.model_validate(planned["base"]) if planned["base"] else None
+    version = versions.Version(
+        name=planned["dump"],
+        run=f"runs/{rest}",
+        ancestors=(*base.ancestors, base.name) if base else (),
+        geometry=versions.Geometry(key="g", identity="i", corpus_grid="c"),
+    )
+    latest = versions.add(storage, planned["line"], version)
+    versions.take_in(storage, planned["line"], planned["dump"].split("+"), version.run)
+    told = planned | {"to": time.time(), "is_latest": latest}
+    storage.write(f"runs/{rest}/done.json", json.dumps(told).encode())
+
+
+def value(arguments: list[str], name: str) -> str | None:
+    return arguments[arguments.index(name) + 1] if name in arguments else None
+
+
+if __name__ == "__main__":
+    main()

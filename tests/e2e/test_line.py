@@ -1,0 +1,177 @@
+"""Runs that start at once on one dataset, in a real Airflow: by backfill, by hand and by the night.
+
+The worker's stages do next to nothing (``line_worker.py``), so that what is tested is
+who waits for whom; the line, its lease and its versions are the real ones.
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from demo.services import AIRFLOW_PROGRAM, DAG, POOLS, REPOSITORY, AirflowClient, Services
+
+TODAY = datetime.now(UTC).date()
+#: The night's own dump is that of the day that has ended.
+NIGHT = f"{TODAY - timedelta(days=1)}"
+BACKFILLED = [f"{TODAY - timedelta(days=days)}" for days in (5, 4, 3)]
+BY_HAND = f"{TODAY - timedelta(days=2)}"
+
+
+class Nights:
+    """An Airflow whose worker does next to nothing, and its storage in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "storage"
+        for day in (*BACKFILLED, BY_HAND, NIGHT):
+            path = self.root / f"corpus/{day}/_SUCCESS"
+            path.parent.mkdir(parents=True)
+            path.write_text("")
+            path.with_name("part.parquet").write_bytes(b"")
+        values = yaml.safe_load((REPOSITORY / "configs/demo.yaml").read_text())
+        values |= {"root": f"file://{self.root}", "schedule": {"lag_hours": 0, "settle_minutes": 0}}
+        config = folder / "config.yaml"
+        config.write_text(yaml.safe_dump(values))
+        worker = folder / "aitp"
+        python = REPOSITORY / ".venv/worker/bin/python"
+        worker.write_text(f'#!/bin/sh\nexec {python} {Path(__file__).with_name("line_worker.py")} "$@"\n')
+        worker.chmod(0o755)
+        self.line = str(values["assemble"]["dataset"]) if "assemble" in values else "aitp"
+        self.services = Services(
+            folder / "services",
+            worker=worker,
+            config=config,
+            environment={
+                "AITP_POLL_SECONDS": "12",
+                "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
+                "PYTHONPATH": str(REPOSITORY),
+            },
+        )
+        self.services.start_airflow()
+        self.client: AirflowClient = self.services.client()
+        self.client.put_pools(POOLS)
+        self.client.wait_for_dag()
+
+    def backfill(self, first: str, last: str, *options: str) -> str:
+        """``airflow backfill create``; what it prints."""
+        command = ["backfill", "create", "--dag-id", DAG, "--from-date", first, "--to-date", last, *options]
+        done = subprocess.run(
+            [AIRFLOW_PROGRAM, *command],
+            env={
+                **os.environ,
+                **self.services.airflow_environment(),
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    def wait_for_all(self, count: int, seconds: float = 600) -> list[dict[str, Any]]:
+        """All runs, once so many have ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            runs: list[dict[str, Any]] = self.client._get(f"/api/v2/dags/{DAG}/dagRuns", limit=100)[
+                "dag_runs"
+            ]
+            if len(runs) >= count and all(run["state"] in ("success", "failed") for run in runs):
+                return runs
+            time.sleep(2)
+        raise AssertionError([(run["dag_run_id"], run["state"]) for run in runs])
+
+    def done(self) -> list[dict[str, Any]]:
+        """What the runs' assemble tasks have written down, in the order of their plans."""
+        found = [json.loads(path.read_text()) for path in self.root.glob("runs/*/x/done.json")]
+        return sorted(found, key=lambda told: float(told["from"]))
+
+    def log(self, run: str, task: str) -> str:
+        """The logs of a task's tries."""
+        paths = sorted(
+            (self.services.logs / "tasks").glob(f"dag_id={DAG}/run_id={run}/task_id={task}/**/*.log")
+        )
+        return "\n".join(path.read_text() for path in paths)
+
+
+@pytest.fixture(scope="module")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
+    made = Nights(tmp_path_factory.mktemp("line"))
+    try:
+        yield made
+    finally:
+        made.services.stop()
+
+
+def test_a_backfill_by_hand_and_the_night_take_turns_from_the_oldest_dump_on(nights: Nights) -> None:
+    told = nights.backfill(BACKFILLED[0], BACKFILLED[-1], "--dry-run")
+    # Both ends of the range are in it.
+    assert all(day in told for day in BACKFILLED)
+    assert BY_HAND not in told
+    # One of them fails in the middle, and gives its turn back.
+    (nights.root / f"runs/{BACKFILLED[1]}/x").mkdir(parents=True)
+    (nights.root / f"runs/{BACKFILLED[1]}/x/fail-answer").write_text("")
+    nights.backfill(BACKFILLED[0], BACKFILLED[-1])
+    by_hand = nights.client.trigger({"dump": BY_HAND})
+    # Unpausing starts the latest missed night.
+    nights.client.set_paused(False)
+    runs = nights.wait_for_all(5)
+    states = {run["partition_key"] or "by hand": run["state"] for run in runs}
+    failed = BACKFILLED[1]
+    assert states == {**dict.fromkeys([*BACKFILLED, NIGHT, "by hand"], "success"), failed: "failed"}
+    done = nights.done()
+    expected = [BACKFILLED[0], BACKFILLED[2], BY_HAND, NIGHT]
+    assert [told["dump"] for told in done] == expected
+    assert [told["base"] and told["base"]["name"] for told in done] == [None, *expected[:-1]]
+    assert all(told["is_latest"] for told in done)
+    # One at a time: none began before the one before it had ended.
+    assert all(before["to"] < after["from"] for before, after in itertools.pairwise(done))
+    assert f"/{DAG}/" in nights.log(by_hand, "begin")
+    assert "waits for" in nights.log(by_hand, "begin")
+
+
+def test_what_failed_goes_on_when_it_is_cleared_and_waits_for_its_turn_again(nights: Nights) -> None:
+    runs = nights.wait_for_all(5)
+    (failed,) = (run["dag_run_id"] for run in runs if run["state"] == "failed")
+    nights.client.clear(failed, ["answer"], include_downstream=True)
+    assert nights.client.wait(failed, seconds=240) == "success"
+    tries = {task["task_id"]: task["try_number"] for task in nights.client.task_instances(failed)}
+    assert tries["begin"] >= 2
+    assert (tries["answer"], tries["end"]) == (2, 2)
+    assert (tries["plan"], tries["embed"], tries["rewrite"]) == (1, 1, 1)
+    # It was planned on a version that others have built on since: its own is there, and says so.
+    told = next(told for told in nights.done() if told["dump"] == BACKFILLED[1])
+    assert not told["is_latest"]
+    assert (nights.root / f"datasets/{nights.line}/{BACKFILLED[1]}/version.json").exists()
+    assert json.loads((nights.root / f"datasets/{nights.line}/lease.json").read_text()) == {}
+
+
+def test_a_day_without_a_dump_ends_green_and_skips_the_rest(nights: Nights) -> None:
+    day = f"{TODAY - timedelta(days=9)}"
+    before = len(nights.wait_for_all(5))
+    nights.backfill(day, day)
+    runs = nights.wait_for_all(before + 1)
+    run = next(run for run in runs if run["partition_key"] == day)
+    assert run["state"] == "success"
+    states = {task["task_id"]: task["state"] for task in nights.client.task_instances(run["dag_run_id"])}
+    assert states.pop("begin") == "success"
+    assert set(states.values()) == {"skipped"}
+    assert f"nothing new, all that follows is skipped: {{'{day}': 'there is none'}}" in nights.log(
+        run["dag_run_id"], "begin"
+    )
+
+
+def test_a_typo_by_hand_is_an_error(nights: Nights) -> None:
+    run = nights.client.trigger({"dump": "typo"}, partition_key="2020-01-01")
+    assert nights.client.wait(run, seconds=120) == "failed"
+    assert "names two dumps" in nights.log(run, "begin")
