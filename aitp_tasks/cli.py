@@ -91,6 +91,12 @@ def _add_arguments(command: argparse.ArgumentParser, entry: Stage | Tool) -> Non
         _ARGUMENTS[entry.name](command)
 
 
+def _add_to_plan(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--check", action="store_true", help="only see whether the run could be planned; no plan is written"
+    )
+
+
 def _add_to_estimate(command: argparse.ArgumentParser) -> None:
     command.add_argument("--price", type=float, metavar="PER_GPU_HOUR", help="adds the cost")
     command.add_argument(
@@ -180,6 +186,7 @@ def _add_to_line(command: argparse.ArgumentParser) -> None:
 
 
 _ARGUMENTS = {
+    "plan": _add_to_plan,
     "dataset": _add_to_dataset,
     "gc": _add_to_gc,
     "line": _add_to_line,
@@ -207,8 +214,8 @@ def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
     handed = [getattr(arguments, argument) for argument in _HANDED.get(name, ())]
     if name == "estimate":
         module.check(*handed)
-    if folder == "stages" and name != "plan":
-        handed = [getattr(arguments, "unit", None)]
+    if folder == "stages":
+        handed = [arguments.check] if name == "plan" else [getattr(arguments, "unit", None)]
     result: dict[str, Any] = module.execute(_subject(arguments), *handed)
     return result
 

@@ -27,7 +27,7 @@ from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import TransientError
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Reader
-from aitp_tasks.records import tables, vectors
+from aitp_tasks.records import manifest, tables, vectors
 from aitp_tasks.records.kept import Keeper
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import Shard
@@ -234,4 +234,7 @@ class _Summary:
             "tokens": self._counts.tokens,
             "truncated_texts": self._counts.truncated,
             "repeated_texts": len(ids) - len(np.unique(ids)),
+            "commonest_refusal": manifest.commonest(
+                message for table in self._quarantine for message in table["message"].to_pylist()
+            ),
         }

@@ -12,7 +12,7 @@ from aitp_tasks.generation.generator import Generator
 from aitp_tasks.generation.requests import PromptStage, Reading, Rejected
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import tables
-from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
+from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts, commonest
 from aitp_tasks.records.run import Run
 
 
@@ -56,6 +56,7 @@ def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Mani
         run.config.prompts.failure_budget,
         f"{stage.name} of {part}",
         run.storage.uri(outputs.get("quarantine", run.key(stage.name, part))),
+        commonest(refusal.message for refusal in refused.values()),
     )
     rows = [row for reading in readings.values() for row in _rows(reading)]
     outputs["rows"] = tables.write(

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
@@ -17,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
 from aitp_tasks.storage import Storage
+
+#: Characters of a row's message that an error repeats.
+_QUOTED = 200
 
 
 class Ledger(BaseModel):
@@ -52,23 +56,32 @@ class Ledger(BaseModel):
             rejected=add_counts(self.rejected, other.rejected),
         )
 
-    def check_budget(self, budget: float, what: str, quarantine: str) -> None:
+    def check_budget(self, budget: float, what: str, quarantine: str, commonest: str = "") -> None:
         """Fail when too many rows were quarantined.
 
         Args:
             budget: largest share of ``rows_in``.
             what: the unit, for the message.
             quarantine: URI of the quarantined rows, for the message.
+            commonest: what is said of most of them.
 
         Raises:
             BudgetExceededError: with the classes and where the rows lie.
         """
         if self.rows_quarantined > budget * self.rows_in:
+            # Where no row can be used, the rows are not to blame, and no budget helps.
+            remedy = "then repair the rows or raise the budget" if self.rows_out else "and mend what they say"
+            said = f", mostly: {commonest}" if commonest else ""
             raise BudgetExceededError(
-                f"{what}: {self.rows_quarantined} of {self.rows_in} rows quarantined {self.quarantined}, "
-                f"more than failure_budget={budget}: see {quarantine}, "
-                "then repair the rows or raise the budget"
+                f"{what}: {self.rows_quarantined} of {self.rows_in} rows quarantined {self.quarantined}{said}"
+                f", more than failure_budget={budget}: see {quarantine}, {remedy}"
             )
+
+
+def commonest(messages: Iterable[str]) -> str:
+    """The message that comes most often, on one line and cut; empty where there is none."""
+    counted = Counter(messages).most_common(1)
+    return " ".join(counted[0][0].split())[:_QUOTED] if counted else ""
 
 
 def add_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:

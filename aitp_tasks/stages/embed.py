@@ -140,7 +140,10 @@ class _ShardEmbedder:
             self._progress.skip(max(shard.rows, 0))
         assert done.ledger is not None
         done.ledger.check_budget(
-            config.failure_budget, storage.uri(shard.key), storage.uri(done.outputs.get("quarantine", key))
+            config.failure_budget,
+            storage.uri(shard.key),
+            storage.uri(done.outputs.get("quarantine", key)),
+            str(done.figures.get("commonest_refusal", "")),
         )
         return info, done
 

@@ -18,7 +18,7 @@ from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, published, tables, trainings
-from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
+from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import base_model, examples, launcher, template
 from aitp_tasks.training.examples import ExampleMaker, Tally
@@ -157,7 +157,9 @@ def _keep_quarantine(run: Run, tally: Tally) -> dict[str, str]:
     """Store the quarantined rows before anything is trained, and stop when they are too many."""
     outputs = tables.write_quarantine(run.storage, run.key(STAGE, "quarantine"), tally.quarantined)
     where = run.storage.uri(outputs.get("quarantine", run.key(STAGE, "")))
-    tally.ledger().check_budget(run.config.failure_budget, STAGE, where)
+    tally.ledger().check_budget(
+        run.config.failure_budget, STAGE, where, commonest(row["message"] for row in tally.quarantined)
+    )
     return outputs
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from aitp_tasks.config import Refit, RunConfig
 from aitp_tasks.dataset import budget
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation import prompt_files
+from aitp_tasks.generation import checks, prompt_files
 from aitp_tasks.inputs import footers, rows
 from aitp_tasks.inputs.footers import Footer
 from aitp_tasks.inputs.shards import suffixes
@@ -36,27 +36,32 @@ _NAMES_SHOWN = 3
 _SchemaCheck = Callable[[pa.Schema, str], object]
 
 
-def execute(config: RunConfig) -> dict[str, Any]:
+def execute(config: RunConfig, check: bool = False) -> dict[str, Any]:
     """Plan a run.
 
+    Args:
+        config: of the run.
+        check: only look whether the run could be planned, and write no plan.
+
     Returns:
-        The result: the run's URI, how many embed units it has, how many documents.
+        The result: the run's URI, how many embed units it has, how many documents; and the room for pairs.
 
     Raises:
         InputError: no bucket, a store without conditional writes, no such dump, SFT set or
             base version, columns missing from shards (all such shards are counted), a model
-            folder or a prompt that is not there.
+            folder or a prompt that is not there, a prompt that leaves no room for a document.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
     storage.require_conditional_writes()
-    run = _planned(storage, config, _sources(storage, config))
+    run = _planned(storage, config, _sources(storage, config), check)
     shards = [shard for group in run.plan.groups for shard in group.shards]
     documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
     log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
     places = _places(run.plan)
     return {
         "stage": "plan",
+        "checked": check,
         "run": run.uri,
         "label": config.dump,
         "embed_units": len(run.plan.groups),
@@ -90,8 +95,8 @@ def _places(plan: Plan) -> dict[str, int | None]:
     return {"room": room, "earlier_pairs": earlier}
 
 
-def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]]) -> Run:
-    """The run of these inputs, on the version that they build on."""
+def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], check: bool) -> Run:
+    """The run of these inputs, on the version that they build on; not stored where only that is checked."""
     inputs = Plan(
         config=config,
         encoder_identity=models.identity(config.encoder),
@@ -102,10 +107,15 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]]) ->
         marked_bad=pairs.marked_bad(storage, config.assemble.dataset),
     )
 
+    checks.require_room(config.engine, inputs.prompts)
+
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)
         return plan.version(plan.digest)
 
+    if check:
+        plan = _on(storage, inputs, sources, versions.latest(storage, config.assemble.dataset))
+        return Run(storage, plan, plan.digest)
     base = versions.base(storage, config.assemble.dataset, config.assemble.base, inputs.digest, made_on)
     return Run.create(storage, _on(storage, inputs, sources, base))
 

@@ -69,7 +69,7 @@ def configure(root: Path) -> Configure:
             "sft": "sums",
             "encoder": {"model": str(MODELS / "all-MiniLM-L6-v2"), "max_tokens": 128},
             "engine": {"model": str(MODELS / "SmolLM2-135M-Instruct"), "max_model_len": 1024},
-            "prompts": {"folder": str(REPOSITORY / "prompts")},
+            "prompts": {"folder": str(REPOSITORY / "prompts"), "sampling": {"max_tokens": 256}},
             # A tenth of so few examples would be no pair at all, so that no document were drawn.
             "assemble": {"max_rewritten_share": 1.0},
             "finetune": {"model": str(MODELS / "SmolLM2-135M-Instruct")},

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from aitp_tasks.config import RunConfig
-from aitp_tasks.generation import generator
+from aitp_tasks.generation import checks, generator
 from aitp_tasks.machine import models
 from aitp_tasks.records import generated, pairs, trainings, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
@@ -90,7 +90,8 @@ class World:
             monkeypatch.setattr(module, "open_encoder", lambda *_: encoder)
         monkeypatch.setattr(models, "require_planned", lambda *_: None)
         monkeypatch.setattr(generator, "open_engine", StandIn)
-        monkeypatch.setattr(generator, "Prompter", StandInPrompter)
+        for module in (generator, checks):
+            monkeypatch.setattr(module, "Prompter", StandInPrompter)
         monkeypatch.setattr(StandIn, "respond", staticmethod(self._respond), raising=False)
         StandIn.asked, StandIn.sampling = [], []
         monkeypatch.setattr(finetune, "_finetune", self._finetune)

@@ -13,7 +13,7 @@ import pytest
 from aitp_tasks import config
 from aitp_tasks.config import Gates
 from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
-from aitp_tasks.generation import generator, stored
+from aitp_tasks.generation import checks, generator, stored
 from aitp_tasks.generation.engine import Completion, Job
 from aitp_tasks.generation.engine.prompting import Rendered
 from aitp_tasks.generation.requests import Parsed
@@ -24,7 +24,7 @@ from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import answer, difference, embed, merge, plan, rewrite, score
 from aitp_tasks.stages import density as density_stage
-from tests.aitp_tasks.conftest import Configure
+from tests.aitp_tasks.conftest import REPOSITORY, Configure
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +108,8 @@ SELECT_ALL: dict[str, Any] = {
     "difference": {"tau": 1e9, "max_documents": 12, "documents_per_part": 6},
     "engine": {"model": "/tmp", "max_model_len": 1024, "requests_per_flush": 2},
     "finetune": {"model": "/tmp"},
+    # As the files have it: the stand-in's context holds that, a real one of this length would not.
+    "prompts": {"folder": str(REPOSITORY / "prompts")},
 }
 
 
@@ -130,6 +132,7 @@ def small_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     for section in ("engine", "finetune"):
         SELECT_ALL[section]["model"] = str(folder)
+    monkeypatch.setattr(checks, "Prompter", StandInPrompter)
 
 
 def rows_of(run: Run, stage: str) -> list[dict[str, Any]]:
@@ -240,7 +243,7 @@ def test_a_response_that_cannot_be_used_is_quarantined_with_its_class(
     configure: Configure, engine: type[StandIn], reply: str, error_class: str
 ) -> None:
     run = up_to_difference(
-        configure(**SELECT_ALL, prompts={"folder": configure().prompts.folder, "failure_budget": 1.0})
+        configure(**SELECT_ALL | {"prompts": SELECT_ALL["prompts"] | {"failure_budget": 1.0}})
     )
     engine.respond = staticmethod(lambda stage, values: reply)
     for result in run_stage(rewrite, run):
@@ -371,7 +374,7 @@ def test_what_an_engine_argument_decides_is_part_of_a_responses_identity() -> No
 def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[StandIn]) -> None:
     prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "second_attempt": False}
     engine.respond = staticmethod(lambda *_: "cut")
-    run_stage(rewrite, up_to_difference(configure(**SELECT_ALL, prompts=prompts)))
+    run_stage(rewrite, up_to_difference(configure(**SELECT_ALL | {"prompts": prompts})))
     assert len(engine.asked) == 12
 
 
@@ -386,7 +389,7 @@ def test_the_best_share_is_no_more_by_rounding(share: float, kept: int) -> None:
 def test_a_third_attempt_waits_for_another_round(configure: Configure, engine: type[StandIn]) -> None:
     def planned(failed_round: int) -> Run:
         prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "failed_round": failed_round}
-        return up_to_difference(configure(**SELECT_ALL, prompts=prompts))
+        return up_to_difference(configure(**SELECT_ALL | {"prompts": prompts}))
 
     bad = selected.documents(planned(0), planned(0).parts[0], ["text"])[0]["text"]
     engine.respond = staticmethod(lambda stage, values: "no" if values["text"] == bad else GOOD)

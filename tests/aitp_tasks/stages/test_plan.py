@@ -15,7 +15,7 @@ from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
 from aitp_tasks.stages.plan import pack, units
-from tests.aitp_tasks.conftest import Configure, write_shard
+from tests.aitp_tasks.conftest import REPOSITORY, Configure, write_shard
 
 
 def opened(config: RunConfig) -> Run:
@@ -244,3 +244,30 @@ def test_all_shards_of_a_wrong_schema_are_reported_together(configure: Configure
     assert "news-00008.parquet: text is of type int64" in message
     assert "sums-00001.parquet is no SFT set" in message
     assert "news-00007" not in message
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_spent(
+    configure: Configure, root: Path
+) -> None:
+    engine = configure().engine.model_dump(mode="json")
+    for change in (
+        {"engine": engine | {"max_model_len": 300}},
+        {"prompts": {"folder": str(REPOSITORY / "prompts"), "sampling": {"max_tokens": 1000}}},
+    ):
+        with pytest.raises(
+            InputError, match="no room for (the|a) document.*: raise engine.max_model_len, lower"
+        ):
+            plan.execute(configure(**change))
+    assert not list((root / "runs").rglob("plan.json"))
+
+
+def test_what_is_only_checked_leaves_no_plan(configure: Configure, root: Path) -> None:
+    before = sorted(path for path in root.rglob("*") if path.is_file())
+    checked = plan.execute(configure(), check=True)
+    after = [path for path in root.rglob("*") if path.is_file() and path.parts[-3] != "footers"]
+    assert sorted(after) == before
+    planned = plan.execute(configure())
+    assert {**checked, "checked": False, "seconds": 0} == {**planned, "seconds": 0}
+    assert plan.execute(configure(), check=True)["run"] == planned["run"]
+    with pytest.raises(InputError):
+        plan.execute(configure(dump="typo"), check=True)

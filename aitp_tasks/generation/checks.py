@@ -1,0 +1,52 @@
+"""What follows from prompts, model and settings alone, so that nothing is spent to find it out."""
+
+import logging
+
+from aitp_tasks import config
+from aitp_tasks.errors import InputError
+from aitp_tasks.generation.engine.prompting import Prompter
+from aitp_tasks.machine import models
+from aitp_tasks.records.plan import FrozenPrompt
+
+log = logging.getLogger(__name__)
+
+#: The shortest document and question that are worth asking about: a sentence or two.
+_TEXT, _QUESTION = (
+    "A sentence of a document that is to be read. " * 6,
+    "What does the document say of it? " * 2,
+)
+_ARGUMENTS = {"text": _TEXT, "question": _QUESTION}
+
+
+def require_room(settings: config.Engine, prompts: dict[str, FrozenPrompt]) -> None:
+    """Make sure that each prompt leaves room for a document and the response.
+
+    Not checked for a model whose files are in the storage: its tokenizer is not on this machine yet.
+
+    Raises:
+        InputError: one does not, or the tokenizer cannot be loaded or has no chat template.
+        TransientError: the hub does not answer.
+    """
+    if settings.stored:
+        log.info(
+            "plan: the room that prompts leave is not checked: %s is not on this machine", settings.label
+        )
+        return
+    prompter = Prompter(settings, models.local(settings))
+    for name, prompt in prompts.items():
+        room = int(prompt.sampling["max_tokens"])
+        try:
+            cut = prompter.render(prompt, _ARGUMENTS, room).cut_characters
+        except ValueError as error:
+            raise _no_room(str(error)) from None
+        if cut:
+            raise _no_room(
+                f"prompt {name} and its response of up to {room} tokens leave no room for a document of "
+                f"{len(_TEXT)} characters in engine.max_model_len={settings.max_model_len}"
+            )
+
+
+def _no_room(why: str) -> InputError:
+    return InputError(
+        f"{why}: raise engine.max_model_len, lower max_tokens (prompts.sampling), or shorten the prompt"
+    )
