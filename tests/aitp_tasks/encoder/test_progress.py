@@ -14,6 +14,7 @@ import pytest
 from aitp_tasks.encoder import progress
 from aitp_tasks.encoder.batches import Answer, Backend, Batch
 from aitp_tasks.encoder.progress import Progress
+from aitp_tasks.inputs import footers
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import embed
 from aitp_tasks.stages.plan import execute as plan
@@ -129,15 +130,26 @@ def test_the_seconds_left_follow_from_the_rows(
     assert [line["seconds_left"] for line in lines()] == [left]
 
 
-@pytest.mark.parametrize(("name", "left"), [("a.parquet", r"\d+"), ("a.jsonl", r"\?")])
-def test_a_shard_without_a_footer_leaves_the_time_open(
-    configure: Configure, root: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch, name: str, left: str
+@pytest.mark.parametrize(
+    ("name", "counted", "left"),
+    [("a.parquet", True, r"\d+"), ("a.jsonl", True, r"\d+"), ("a.jsonl", False, r"\?")],
+)
+def test_a_shard_that_was_not_counted_leaves_the_time_open(
+    configure: Configure,
+    root: Path,
+    lines: Lines,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    counted: bool,
+    left: str,
 ) -> None:
     first = root / "sft/sums" / name
     if name == "a.jsonl":
         first.write_text(json.dumps(alpaca(1)[0]), encoding="utf-8")
     else:
         write_shard(first, alpaca(1))
+    if not counted:
+        monkeypatch.setattr(footers, "_counted", lambda *_: None)
     monkeypatch.setattr(progress, "_LOG_SECONDS", 0.0)
     embed.execute(Run.open(plan(configure())["run"]), 1)
     last = lines()[-1]
