@@ -15,8 +15,9 @@ from typing import Any
 
 from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, dag, task, task_group
 
-from aitp_stage import LABEL_TEMPLATE, BeginOperator, ConfiguredOperator, EndOperator, StageOperator
-from aitp_tasks.config import RunConfig
+from aitp_stage import LABEL_TEMPLATE, BeginOperator, ConfiguredOperator, EndOperator, StageOperator, ranged
+from aitp_tasks.config import RunConfig, file
+from aitp_tasks.errors import InputError
 from aitp_tasks.stages import STAGES, Stage
 
 CONFIG = os.environ.get("AITP_CONFIG") or str(Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
@@ -48,18 +49,33 @@ FORM = (
     "finetune.learning_rate",
 )
 
+
+def pools(config: str) -> tuple[str | None, str | None]:
+    """Pools of what embeds and of what generates: none where a server of its own does."""
+    try:
+        values = file.read(Path(config), ())
+    except InputError:
+        # Plan says what is wrong with it.
+        return GPU_POOL, GPU_POOL
+    embeds, generates = (
+        None if (values.get(section) or {}).get("endpoint") else GPU_POOL for section in ("encoder", "engine")
+    )
+    return embeds, generates
+
+
+EMBEDS, GENERATES = pools(CONFIG)
 #: Pool (None is the default one) and longest duration of each stage.
 RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "plan": (None, timedelta(minutes=30)),
-    "embed": (GPU_POOL, timedelta(hours=12)),
+    "embed": (EMBEDS, timedelta(hours=12)),
     "merge": (None, timedelta(hours=4)),
     "density": (None, timedelta(hours=2)),
     "index": (None, timedelta(hours=4)),
     "difference": (None, timedelta(hours=4)),
-    "rewrite": (GPU_POOL, timedelta(hours=12)),
-    "score": (GPU_POOL, timedelta(hours=12)),
-    "answer": (GPU_POOL, timedelta(hours=12)),
-    "assemble": (GPU_POOL, timedelta(hours=4)),
+    "rewrite": (GENERATES, timedelta(hours=12)),
+    "score": (GENERATES, timedelta(hours=12)),
+    "answer": (GENERATES, timedelta(hours=12)),
+    "assemble": (EMBEDS, timedelta(hours=4)),
     "finetune": (GPU_POOL, timedelta(hours=48)),
     "report": (None, timedelta(hours=1)),
 }
@@ -143,8 +159,14 @@ def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 @task
 def numbers(result: Any, count: str) -> list[int]:
-    """The units of a stage that fans out, from an earlier stage's result; Airflow maps over a list only."""
+    """The parts, from difference's result; Airflow maps over a list only."""
     return list(range(result[count]))
+
+
+@task
+def units_left(result: Any, stage: str) -> list[int]:
+    """The units of a stage that are not done yet, from plan's result."""
+    return ranged(result[f"{stage}_left"])
 
 
 @dag(
@@ -192,12 +214,15 @@ def aitp_refresh() -> Any:
     plan = ConfiguredOperator(
         dump="{{ ti.xcom_pull(task_ids='begin')['dump'] }}", **configured, **tasks["plan"]
     )
-    units = numbers.override(task_id="units")(plan.output, "embed_units")
-    embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=units)
-    merge = StageOperator(run=run, **tasks["merge"])
-    density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=units)
-    index = StageOperator(run=run, **tasks["index"])
-    difference = StageOperator(run=run, **tasks["difference"])
+    # What is done already is not started again: then there may be nothing to map over, and that is well.
+    on_done = TriggerRule.NONE_FAILED
+    embed_units = units_left.override(task_id="embed_units")(plan.output, "embed")
+    embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=embed_units)
+    merge = StageOperator(run=run, trigger_rule=on_done, **tasks["merge"])
+    density_units = units_left.override(task_id="density_units")(plan.output, "density")
+    density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=density_units)
+    index = StageOperator(run=run, trigger_rule=on_done, **tasks["index"])
+    difference = StageOperator(run=run, trigger_rule=on_done, **tasks["difference"])
     parts = numbers.override(task_id="parts")(difference.output, "parts")
 
     # A group a part: one that waits, fails or is cleared holds no other one up.
@@ -209,11 +234,12 @@ def aitp_refresh() -> Any:
         rewrite >> score >> answer
 
     # An empty difference set skips the prompts; the dataset version is then the SFT set alone.
-    assemble = StageOperator(run=run, trigger_rule=TriggerRule.NONE_FAILED, **tasks["assemble"])
+    assemble = StageOperator(run=run, trigger_rule=on_done, **tasks["assemble"])
     finetune = StageOperator(run=run, **tasks["finetune"])
     report = StageOperator(run=run, **tasks["report"])
 
-    begin >> plan >> units >> embed >> merge >> density >> difference >> parts
+    begin >> plan >> embed_units >> embed >> merge >> density >> difference >> parts
+    plan >> density_units >> density
     prompts.expand(unit=parts) >> assemble >> finetune >> report
     density >> index >> report
     # Set-up and tear-down: `end` runs whatever becomes of the run, and both again when a task is cleared.

@@ -318,6 +318,15 @@ class EndOperator(ConfiguredOperator):
         return super().command_arguments(context)
 
 
+def ranged(told: str) -> list[int]:
+    """The numbers that ``0-3,7`` stands for."""
+    found: list[int] = []
+    for part in filter(None, told.split(",")):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
 def holder_name(context: Context) -> str:
     """How a run is called where a line is held: this Airflow, the DAG and the run."""
     return f"{_deployment()}/{context['dag_run'].dag_id}/{context['dag_run'].run_id}"

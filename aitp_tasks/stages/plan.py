@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: Of shards, and of kinds of problems, in one message.
 _NAMES_SHOWN = 3
+#: Of ranges of units; what a task hands on has to be small.
+_RANGES_CHARACTERS = 200
 _SchemaCheck = Callable[[pa.Schema, str], object]
 
 
@@ -65,11 +67,35 @@ def execute(config: RunConfig, check: bool = False) -> dict[str, Any]:
         "run": run.uri,
         "label": config.dump,
         "embed_units": len(run.plan.groups),
+        **{f"{stage}_left": _left(run, stage) for stage in ("embed", "density")},
         "documents": documents,
         "base": run.plan.base and run.plan.base.name,
         **places,
         "seconds": watch.seconds(),
     }
+
+
+def _left(run: Run, stage: str) -> str:
+    """Numbers of the units without a manifest, as ranges: ``0-3,7``; all of them where that is too long."""
+    done = {info.key for info in run.storage.list(run.key(stage, ""))}
+    left = [
+        number
+        for number, group in enumerate(run.plan.groups)
+        if run.manifest_key(stage, group.digest) not in done
+    ]
+    told = ranges(left)
+    return told if len(told) <= _RANGES_CHARACTERS else ranges(range(len(run.plan.groups)))
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Rising numbers, neighbours joined."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
 
 
 def _places(plan: Plan) -> dict[str, int | None]:

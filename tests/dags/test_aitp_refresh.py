@@ -33,21 +33,27 @@ def dag() -> Any:
 
 
 def test_one_task_a_stage_and_two_that_count(dag: Any) -> None:
-    assert set(dag.task_ids) == {stage.name for stage in STAGES} | {"begin", "units", "parts", "end"}
+    assert set(dag.task_ids) == {stage.name for stage in STAGES} | {
+        "begin",
+        "embed_units",
+        "density_units",
+        "parts",
+        "end",
+    }
 
 
 def test_stages_follow_each_other_in_the_order_of_the_command_line(dag: Any) -> None:
-    common = ["plan", "units", "embed", "merge", "density"]
+    common = ["plan", "embed_units", "embed", "merge", "density"]
     selected = ["difference", "parts", "rewrite", "score", "answer", "assemble", "finetune", "report"]
     # What the index is for is not what the difference set is for: neither waits for the other.
     ways = [[*common, *selected], [*common, "index", "report"]]
     order = [stage.name for stage in STAGES]
     for way in ways:
-        stages = [task for task in way if task not in ("units", "parts")]
+        stages = [task for task in way if task not in ("embed_units", "parts")]
         assert stages == sorted(stages, key=order.index)
         for before, after in itertools.pairwise(way):
             assert after in dag.get_task(before).downstream_task_ids, (before, after)
-    assert set(itertools.chain(*ways)) - {"units", "parts"} == set(order)
+    assert set(itertools.chain(*ways)) - {"embed_units", "parts"} == set(order)
     assert dag.get_task("index").downstream_task_ids == {"report"}
 
 
@@ -157,7 +163,8 @@ if "--unit" in arguments:
 if stage == "line":
     result |= {"taken": True, "dump": "c4", "left": {}, "waits_for": None}
 if stage == "plan":
-    result |= {"embed_units": 2, "documents": 9}
+    left = os.environ["LEFT"]
+    result |= {"embed_units": 2, "documents": 9, "embed_left": left, "density_left": left}
 if stage == "difference":
     result |= {"selected": 5, "parts": int(os.environ["PARTS"])}
 print(json.dumps(result))
@@ -191,9 +198,9 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return environment
 
 
-@pytest.mark.parametrize("parts", [2, 0])
-def test_a_run_calls_every_stage_and_an_empty_selection_still_ends(
-    airflow: dict[str, str], tmp_path: Path, parts: int
+@pytest.mark.parametrize(("left", "parts"), [("0-1", 2), ("0-1", 0), ("", 2)])
+def test_a_run_calls_every_stage_and_one_with_nothing_to_do_still_ends(
+    airflow: dict[str, str], tmp_path: Path, left: str, parts: int
 ) -> None:
     worker = tmp_path / "aitp"
     worker.write_text(WORKER)
@@ -205,6 +212,7 @@ def test_a_run_calls_every_stage_and_an_empty_selection_still_ends(
         "AITP_CONFIG": "/etc/aitp.yaml",
         "CALLS": str(calls),
         "PARTS": str(parts),
+        "LEFT": left,
     }
     code = RUN % str(REPOSITORY / "dags")
     done = subprocess.run(
@@ -214,7 +222,8 @@ def test_a_run_calls_every_stage_and_an_empty_selection_still_ends(
     state, rows = json.loads(done.stdout.splitlines()[-1])
     assert state == "success"
     labels = {(task, index): label for task, index, _, label in rows}
-    assert labels["embed", 1] == "shards of 1"
+    if left:
+        assert labels["embed", 1] == "shards of 1"
 
     first, *called, last = [json.loads(line) for line in calls.read_text().splitlines()]
     assert first[:3] == ["line", "begin", "--holder"]
@@ -230,9 +239,33 @@ def test_a_run_calls_every_stage_and_an_empty_selection_still_ends(
         "--set",
         "difference.tau=0.25",
     ]
-    expected = {stage.name: 2 if stage.fans_out == "embed_units" else 1 for stage in STAGES}
+    units = 2 if left else 0
+    expected = {stage.name: units if stage.fans_out == "embed_units" else 1 for stage in STAGES}
     expected |= {stage.name: parts for stage in STAGES if stage.fans_out == "parts"}
     assert {stage.name: sum(call[0] == stage.name for call in called) for stage in STAGES} == expected
     assert all(call[1:3] == ["--run", "s3://b/runs/x"] for call in called[1:])
     skipped = {task for task, _, task_state, _ in rows if task_state == "skipped"}
-    assert skipped == (set() if parts else {"rewrite", "score", "answer"})
+    nothing = set() if parts else {"rewrite", "score", "answer"}
+    assert skipped == nothing | (set() if left else {"embed", "density"})
+
+
+def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("engine: {endpoint: {url: 'http://127.0.0.1:1'}}\nencoder: {model: /m}\n")
+    code = "from airflow.dag_processing.dagbag import DagBag; import json\n"
+    code += f"dag = DagBag({str(REPOSITORY / 'dags')!r}).dags['aitp_refresh']\n"
+    code += "print(json.dumps({task.task_id: task.pool for task in dag.tasks}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **os.environ,
+            "AITP_CONFIG": str(config),
+            "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'plugins'}",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    pools = json.loads(done.stdout.splitlines()[-1])
+    assert {task for task, pool in pools.items() if pool == "gpu"} == {"embed", "assemble", "finetune"}

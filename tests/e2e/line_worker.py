@@ -46,7 +46,7 @@ def plan(arguments: list[str]) -> dict[str, object]:
         "from": time.time(),
     }
     storage.write(f"{key}/plan.json", json.dumps(told).encode())
-    return {"run": storage.uri(key), "embed_units": 1}
+    return {"run": storage.uri(key), "embed_units": 1, "embed_left": "0", "density_left": "0"}
 
 
 def assemble(run: str) -> None:

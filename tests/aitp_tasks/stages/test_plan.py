@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import footers
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
@@ -271,3 +272,19 @@ def test_what_is_only_checked_leaves_no_plan(configure: Configure, root: Path) -
     assert plan.execute(configure(), check=True)["run"] == planned["run"]
     with pytest.raises(InputError):
         plan.execute(configure(dump="typo"), check=True)
+
+
+def test_what_is_done_is_told_so_that_it_is_not_started_again(configure: Configure) -> None:
+    config = configure(plan={"group_bytes": 1})
+    first = plan.execute(config)
+    assert (first["embed_left"], first["density_left"]) == ("0-2", "0-2")
+    run = Run.open(first["run"])
+    for unit in (0, 2):
+        run.commit(Manifest(stage="embed", label=""), run.plan.groups[unit].digest)
+    again = plan.execute(config)
+    assert (again["embed_left"], again["density_left"]) == ("1", "0-2")
+
+
+def test_neighbours_are_joined() -> None:
+    assert plan.ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
+    assert plan.ranges([]) == ""
