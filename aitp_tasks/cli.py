@@ -12,7 +12,10 @@ import importlib
 import json
 import logging
 import os
+import resource
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +26,10 @@ from aitp_tasks.machine import processes
 from aitp_tasks.stages import STAGES, Stage
 from aitp_tasks.tools import TOOLS, Tool
 
+log = logging.getLogger(__name__)
+
+#: Seconds after which a line is written even though nothing is to be told.
+_SILENT_SECONDS = 30.0
 #: These take a configuration; the others, the URI of the run that plan has made of one.
 _CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc", "line"}
 
@@ -35,11 +42,39 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     for chatty in ("httpx", "httpx2", "botocore", "boto3", "faiss", "sentence_transformers", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    _say_so_when_nothing_is_said()
     code, result = _guarded(lambda: _run_stage(arguments))
     if result is not None:
         print(json.dumps(result), file=result_stream, flush=True)
     sys.stderr.flush()
     sys.exit(code)
+
+
+class _LastLine(logging.Handler):
+    """Knows when the last line was written."""
+
+    at = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.at = time.monotonic()
+
+
+def _say_so_when_nothing_is_said() -> None:
+    """Write a line at least every half minute, so that one sees that the process lives, and what it takes."""
+    last = _LastLine()
+    logging.getLogger().addHandler(last)
+    started = time.monotonic()
+
+    def watch() -> None:
+        while True:
+            time.sleep(_SILENT_SECONDS / 6)
+            if time.monotonic() - last.at >= _SILENT_SECONDS:
+                log.info(
+                    "at work seconds=%.0f peak_memory_mb=%.0f",
+                    *(time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+                )
+
+    threading.Thread(target=watch, daemon=True, name="at-work").start()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import logging
 import os
 import queue
 import re
@@ -20,6 +21,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +64,10 @@ POLL_SECONDS = 0.2
 TREE_POLL_SECONDS = 0.05
 
 _PR_SET_CHILD_SUBREAPER = 36
+#: Lines of libraries, the last ones, that are shown when a stage fails.
+LIBRARY_LINES = 200
+#: The product's own lines, as ``aitp`` writes them.
+_OWN_LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) aitp_tasks[. ]")
 #: A log line's label, up to the next ``key=``.
 _LABEL = re.compile(r"\blabel=(.+?)(?=\s+\w+=|$)")
 _NO_RETRY = {ExitCode.BAD_INPUT: "bad input", ExitCode.BUDGET_EXCEEDED: "failure budget exceeded"}
@@ -105,6 +111,7 @@ class StageOperator(BaseOperator):
         self.arguments = list(arguments)
         self._process: subprocess.Popen[bytes] | None = None
         self._others: set[int] = set()
+        self._of_libraries: deque[str] = deque(maxlen=LIBRARY_LINES)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the stage to its end.
@@ -175,8 +182,12 @@ class StageOperator(BaseOperator):
             if line.startswith("error:"):
                 last_error = line.removeprefix("error:").strip()
                 self.log.error("%s", line)
+            elif level := level_of(line):
+                self.log.log(level, "%s", line)
             else:
-                self.log.info("%s", line)
+                # Of a library: shown when the stage fails.
+                self._of_libraries.append(line)
+                self.log.debug("%s", line)
             if self.unit is not None and not labelled and (match := _LABEL.search(line)):
                 labelled = True
                 _set_label(context, match[1].strip('"'))
@@ -212,6 +223,8 @@ class StageOperator(BaseOperator):
             if self.unit is not None and isinstance(result.get("label"), str):
                 _set_label(context, result["label"])
             return result
+        for line in self._of_libraries:
+            self.log.info("%s", line)
         told = last_error or "it left no error line; the lines above are all it said"
         if code in _NO_RETRY:
             raise AirflowFailException(f"{self.stage}: {_NO_RETRY[ExitCode(code)]}: {told}")
@@ -318,6 +331,12 @@ class EndOperator(ConfiguredOperator):
         return super().command_arguments(context)
 
 
+def level_of(line: str) -> int:
+    """The level of one of the product's own lines; 0 of any other."""
+    match = _OWN_LINE.match(line)
+    return logging.getLevelNamesMapping()[match[1]] if match else 0
+
+
 def ranged(told: str) -> list[int]:
     """The numbers that ``0-3,7`` stands for."""
     found: list[int] = []
@@ -347,7 +366,7 @@ def _has_ended(context: Context, holder: str) -> bool:
         state = context["ti"].get_dagrun_state(dag_id, run_id)
     except Exception as error:
         # Whatever cannot be known is no reason to take a lease away, but for a run that was deleted.
-        return "not_found" in str(error).lower() or "404" in str(error)
+        return "not_found" in str(error).lower()
     return state not in ("queued", "running")
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from aitp_tasks.config.section import Name, Section, Share
 
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=220)]
-PromptVersion = Annotated[str, Field(pattern=r"^(rewrite|score|answer)@\S+$")]
+PromptVersion = Annotated[str, Field(pattern=r"^(rewrite|score|answer)@.+$")]
 
 
 class OrderKey(StrEnum):

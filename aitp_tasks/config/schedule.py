@@ -20,8 +20,8 @@ class Schedule(Section):
     dumps: Dumps = Field(
         Dumps.UNFINISHED,
         title="Dumps of a night",
-        description="unfinished takes, up to the night's own, all that are newer than the newest that the "
-        "dataset has taken in; key takes the night's own and no other.",
+        description="unfinished takes, up to the night's own, all that are newer than the oldest that the "
+        "dataset has taken in, and not among these; key takes the night's own and no other.",
     )
     pattern: str = Field(
         "*",

@@ -19,8 +19,8 @@ from aitp_tasks.storage import Storage, Tagged
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a lease that nobody has renewed is free: longer than any stage may take.
-EXPIRES = 72 * 3600.0
+#: Seconds after which a lease is free whoever holds it: far longer than all stages together may take.
+EXPIRES = 14 * 24 * 3600.0
 #: Seconds after which who has not looked any more waits no more.
 _LOOKS_AGAIN = 300.0
 #: Looks before a free lease is taken where others may be about to wait: the oldest dump may come last.
@@ -94,6 +94,17 @@ def take(
     raise TransientError(f"{storage.uri(key)} was changed by others {_TRIES} times: retry")
 
 
+def begun(storage: Storage, line: str, name: str) -> str | None:
+    """The dumps that a run was begun for; None where it was not yet."""
+    read = storage.read_tagged(_begun_key(line, name))
+    return None if read is None else str(json.loads(read.data)["dump"])
+
+
+def begin(storage: Storage, line: str, name: str, dump: str) -> None:
+    """Write down what a run is begun for, so that it is that again when it is begun again."""
+    storage.write_if_absent(_begun_key(line, name), json.dumps({"name": name, "dump": dump}).encode())
+
+
 def give_back(storage: Storage, line: str, name: str) -> bool:
     """Give the lease back, and wait no more; whether it was held."""
     storage.delete([_waiting_key(line, name)])
@@ -134,9 +145,7 @@ def _held(storage: Storage, key: str, read: Tagged | None, now: float) -> Holder
     found = _parsed(storage, key, read)
     written = next((written for info, written in storage.list_dated(key) if info.key == key), now)
     if found is not None and now - written > EXPIRES:
-        log.warning(
-            "the lease of %s has not been renewed for %.0f hours: it is free", found.name, EXPIRES / 3600
-        )
+        log.warning("the lease of %s was taken %.0f days ago: it is free", found.name, EXPIRES / 86_400)
         return None
     return found
 
@@ -154,6 +163,10 @@ def _parsed_or_none(read: Tagged | None) -> Holder | None:
         return None if read is None else Holder.model_validate_json(read.data)
     except ValueError:
         return None
+
+
+def _begun_key(line: str, name: str) -> str:
+    return f"datasets/{line}/begun/{digest.of_text(name)[:16]}.json"
 
 
 def _waiting_key(line: str, name: str) -> str:

@@ -38,6 +38,12 @@ def mark(storage: Storage, line: str, pair_id: str, mark: Mark) -> str:
     return key
 
 
+def marked(storage: Storage, line: str) -> list[str]:
+    """Ids of the pairs of a line that have a mark."""
+    prefix = _marks(line)
+    return [info.key.removeprefix(prefix).removesuffix(".json") for info in storage.list(prefix)]
+
+
 def marked_bad(storage: Storage, line: str) -> tuple[str, ...]:
     """Ids of the pairs of a line that are marked bad, in their order.
 
@@ -53,18 +59,23 @@ def marked_bad(storage: Storage, line: str) -> tuple[str, ...]:
                 f'{storage.uri(key)} is no mark: write {{"mark": "bad"}} into it, or delete it'
             ) from None
 
-    keys = [info.key for info in storage.list(_marks(line))]
+    ids = marked(storage, line)
     with ThreadPoolExecutor(storage.concurrency) as pool:
-        marks = zip(keys, pool.map(read, keys), strict=True)
-        return tuple(
-            key.removeprefix(_marks(line)).removesuffix(".json") for key, found in marks if found.mark == BAD
-        )
+        marks = pool.map(read, [f"{_marks(line)}{pair_id}.json" for pair_id in ids])
+        return tuple(pair_id for pair_id, found in zip(ids, marks, strict=True) if found.mark == BAD)
 
 
 def read(storage: Storage, keys: Iterable[str]) -> pa.Table | None:
     """All pairs of some objects, with the columns of the newest; None where there are none."""
-    found = [tables.read(storage, key) for key in keys]
+    found = [_dated(tables.read(storage, key), key) for key in keys]
     return pa.concat_tables(found, promote_options="permissive") if found else None
+
+
+def _dated(rows: pa.Table, key: str) -> pa.Table:
+    """Pairs with the version that they came with: those of an earlier release lie below it."""
+    if "version" in rows.column_names:
+        return rows
+    return rows.append_column("version", pa.array([key.split("/")[2]] * len(rows), pa.string()))
 
 
 def against(rows: pa.Table, bad: Collection[str], withdrawn: Collection[str]) -> dict[str, str]:

@@ -101,6 +101,8 @@ class Plan(Frozen):
     geometry: versions.Geometry | None = None
     #: Ids of the pairs of the line that are marked bad.
     marked_bad: tuple[str, ...] = ()
+    #: Digest of the plan without what follows from the base; empty in earlier releases.
+    inputs: str = ""
     #: Of the base's pairs, why some are not among the groups, by their id.
     left: dict[str, str] = {}
 

@@ -144,6 +144,17 @@ def _named(storage: Storage, line: str, pointer: Tagged | None) -> Version | Non
     return load(storage, line, name)
 
 
+def named(storage: Storage, line: str, setting: str) -> Version | None:
+    """The version that ``assemble.base`` names now.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    if setting == NONE:
+        return None
+    return latest(storage, line) if setting == LATEST else load(storage, line, setting)
+
+
 def base(
     storage: Storage, line: str, setting: str, inputs: str, made_on: Callable[[Version | None], str]
 ) -> Version | None:
@@ -161,7 +172,7 @@ def base(
         return None
     if setting != LATEST:
         return load(storage, line, setting)
-    key = f"datasets/{line}/plans/{inputs}.json"
+    key = _plans_key(line, inputs)
     for _ in range(_TRIES):
         newest = latest(storage, line)
         name = newest.name if newest else None
@@ -173,6 +184,9 @@ def base(
         planned_on = json.loads(noted.data)["base"]
         if planned_on == name:
             return newest
+        settled = storage.read_tagged(_settled_key(line, inputs))
+        if settled is not None and json.loads(settled.data)["base"] == planned_on:
+            return load(storage, line, planned_on)
         if newest is not None and planned_on in (None, *newest.ancestors):
             before = load(storage, line, planned_on) if planned_on else None
             if made_on(before) in (*newest.ancestors, newest.name):
@@ -182,6 +196,26 @@ def base(
             log.info("line=%s has moved on from %s: the run now builds on %s", line, planned_on, name)
             return newest
     raise _contended(storage, key)
+
+
+def call_for_refit(storage: Storage, line: str, name: str) -> None:
+    """Write down that a run on a version has found a refit due, of one that makes no version to say so."""
+    storage.write_if_absent(f"{prefix(line, name)}/refit-due.json", b"{}")
+
+
+def refit_is_due(storage: Storage, line: str, version: Version) -> bool:
+    """Whether the next run on a version is to fit anew."""
+    return version.refit_due or storage.find(f"{prefix(line, version.name)}/refit-due.json") is not None
+
+
+def settle(storage: Storage, line: str, inputs: str, base: str) -> None:
+    """Write down that inputs have changed nothing of the version that they were planned on."""
+    storage.write(_settled_key(line, inputs), _base_json(base))
+
+
+def was_planned(storage: Storage, line: str, inputs: str) -> bool:
+    """Whether inputs were planned before, on whatever version."""
+    return storage.find(_plans_key(line, inputs)) is not None
 
 
 def add(storage: Storage, line: str, version: Version) -> bool:
@@ -227,6 +261,14 @@ def _contended(storage: Storage, key: str) -> TransientError:
         f"{storage.uri(key)} was moved by others {_TRIES} times while this run tried to: "
         "see that one run at a time works on a dataset, then retry"
     )
+
+
+def _settled_key(line: str, inputs: str) -> str:
+    return f"datasets/{line}/plans/{inputs}-unchanged.json"
+
+
+def _plans_key(line: str, inputs: str) -> str:
+    return f"datasets/{line}/plans/{inputs}.json"
 
 
 def _taken_in(line: str) -> str:

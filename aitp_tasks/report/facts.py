@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aitp_tasks.config import Criterion
-from aitp_tasks.records import generated, projected, selected
+from aitp_tasks.records import generated, projected, selected, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, add_counts
 from aitp_tasks.records.run import Run
 
@@ -177,7 +177,7 @@ def gather(run: Run) -> Facts:
         densities=_densities(run, difference),
         quality=counts.quality,
         difficulty=counts.difficulty,
-        samples=_samples(run, headline["pairs"]),
+        samples=_samples(run, headline["pairs"], assemble),
         log_history=json.loads(run.storage.read(finetune.output("log_history"))),
     )
 
@@ -352,13 +352,17 @@ def _scores(run: Run) -> _Scored:
     return counts
 
 
-def _samples(run: Run, pairs_in_dataset: int) -> list[dict[str, Any]]:
-    """Some pairs with their documents and scores: the smallest ids, which the dataset keeps first."""
+def _samples(run: Run, pairs_in_dataset: int, assemble: Manifest) -> list[dict[str, Any]]:
+    """Some pairs of the dataset with their documents and scores: those of the smallest ids."""
     samples: list[dict[str, Any]] = []
+    held: set[str] = set()
+    if "pairs" in assemble.outputs:
+        held |= set(tables.read(run.storage, assemble.output("pairs"), ["pair_id"])["pair_id"].to_pylist())
     for part in run.parts:
         if len(samples) >= min(_SAMPLES, pairs_in_dataset):
             break
         pairs, scores = generated.kept_rows(run, "answer", part), generated.rows(run, "score", part)
+        pairs = [pair for pair in pairs if not held or pair["pair_id"] in held]
         samples += _join(pairs, scores, selected.documents(run, part))
     return samples[: min(_SAMPLES, pairs_in_dataset)]
 

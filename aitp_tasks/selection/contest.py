@@ -170,7 +170,7 @@ class _Contest:
     def _covering(self, kept: list[int], remaining: list[int], room: int | None) -> list[int]:
         """Those kept, or with fewer new ones, so that the remaining alone would cover no more.
 
-        Neither of tonight's corpus nor of all dumps of the line.
+        Neither of tonight's corpus nor of all dumps of the line, nor of these and where pairs lie.
         """
         old = range(len(self._earlier))
         while self._covers_less(kept, remaining):
@@ -199,7 +199,7 @@ class _Contest:
         alone = self._coverage.sft_alone or self._coverage.now["sft"]
         return alone.grid.count + len(self._placed(kept))
 
-    def _uncovered(self, kept: list[int], examples: int | None = None) -> tuple[float, float]:
+    def _uncovered(self, kept: list[int], examples: int | None = None) -> list[float]:
         return self._coverage.uncovered_with(self._placed(kept), self._tau, examples)
 
     def _placed(self, kept: Sequence[int]) -> Points:

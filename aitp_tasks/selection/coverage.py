@@ -27,13 +27,16 @@ class Coverage:
     Attributes:
         now: of corpus and SFT side, by role.
         sft_alone: of the SFT set without the pairs of earlier versions; None where there are none.
-        line: of all dumps that the line has seen; None where that is the corpus alone.
+        line: of all dumps that the line has seen since its geometry was fitted; None where that is the
+            corpus alone.
+        seen: of these and of the pairs, each of which was written from a document; None where there are none.
         corpus_before: of the corpus that the geometry was fitted to; None where that is this one.
     """
 
     now: Mapping[str, Field]
     sft_alone: Field | None
     line: Field | None
+    seen: Field | None
     corpus_before: Field | None
 
     @classmethod
@@ -50,6 +53,7 @@ class Coverage:
             InputError: the window would have too many cells.
         """
         both = grids["sft"] + grids["pairs"]
+        seen = (line or grids["corpus"]) + grids["pairs"] if grids["pairs"].count else None
         everything = [grids["corpus"], both, *(grid for grid in (before, line) if grid)]
         window = Window.around(everything, max(bandwidths.values()))
 
@@ -60,6 +64,7 @@ class Coverage:
             {"corpus": field("corpus", grids["corpus"]), "sft": field("sft", both)},
             field("sft", grids["sft"]) if grids["pairs"].count else None,
             field("corpus", line) if line else None,
+            field("corpus", seen) if seen else None,
             field("corpus", before) if before else None,
         )
 
@@ -80,10 +85,10 @@ class Coverage:
 
     def crowds(self) -> Crowds:
         """What says how rare a place is."""
-        return Crowds(self.sft_alone or self.now["sft"], self.line or self.now["corpus"])
+        return Crowds(self.sft_alone or self.now["sft"], self.seen or self.line or self.now["corpus"])
 
-    def uncovered_with(self, points: Points, tau: float, examples: int | None = None) -> tuple[float, float]:
-        """Shares that the SFT set and pairs at points float64 (n, k) do not cover: of corpus and line.
+    def uncovered_with(self, points: Points, tau: float, examples: int | None = None) -> list[float]:
+        """Shares that the SFT set and pairs at points float64 (n, k) do not cover: of corpus, line and seen.
 
         Args:
             points: where the pairs lie.
@@ -94,11 +99,8 @@ class Coverage:
         together = alone.grid + SparseGrid.of(points, alone.grid.step)
         field = Field.of(together, alone.bandwidth, alone.window)
         scale = 1.0 if examples is None else examples / together.count
-        corpus = self.now["corpus"]
-        of_corpus, of_line = (
-            regions.uncovered(dumps, field, scale * tau) for dumps in (corpus, self.line or corpus)
-        )
-        return of_corpus, of_line
+        dumps = [self.now["corpus"], *(some for some in (self.line, self.seen) if some is not None)]
+        return [regions.uncovered(some, field, scale * tau) for some in dumps]
 
     def uncovered(self, tau: float) -> dict[str, Any]:
         """Share of the corpus that is not covered, with and without the pairs of earlier versions."""

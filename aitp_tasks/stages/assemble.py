@@ -64,7 +64,8 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         if is_unchanged(done)
         else versions.add(run.storage, line, _version(run, done))
     )
-    versions.take_in(run.storage, line, run.config.dumps, run.prefix)
+    if is_latest:
+        versions.take_in(run.storage, line, run.config.dumps, run.prefix)
     return {
         "stage": "assemble",
         "run": run.uri,
@@ -137,10 +138,20 @@ def _commit(run: Run, done: Manifest, outputs: dict[str, str], watch: Stopwatch)
         *(committed.figures[name] for name in names),
     )
     if is_unchanged(committed):
+        _settle(run)
         log.warning(
             "nothing has changed: the dataset stays %s, and no version is made", committed.figures["version"]
         )
     return committed
+
+
+def _settle(run: Run) -> None:
+    """Write down what a run that makes no version has found all the same."""
+    line, base = run.config.assemble.dataset, run.plan.base
+    assert base is not None
+    versions.settle(run.storage, line, run.plan.inputs, base.name)
+    if run.require_manifest("difference").figures["refit_due"]:
+        versions.call_for_refit(run.storage, line, base.name)
 
 
 def _made(run: Run) -> _Made:
@@ -311,7 +322,7 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         name=version(run),
         run=run.prefix,
         ancestors=(*base.ancestors, base.name) if base else (),
-        pairs=(done.output("pairs"),) if "pairs" in done.outputs else (),
+        pairs=_pair_keys(base, done),
         geometry=geometry,
         refit_due=difference.figures["refit_due"],
         corpus=done.outputs.get("corpus"),
@@ -320,6 +331,12 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         compared=contest.compared_with(run, sft),
         measured=_measured(run, done, difference.figures["selected"]),
     )
+
+
+def _pair_keys(base: versions.Version | None, done: Manifest) -> tuple[str, ...]:
+    own = (done.output("pairs"),) if "pairs" in done.outputs else ()
+    # An earlier release wrote a version's own pairs alone, and has committed this one.
+    return own if "order" in done.figures or base is None else (*base.pairs, *own)
 
 
 def _measured(run: Run, done: Manifest, documents: int) -> versions.Yield:

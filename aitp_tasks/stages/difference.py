@@ -118,6 +118,10 @@ class _Wanted:
 def _wanted(run: Run, coverage: Coverage, threshold: criteria.Threshold) -> _Wanted:
     """No more documents than their pairs can find places in the dataset."""
     settings, assemble = run.config.difference, run.config.assemble
+    in_use = {f"{name}@{prompt.version}" for name, prompt in run.plan.prompts.items()}
+    if withdrawn := sorted(in_use & set(assemble.withdrawn_prompts)):
+        log.warning("no document is drawn: %s is withdrawn, and still in use", ", ".join(withdrawn))
+        return _Wanted(0, np.inf, {"withdrawn": withdrawn}, is_short=True)
     examples, pairs = embedded.sft_examples(run), embedded.earlier_pairs(run)
     room = budget.room(examples, assemble.max_rewritten_share)
     if room is None:

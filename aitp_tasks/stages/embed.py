@@ -207,8 +207,14 @@ def _commit(
         peak_memory_mb=watch.peak_memory_mb(),
     )
     standing = run.commit(mine, group.digest)
-    if standing.outputs != used:
-        changed = sorted(key for key in used if standing.outputs.get(key) != used[key])
+    left_out = sorted(used.keys() - standing.outputs.keys())
+    if left_out:
+        raise InputError(
+            f"{run.storage.uri(left_out[0])} could not be embedded before, and this run has gone on without "
+            "it (plan.shard_budget): start a new run, which reuses all that is unchanged"
+        )
+    changed = sorted(key for key in used if standing.outputs[key] != used[key])
+    if changed:
         raise InputError(
             f"{run.storage.uri(changed[0])} changed after this run had embedded it: start a new run, "
             "which reuses all that is unchanged"

@@ -45,6 +45,9 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     """
     done = run.find_manifest(STAGE) or _standing(run) or _finetune(run)
     published.publish(run, done, done.output("checkpoint"), _LAST)
+    if not done.figures.get("unchanged"):
+        # Only now: another run would name this checkpoint.
+        trainings.add(run, _dataset(run))
     return {
         "stage": STAGE,
         "run": run.uri,
@@ -110,7 +113,7 @@ def _finetune(run: Run) -> Manifest:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
         outcome = launcher.run(job)
         outputs |= _upload(run, job, outputs[published.ATTEMPT])
-    done = run.commit(
+    return run.commit(
         Manifest(
             stage=STAGE,
             label=f"{run.config.assemble.dataset} {version}",
@@ -121,8 +124,6 @@ def _finetune(run: Run) -> Manifest:
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
-    trainings.add(run, version)
-    return done
 
 
 def _prepare(settings: Finetune, lease: devices.Lease | None, folder: Path) -> tuple[Job, ExampleMaker]:

@@ -133,14 +133,16 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], ch
         marked_bad=pairs.marked_bad(storage, config.assemble.dataset),
     )
 
-    checks.require_room(config.engine, inputs.prompts)
+    if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):
+        checks.require_room(config.engine, inputs.prompts)
 
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)
         return plan.version(plan.digest)
 
     if check:
-        plan = _on(storage, inputs, sources, versions.latest(storage, config.assemble.dataset))
+        base = versions.named(storage, config.assemble.dataset, config.assemble.base)
+        plan = _on(storage, inputs, sources, base)
         return Run(storage, plan, plan.digest)
     base = versions.base(storage, config.assemble.dataset, config.assemble.base, inputs.digest, made_on)
     return Run.create(storage, _on(storage, inputs, sources, base))
@@ -170,6 +172,7 @@ def _shards(
 
 def _on(storage: Storage, inputs: Plan, sources: list[list[Shard]], base: versions.Version | None) -> Plan:
     """The plan of these inputs on a version: with its pairs as one more source, and its geometry."""
+    inputs = inputs.model_copy(update={"inputs": inputs.digest})
     if base is None:
         return inputs
     config = inputs.config
@@ -180,7 +183,12 @@ def _on(storage: Storage, inputs: Plan, sources: list[list[Shard]], base: versio
         sources = [*sources, _shards("sft", source, objects, footers.read(storage, "sft", source, objects))]
     groups = units(sources, config.plan.group_bytes, config.plan.max_fanout)
     return inputs.model_copy(
-        update={"groups": groups, "base": base, "geometry": _kept_geometry(inputs, base), "left": left}
+        update={
+            "groups": groups,
+            "base": base,
+            "geometry": _kept_geometry(storage, inputs, base),
+            "left": left,
+        }
     )
 
 
@@ -196,7 +204,7 @@ def _remaining(
     return (pairs.without(storage, line, rows, left) if left else base.pairs), left
 
 
-def _kept_geometry(inputs: Plan, base: versions.Version) -> versions.Geometry | None:
+def _kept_geometry(storage: Storage, inputs: Plan, base: versions.Version) -> versions.Geometry | None:
     """The base's geometry, unless the run is to fit its own."""
     refit = inputs.config.density.refit
     if refit is Refit.ALWAYS:
@@ -211,7 +219,7 @@ def _kept_geometry(inputs: Plan, base: versions.Version) -> versions.Geometry | 
             "plan: %s has another encoder or other density settings: the projection is fitted anew", base.name
         )
         return None
-    if refit is Refit.AUTO and base.refit_due:
+    if refit is Refit.AUTO and versions.refit_is_due(storage, inputs.config.assemble.dataset, base):
         log.info("plan: a refit was due after %s: the projection is fitted anew", base.name)
         return None
     return base.geometry

@@ -18,7 +18,7 @@ ACTIONS = ("mark",)
 
 
 def execute(config: RunConfig, action: str, pair_id: str, mark: str, note: str) -> dict[str, Any]:
-    """Mark a pair of the dataset's latest version.
+    """Mark a pair of the dataset's latest version, or one that is marked already.
 
     Args:
         config: names the root and the dataset.
@@ -33,7 +33,8 @@ def execute(config: RunConfig, action: str, pair_id: str, mark: str, note: str) 
     storage, line = open_storage(config.root), config.assemble.dataset
     latest = versions.latest(storage, line)
     table = pairs.read(storage, latest.pairs) if latest else None
-    found = [key for key in table["pair_id"].to_pylist() if key.startswith(pair_id)] if table else []
+    known = {*(table["pair_id"].to_pylist() if table else ()), *pairs.marked(storage, line)}
+    found = sorted(key for key in known if key.startswith(pair_id))
     if len(found) != 1:
         version = latest.name if latest else "none yet"
         raise InputError(

@@ -8,6 +8,7 @@ waits here: whoever starts runs asks again.
 import logging
 import time
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import Any
 
 from aitp_tasks.config import Dumps, RunConfig
@@ -22,6 +23,8 @@ ACTIONS = ("begin", "end")
 #: A run that was started for its dump, one of a range of days, and the nightly one.
 KINDS = ("manual", "backfill", "nightly")
 _MARKER = "_SUCCESS"
+#: Of the names of several dumps that one night takes: they are in keys, and in what tasks hand on.
+_MOST_CHARACTERS = 100
 
 
 def execute(
@@ -46,7 +49,13 @@ def execute(
         log.info("line=%s given_back=%s", line, held)
         return {"stage": "line", "action": action, "held": held}
     storage.require_conditional_writes()
-    dump, left = due(storage, config, kind)
+    before = lease.begun(storage, line, holder)
+
+    def find() -> tuple[str | None, dict[str, str]]:
+        # A run that is begun again, because a task of it was cleared, is for what it was for.
+        return due(storage, config, kind) if before is None else (before, {})
+
+    dump, left = find()
     for name, why in left.items():
         log.info("dump=%s is left: %s", name, why)
     answer = lease.Answer(False)
@@ -57,9 +66,11 @@ def execute(
         me = Holder(name=holder, dump=config.dump)
         answer = lease.take(storage, line, me, gone=gone, alone=alone)
         # Whoever held it may have taken in what was due.
-        dump = due(storage, config, kind)[0] if answer.taken else dump
+        dump = find()[0] if answer.taken else dump
         if answer.taken and dump is None:
             lease.give_back(storage, line, holder)
+        elif answer.taken and dump is not None:
+            lease.begin(storage, line, holder, dump)
     if answer.waits_for is not None:
         log.info("line=%s waits for %s (dump %s)", line, answer.waits_for.name, answer.waits_for.dump)
     return {
@@ -85,18 +96,22 @@ def due(storage: Storage, config: RunConfig, kind: str) -> tuple[str | None, dic
         known = versions.taken_in(storage, config.assemble.dataset)
         left |= {name: "it was taken in before" for name in found if name in known}
         found = [name for name in found if name not in known]
+        fit = sum(end <= _MOST_CHARACTERS for end in accumulate(len(name) + 1 for name in found))
+        left |= dict.fromkeys(found[max(fit, 1) :], "there are too many for one night: the next takes it")
+        found = found[: max(fit, 1)]
     return DUMP_SEPARATOR.join(found) or None, left
 
 
 def _late(storage: Storage, config: RunConfig) -> set[str]:
-    """Dumps before this night's that are newer than the newest that the line has taken in."""
+    """Dumps before this night's that are newer than the oldest that was taken in, and were not."""
     own = max(config.dumps)
     known = {name for name in versions.taken_in(storage, config.assemble.dataset) if name < own}
     if not known:
         return set()
-    newest = max(known)
+    oldest = min(known)
     names = {info.key.split("/")[1] for info in storage.list("corpus/")}
-    return {name for name in names if newest < name < own and fnmatchcase(name, config.schedule.pattern)}
+    late = {name for name in names if oldest < name < own and name not in known}
+    return {name for name in late if fnmatchcase(name, config.schedule.pattern)}
 
 
 def _not_whole(storage: Storage, config: RunConfig, dump: str) -> str:

@@ -1,15 +1,18 @@
 """The contract, as another process sees it: standard output, standard error, exit code."""
 
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from aitp_tasks import cli
 from aitp_tasks.cli import STAGES
 from tests.aitp_tasks.conftest import Configure
 
@@ -86,3 +89,16 @@ def test_a_unit_that_does_not_exist_is_named(config_file: str) -> None:
     done = aitp("embed", "--run", run, "--unit", "7")
     assert done.returncode == 2
     assert "unit 7 does not exist: the plan has units 0 to 1" in done.stderr
+
+
+def test_a_silent_stage_says_that_it_is_at_work(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cli, "_SILENT_SECONDS", 0.3)
+    with caplog.at_level(logging.INFO):
+        cli._say_so_when_nothing_is_said()
+        deadline = time.monotonic() + 10
+        while "at work seconds=" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert "at work seconds=" in caplog.text
+    assert "peak_memory_mb=" in caplog.text

@@ -141,7 +141,7 @@ def test_output_is_streamed_while_the_stage_runs(
     program(f"echo first >&2; until [ -e {go} ]; do sleep 0.05; done; echo '{{}}'")
     handler = _Once("first", go.touch)
     logging.getLogger("stage").addHandler(handler)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         # The stage waits for the file that its own first line makes: this ends only when lines stream.
         run(stage())
     logging.getLogger("stage").removeHandler(handler)
@@ -172,7 +172,7 @@ def test_any_bytes_become_log_lines(
     program: Program, caplog: pytest.LogCaptureFixture, body: str, expected: list[str]
 ) -> None:
     program(f"{body}; echo '{{}}'")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         run(stage())
     lines = [record.getMessage() for record in caplog.records if "command=" not in record.getMessage()]
     if "/dev/zero" in body:
@@ -228,7 +228,7 @@ def work(arguments):
     subprocess.Popen(["sleep", "600"])
     subprocess.Popen(["setsid", "bash", "-c", "trap : TERM; while :; do sleep 600; done"])
     time.sleep(0.5)
-    print("label=ready", file=sys.stderr, flush=True)
+    print("INFO aitp_tasks.stage label=ready", file=sys.stderr, flush=True)
     time.sleep(600)
 cli._run_stage = work
 cli.main()
@@ -505,3 +505,29 @@ def test_a_wrong_schedule_is_told(asked: Any, tmp_path: Path) -> None:
     asked(TAKEN)
     with pytest.raises(AirflowFailException, match="schedule of .*lag_hours"):
         begin(tmp_path, Runs({}), run_type="scheduled", key="2020-01-01", schedule="{lag_hours: -1}")
+
+
+def test_the_products_lines_keep_their_level_and_those_of_libraries_are_shown_on_failure(
+    program: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = """
+    echo 'WARNING aitp_tasks.stages.difference no document is below tau' >&2
+    echo 'INFO aitp_tasks.cli at work seconds=30' >&2
+    echo 'INFO 11-25 22:00:00 [core.py:58] Initializing a V1 LLM engine' >&2
+    echo 'UserWarning: something of a library' >&2
+    """
+    program(said + "echo '{}'")
+    with caplog.at_level(logging.DEBUG):
+        run(stage())
+    levels = {record.getMessage().split()[1]: record.levelname for record in caplog.records}
+    assert levels["aitp_tasks.stages.difference"] == "WARNING"
+    assert levels["aitp_tasks.cli"] == "INFO"
+    assert levels["11-25"] == levels["something"] == "DEBUG"
+    caplog.clear()
+    program(said + "exit 9")
+    with caplog.at_level(logging.INFO), pytest.raises(AirflowException, match="crashed with exit code 9"):
+        run(stage())
+    shown = [record.getMessage() for record in caplog.records]
+    assert shown.index("INFO 11-25 22:00:00 [core.py:58] Initializing a V1 LLM engine") > shown.index(
+        "INFO aitp_tasks.cli at work seconds=30"
+    )

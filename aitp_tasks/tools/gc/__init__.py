@@ -18,7 +18,7 @@ from typing import Any
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.records.manifest import Stopwatch, add_counts
-from aitp_tasks.storage import open_storage
+from aitp_tasks.storage import Storage, open_storage
 from aitp_tasks.tools.gc import runs, sweep
 
 log = logging.getLogger(__name__)
@@ -61,12 +61,9 @@ def execute(config: RunConfig, keep: int, days: float, delete: bool) -> dict[str
     if delete:
         keys = [info.key for _, info in waste.objects]
         for start in range(0, len(keys), _AT_A_TIME):
-            if runs.plans(storage) != found.plans:
-                raise TransientError(
-                    f"a run was planned while {storage.root} was looked through, so that no more is deleted: "
-                    "run `aitp gc` again"
-                )
+            _require_no_new_plan(storage, found)
             storage.delete(keys[start : start + _AT_A_TIME])
+        _require_no_new_plan(storage, found)
         sweep.rewrite(storage, waste)
     return {
         "stage": "gc",
@@ -80,3 +77,11 @@ def execute(config: RunConfig, keep: int, days: float, delete: bool) -> dict[str
         "unfinished_runs": [storage.uri(prefix) for prefix in found.unfinished],
         "seconds": watch.seconds(),
     }
+
+
+def _require_no_new_plan(storage: Storage, found: runs.Runs) -> None:
+    if runs.plans(storage) != found.plans:
+        raise TransientError(
+            f"a run was planned while {storage.root} was looked through, so that no more is deleted: "
+            "run `aitp gc` again"
+        )

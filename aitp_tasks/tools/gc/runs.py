@@ -53,7 +53,9 @@ def find(storage: Storage, keep: int) -> Runs:
         by_line[_line(storage, prefix)].append(prefix)
     lines = sorted({info.key.split("/")[1] for info in storage.list("datasets/")})
     newest = [version.run for line in lines if (version := versions.latest(storage, line)) is not None]
-    kept = {prefix for found in by_line.values() for prefix in found[len(found) - keep :]} | set(newest)
+    kept = {prefix for found in by_line.values() for prefix in found[max(len(found) - keep, 0) :]} | set(
+        newest
+    )
     return Runs(
         plans=frozenset(planned),
         unfinished=tuple(prefix for prefix in prefixes if prefix not in finished),

@@ -44,9 +44,9 @@ def waste(storage: Storage, runs: Runs, before: float) -> Waste:
         old = (info for info, written in storage.list_dated(f"{kind}/") if written < before)
         found.objects += [(kind, info) for info in old if not live.holds(info.key)]
     for info, written in storage.list_dated("datasets/"):
-        if written < before and info.key.split("/")[2] == "remaining" and not live.holds(info.key):
+        if written < before and info.key.split("/")[2:3] == ["remaining"] and not live.holds(info.key):
             found.objects.append(("remaining", info))
-    found.objects += [("attempts", info) for info in _tries(storage, before)]
+    found.objects += [("attempts", info) for info in _tries(storage, runs, before)]
     _add_responses(storage, found, kept, before)
     return found
 
@@ -134,8 +134,8 @@ def _of(run: Run, done: Manifest | None) -> Iterator[str]:
             yield from _of(run, manifest.load(run.storage, key))
 
 
-def _tries(storage: Storage, before: float) -> Iterator[ObjectInfo]:
-    """What tries have written, but for those whose objects have not all got their names."""
+def _tries(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]:
+    """What tries have written, but for those that may be at work, or whose objects lack names yet."""
     found = dict[str, list[tuple[ObjectInfo, float]]]()
     for info, written in storage.list_dated(f"{RUNS}/"):
         parts = info.key.split("/")
@@ -144,6 +144,8 @@ def _tries(storage: Storage, before: float) -> Iterator[ObjectInfo]:
     for prefix, objects in found.items():
         stage = prefix.rpartition("/")[0]
         done = manifest.load(storage, f"{stage}/manifest.json")
+        if done is None and prefix.rpartition("/")[0].rpartition("/")[0] in runs.unfinished:
+            continue
         old = all(written < before for _, written in objects)
         names = [info.key.removeprefix(f"{prefix}/") for info, _ in objects]
         if not old or (done is not None and not _is_second_copy(storage, done, prefix, names)):

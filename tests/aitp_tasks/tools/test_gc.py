@@ -239,3 +239,22 @@ def test_a_pair_is_marked_by_the_beginning_of_its_id(world: World) -> None:
     (world.root / f"datasets/{LINE}/marks/{first}.json").write_text("[]")
     with pytest.raises(InputError, match="is no mark"):
         pairs.marked_bad(storage, LINE)
+
+
+@pytest.mark.parametrize("keep", [3, 4, 7])
+def test_so_many_runs_are_kept_as_are_asked_for(world: World, keep: int) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    result = collect(world, keep=keep, delete=False)
+    assert result["kept_runs"] == 3
+    assert set(result["kinds"]) <= {"attempts"}
+
+
+def test_a_mark_that_has_acted_can_be_taken_back(world: World) -> None:
+    world.night(NIGHTS[0])
+    (pair_id, *_) = (pair["pair_id"] for pair in world.pairs_of(world.latest()))
+    dataset.execute(world.runs[0].config, "mark", pair_id, "bad", "")
+    world.night(NIGHTS[1])
+    assert pair_id not in {pair["pair_id"] for pair in world.pairs_of(world.latest())}
+    dataset.execute(world.runs[0].config, "mark", pair_id, "good", "")
+    assert pairs.marked_bad(open_storage(f"file://{world.root}"), LINE) == ()

@@ -65,6 +65,27 @@ def test_it_takes_late_ones_too_the_oldest_first(storage: Storage, root: Path, c
     assert due(storage, configure, "2026-11-21", "backfill")[0] == "2026-11-21"
     # The night's own is not there, but a late one is.
     assert due(storage, configure, "2026-11-23")[0] == "2026-11-20+2026-11-21+2026-11-22"
+    # One that comes after its successor is not lost.
+    versions.take_in(storage, "aitp", ["2026-11-21", "2026-11-22"], "runs/x")
+    assert due(storage, configure, "2026-11-23")[0] == "2026-11-20"
+
+
+def test_after_a_long_pause_the_nights_catch_up_by_turns(
+    storage: Storage, root: Path, configure: Configure
+) -> None:
+    days = [f"2026-{month:02d}-{day:02d}" for month in (9, 10) for day in range(1, 29)]
+    for day in days:
+        dump(root, day)
+    versions.take_in(storage, "aitp", ["2026-08-31"], "runs/x")
+    nights = 0
+    while found := due(storage, configure, days[-1])[0]:
+        taken = found.split("+")
+        assert taken == days[: len(taken)]
+        configure(dump=found)
+        versions.take_in(storage, "aitp", taken, "runs/x")
+        days, nights = days[len(taken) :] or [days[-1]], nights + 1
+    assert days == ["2026-10-28"]
+    assert nights < 10
 
 
 def test_of_a_new_line_a_night_takes_its_own_alone(
@@ -123,6 +144,20 @@ def test_begin_and_end(storage: Storage, root: Path, configure: Configure) -> No
     assert ask(configure, "end", "a", "news")["held"]
     assert not ask(configure, "end", "a", "news")["held"]
     assert ask(configure, "begin", "b", "news", alone=True)["taken"]
+
+
+def test_a_run_that_is_begun_again_is_for_what_it_was_for(
+    storage: Storage, root: Path, configure: Configure
+) -> None:
+    dump(root, "2026-11-20")
+    first = ask(configure, "begin", "a", "2026-11-20", "nightly", alone=True)
+    versions.take_in(storage, "aitp", ["2026-11-20"], "runs/x")
+    ask(configure, "end", "a", "2026-11-20")
+    # Its fine-tuning failed and was cleared: its own dump is taken in by now.
+    again = ask(configure, "begin", "a", "2026-11-20", "nightly", alone=True)
+    assert {**again, "left": {}} == {**first, "left": {}}
+    ask(configure, "end", "a", "2026-11-20")
+    assert not ask(configure, "begin", "another", "2026-11-20", "nightly", alone=True)["taken"]
 
 
 def test_a_run_for_which_nothing_is_new_holds_nothing(

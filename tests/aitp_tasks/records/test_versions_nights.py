@@ -1,0 +1,115 @@
+"""What a review has found in nights that follow each other, each with what is right."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from aitp_tasks.records import published, versions
+from aitp_tasks.records.run import Run
+from aitp_tasks.stages import finetune, plan
+from aitp_tasks.storage import open_storage
+from tests.aitp_tasks.world import LINE, World, place_of
+
+pytestmark = pytest.mark.slow
+
+SFT = {"home": 20, "east": 10, "south": 10}
+HOME = {"home": 4, "south": 2, "east": 2}
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def night(dump: dict[str, int], **more: Any) -> dict[str, Any]:
+    return {"sft": SFT, "dump": HOME | dump, **more}
+
+
+def places(world: World) -> Counter[str]:
+    return Counter(place_of(pair) for pair in world.pairs_of(world.latest()))
+
+
+def test_a_refit_on_a_narrow_dump_empties_no_region(world: World) -> None:
+    world.night(night({"north": 5, "west": 5}))
+    before = places(world)
+    assert min(before["north"], before["west"]) > 0
+    for _ in range(3):
+        world.night(night({"ne": 9}, density={"refit": "always"}))
+        after = places(world)
+        assert min(after["north"], after["west"]) > 0, after
+        assert after.total() <= 10
+
+
+def test_a_refit_that_is_due_is_not_forgotten_by_a_night_that_changes_nothing(world: World) -> None:
+    auto = {"density": {"refit": "auto", "max_drift": 0.05}}
+    world.night(night({"north": 12}, **auto))
+    found = world.night(night({}, max_documents=1, share=0.2, questions=1, good=0, **auto))
+    unchanged = world.runs[-1]
+    assert not found["version"]
+    assert unchanged.require_manifest("difference").figures["refit_due"]
+    assert world.begin(night({"north": 3}, **auto)).plan.geometry is None
+
+
+def test_a_night_that_changed_nothing_is_found_again_after_others(world: World) -> None:
+    world.night(night({"north": 12}))
+    assert not world.night(night({"north": 3}, good=0))["version"]
+    unchanged = world.runs[-1]
+    assert world.night(night({"west": 12}))["version"]
+    again = plan.execute(unchanged.config)
+    assert again["run"] == unchanged.uri
+    assert (again["embed_left"], again["density_left"]) == ("", "")
+
+
+def test_a_dump_is_taken_in_with_the_line_that_leads_on(world: World) -> None:
+    storage = open_storage(f"file://{world.root}")
+    world.night(night({"north": 12}))
+    late = world.begin(night({"west": 5}))
+    world.night(night({"ne": 5}))
+    world.go_on(late)
+    assert versions.taken_in(storage, LINE) == {"night-000", "night-002"}
+
+
+def test_a_checkpoint_is_named_by_others_only_once_it_has_its_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = world.begin(night({"north": 12}))
+    world.go_on(run, "assemble")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(published, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune.execute(Run.open(run.uri))
+    trained = world.trained
+    assert not world.night(night({"north": 3}, good=0))["version"]
+    assert world.trained == trained + 1
+
+
+def test_pairs_of_an_earlier_release_keep_the_version_that_they_came_with(world: World) -> None:
+    storage = open_storage(f"file://{world.root}")
+    world.night(night({"north": 12}))
+    first = world.latest()
+    assert first is not None
+    (key,) = first.pairs
+    table = pq.read_table(world.root / key)
+    pq.write_table(table.drop_columns(["version", "prompts"]), world.root / key)
+    world.night(night({"west": 12}, mark_bad_before={"place": "north", "n": 1}))
+    latest = world.latest()
+    assert latest is not None
+    found = {pair["version"] for pair in world.pairs_of(latest)}
+    assert found <= {first.name, latest.name}
+    assert first.name in found
+    assert storage.find(latest.pairs[0]) is not None
+
+
+def test_with_a_withdrawn_prompt_in_use_nothing_is_generated(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = world.night(night({"north": 12}, withdrawn=["answer@1"]))
+    assert (found["drawn"], found["pairs"]) == (0, 0)
+    assert "no document is drawn: answer@1 is withdrawn, and still in use" in caplog.text
