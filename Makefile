@@ -105,10 +105,13 @@ demo-clean: demo-down ## Stop the demo and remove its state
 
 test: setup ## All tests, in both environments
 	@rm -rf $(STATE)/junit
-	@$(WORKER)/python -m pytest tests/aitp_tasks tests/docs --junitxml=$(STATE)/junit/worker.xml || true
+	@$(WORKER)/python -m pytest -n auto -m "not slow or side_by_side" tests/aitp_tasks tests/docs \
+	    --junitxml=$(STATE)/junit/side-by-side.xml || true
+	@$(WORKER)/python -m pytest -m "slow and not side_by_side" tests/aitp_tasks tests/docs \
+	    --junitxml=$(STATE)/junit/worker.xml || true
 	@$(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
 	    --junitxml=$(STATE)/junit/airflow.xml || true
-	@$(WORKER)/python .ci/summary.py $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
+	@$(WORKER)/python .ci/summary.py $(STATE)/junit/side-by-side.xml $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
 
 test-fast: setup ## The tests without servers and vLLM, on all cores: under 3 minutes on two
 	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs

@@ -13,7 +13,7 @@ import pytest
 from aitp_tasks.storage.local import LocalStorage
 from tests.aitp_tasks.world import PLACES, World, place_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
 NIGHTS, SHARE = 100, 0.2
 

@@ -13,7 +13,7 @@ from aitp_tasks.stages import finetune, plan
 from aitp_tasks.storage import open_storage
 from tests.aitp_tasks.world import LINE, World, place_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
 SFT = {"home": 20, "east": 10, "south": 10}
 HOME = {"home": 4, "south": 2, "east": 2}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.aitp_tasks.world import World
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
 CASES = json.loads((Path(__file__).parent / "nights.json").read_text(encoding="utf-8"))
 

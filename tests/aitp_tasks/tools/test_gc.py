@@ -16,7 +16,7 @@ from aitp_tasks.tools import dataset, gc
 from aitp_tasks.tools.gc import runs
 from tests.aitp_tasks.world import LINE, STAGES, World
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
 NIGHTS: list[dict[str, Any]] = [
     {"sft": {"home": 20, "east": 10, "south": 10}, "dump": {"home": 4, "south": 2, "east": 2, place: 6}}
