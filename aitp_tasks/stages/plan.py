@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 #: Of shards, and of kinds of problems, in one message.
 _NAMES_SHOWN = 3
 #: Of ranges of units; what a task hands on has to be small.
-_RANGES_CHARACTERS = 200
+_RANGES_CHARACTERS = 100
+#: The same of the names of dumps, which the run's URI has whole.
+_LABEL_CHARACTERS = 60
 _SchemaCheck = Callable[[pa.Schema, str], object]
 
 
@@ -65,7 +67,7 @@ def execute(config: RunConfig, check: bool = False) -> dict[str, Any]:
         "stage": "plan",
         "checked": check,
         "run": run.uri,
-        "label": config.dump,
+        "label": config.dump[:_LABEL_CHARACTERS],
         "embed_units": len(run.plan.groups),
         **{f"{stage}_left": _left(run, stage) for stage in ("embed", "density")},
         "documents": documents,

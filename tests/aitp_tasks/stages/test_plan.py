@@ -1,5 +1,6 @@
 """Planning: identity, packing, and clear refusals."""
 
+import json
 import os
 from pathlib import Path
 
@@ -288,3 +289,18 @@ def test_what_is_done_is_told_so_that_it_is_not_started_again(configure: Configu
 def test_neighbours_are_joined() -> None:
     assert plan.ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
     assert plan.ranges([]) == ""
+
+
+def test_the_result_is_small_however_long_names_are_and_whatever_is_done(
+    configure: Configure, root: Path
+) -> None:
+    names = [f"dump-of-2026-{number:02d}" for number in range(12)]
+    for name in names:
+        for shard in range(10):
+            write_shard(root / f"corpus/{name}/s{shard}.parquet", [{"text": "a"}])
+    config = configure(dump="+".join(names), plan={"group_bytes": 1})
+    run = Run.open(plan.execute(config)["run"])
+    for unit in range(0, len(run.plan.groups), 2):
+        run.commit(Manifest(stage="embed", label=""), run.plan.groups[unit].digest)
+    # What a task hands on.
+    assert len(json.dumps(plan.execute(config))) <= 1024
