@@ -15,7 +15,15 @@ from typing import Any
 
 from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, dag, task, task_group
 
-from aitp_stage import LABEL_TEMPLATE, BeginOperator, ConfiguredOperator, EndOperator, StageOperator, ranged
+from aitp_stage import (
+    AS_CONFIGURED,
+    LABEL_TEMPLATE,
+    BeginOperator,
+    ConfiguredOperator,
+    EndOperator,
+    StageOperator,
+    ranged,
+)
 from aitp_tasks.config import RunConfig, file
 from aitp_tasks.errors import InputError
 from aitp_tasks.stages import STAGES, Stage
@@ -128,22 +136,50 @@ def param_name(setting: str) -> str:
 def form_params() -> dict[str, Param]:
     """The trigger form, from the configuration's own titles, types and bounds.
 
-    A field left empty means: as in the configuration file. Hence every type
-    allows null, and null is every default.
+    A field left empty, or at "as configured", means: as in the configuration file.
     """
     schema = RunConfig.model_json_schema()
-    return {param_name(setting): _param(setting, schema) for setting in FORM}
+    try:
+        values = file.read(Path(CONFIG), ())
+    except InputError:
+        values = {}
+    return {param_name(setting): _param(setting, schema, values) for setting in FORM}
 
 
-def _param(setting: str, schema: dict[str, Any]) -> Param:
+def _param(setting: str, schema: dict[str, Any], values: dict[str, Any]) -> Param:
     section, _, _ = setting.rpartition(".")
     field: dict[str, Any] = schema
+    configured: Any = values
     for key in setting.split("."):
         field = _resolve(field["properties"][key], schema)
+        configured = configured.get(key, field.get("default")) if isinstance(configured, dict) else None
+    shown = "not set" if configured is None else str(configured)
     kept = {key: value for key, value in field.items() if key not in ("default", "type", "enum")}
-    if "enum" in field:
-        kept["enum"] = [*field["enum"], None]
-    return Param(None, type=["null", field["type"]], section=section.capitalize() or "Run", **kept)
+    kept["description"] = " ".join(
+        filter(None, [field["description"], _bounds(field), f"Configured: {shown}."])
+    )
+    if section:
+        # What has no section is in sight when the form opens.
+        kept["section"] = section.capitalize()
+    choices = ["on", "off"] if field["type"] == "boolean" else field.get("enum")
+    if choices is None:
+        return Param(None, type=["null", field["type"]], **kept)
+    if field["type"] == "boolean":
+        shown = "on" if configured else "off"
+    unset = f"{AS_CONFIGURED} ({shown})"
+    return Param(unset, type="string", enum=[unset, *choices], **kept)
+
+
+def _bounds(field: dict[str, Any]) -> str:
+    """The bounds of a number, in words."""
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "more than",
+        "maximum": "at most",
+        "exclusiveMaximum": "less than",
+    }
+    said = [f"{word} {field[key]:g}" for key, word in words.items() if key in field]
+    return f"{' and '.join(said)}.".capitalize() if said else ""
 
 
 def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

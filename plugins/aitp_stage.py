@@ -52,6 +52,8 @@ COMMAND_VARIABLE = "AITP_COMMAND"
 CONNECTION = "aitp_s3"
 #: Seconds that a run which waits for its turn leaves its slot to others.
 POLL_VARIABLE = "AITP_POLL_SECONDS"
+#: How a choice of the form begins that leaves a setting as the configuration file has it.
+AS_CONFIGURED = "as configured"
 #: Shows what a unit holds as soon as that is known, and its number until then.
 LABEL_TEMPLATE = "{{ label | default('unit ' ~ task.unit) }}"
 
@@ -264,8 +266,9 @@ class ConfiguredOperator(StageOperator):
         dump = self.dump or dump_of(context["dag_run"].partition_key, params.get("dump"))
         values: dict[str, Any] = {"dump": dump}
         for param, setting in self.settings.items():
-            if params.get(param) is not None:
-                values.setdefault(setting, params[param])
+            value = params.get(param)
+            if value is not None and not str(value).startswith(AS_CONFIGURED):
+                values.setdefault(setting, value)
         arguments = ["--config", self.config]
         for setting, value in values.items():
             # JSON is YAML that cannot be misread: a dump named by a date stays a string.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from aitp_tasks.config import RunConfig
@@ -99,23 +100,38 @@ def test_the_demo_creates_every_pool_that_is_named(dag: Any) -> None:
 
 def test_the_form_is_the_configurations_own(dag: Any) -> None:
     fields = RunConfig.model_json_schema()["$defs"]
-    tau = dag.params.get_param("difference__tau").schema
-    assert tau["title"] == fields["Difference"]["properties"]["tau"]["title"]
-    assert tau["exclusiveMinimum"] == 0
-    assert tau["type"] == ["null", "number"]
-    assert dag.params.get_param("difference__criterion").schema["enum"] == [
-        "density_ratio",
-        "sft_density",
-        "authors_compat",
-        "knn",
-        "gaussian",
-        None,
-    ]
-    share = dag.params.get_param("difference__target_share").schema
-    assert (share["type"], share["exclusiveMaximum"]) == (["null", "number"], 1)
+    tau = dag.params.get_param("difference__tau")
+    assert tau.schema["title"] == fields["Difference"]["properties"]["tau"]["title"]
+    assert tau.schema["exclusiveMinimum"] == 0
+    assert (tau.schema["type"], tau.value) == (["null", "number"], None)
+    configured = demo_config()["difference"]["tau"]
+    assert tau.description.endswith(f"More than 0. Configured: {configured}.")
+    share = dag.params.get_param("difference__target_share")
+    assert (share.schema["type"], share.schema["exclusiveMaximum"]) == (["null", "number"], 1)
+    assert share.description.endswith("More than 0 and less than 1. Configured: not set.")
+
+
+def test_choices_say_what_is_configured_and_can_return_to_it(dag: Any) -> None:
+    criterion = dag.params.get_param("difference__criterion")
+    configured = f"as configured ({demo_config()['difference'].get('criterion', 'density_ratio')})"
+    names = ["density_ratio", "sft_density", "authors_compat", "knn", "gaussian"]
+    assert criterion.schema["enum"] == [configured, *names]
+    assert criterion.value == configured
+    more = dag.params.get_param("gates__allow_additional_information")
+    assert more.schema["enum"][1:] == ["on", "off"]
+    assert more.value in ("as configured (on)", "as configured (off)")
+
+
+def demo_config() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((REPOSITORY / "configs/demo.yaml").read_text())
+    return values
+
+
+def test_what_a_run_needs_is_in_sight_and_nothing_is_set(dag: Any) -> None:
+    assert "section" not in dag.params.get_param("dump").schema
     for name, param in dag.params.items():
         value = param if not hasattr(param, "value") else param.value
-        assert value is None, f"{name} must default to what the configuration file says"
+        assert value is None or str(value).startswith("as configured"), name
 
 
 def test_the_dag_is_a_nightly_partition_without_catching_up(dag: Any) -> None:

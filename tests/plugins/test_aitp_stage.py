@@ -341,6 +341,7 @@ def test_without_a_connection_the_process_environment_counts(
         ("2026-11-20", {"dump": "2026-11-20"}, ["dump=2026-11-20"]),
         (None, {"dump": "c4+wikipedia", "tau": 0.5}, ["dump=c4+wikipedia", "difference.tau=0.5"]),
         (None, {"dump": "true", "tau": None}, ["dump=true"]),
+        (None, {"dump": "c4", "tau": "as configured (1.0)"}, ["dump=c4"]),
     ],
 )
 def test_plan_is_told_the_dump_and_the_params_that_are_set(
