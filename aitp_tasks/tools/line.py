@@ -69,7 +69,8 @@ def execute(
         dump = find()[0] if answer.taken else dump
         if answer.taken and dump is None:
             lease.give_back(storage, line, holder)
-        elif answer.taken and dump is not None:
+        elif answer.taken and dump is not None and kind == "nightly":
+            # What others are for follows from how they were started.
             lease.begin(storage, line, holder, dump)
     if answer.waits_for is not None:
         log.info("line=%s waits for %s (dump %s)", line, answer.waits_for.name, answer.waits_for.dump)
