@@ -1,12 +1,14 @@
 """How this process ends, and what ends with it."""
 
+import ctypes
 import os
 import signal
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 LIFELINE = "AITP_LIFELINE"
 #: For temporary folders to be removed, where SIGTERM does that.
 _END_SECONDS = 5.0
+#: Of Linux's prctl.
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @contextmanager
@@ -58,10 +62,11 @@ def lifeline() -> Iterator[int]:
 def end_with_starter() -> None:
     """From now on, end with whoever started this process, if that is wanted (``LIFELINE``).
 
-    Ends all that this process has started as well, SIGKILL included, in a thread of
-    its own. Started by hand, without the variable, nothing is watched: such a process
-    may outlive its shell. Not by a parent-death signal, which comes when the *thread*
-    ends that has forked, and leaves grandchildren alone.
+    Ends all that this process has started as well, and what that has left behind,
+    SIGKILL included, in a thread of its own. Started by hand, without the variable,
+    nothing is watched: such a process may outlive its shell. Not by a parent-death
+    signal, which comes when the *thread* ends that has forked, and leaves grandchildren
+    alone.
     """
     # Children are watched through this process, and do not have the pipe.
     value = os.environ.pop(LIFELINE, "")
@@ -73,30 +78,54 @@ def end_with_starter() -> None:
     except (OSError, ValueError):
         # The variable came without the pipe, as through a container's wall.
         return
+    _adopt_orphans()
     threading.Thread(target=_watch, args=(descriptor,), name="lifeline", daemon=True).start()
 
 
 def _watch(descriptor: int) -> None:
-    # Imported while there is time.
-    import psutil
-
-    own = psutil.Process()
+    # What it imports is there from now on.
+    _below()
     # Nothing is ever written into it.
     while os.read(descriptor, 1):
         pass
-    # Some of them would not notice, and with their parent they lose their place in the tree.
-    _kill_below(own)
+    # Some of them would not notice.
+    _kill_below()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_END_SECONDS)
-    _kill_below(own)
+    _kill_below()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _kill_below(process: "psutil.Process") -> None:
+def _adopt_orphans() -> None:
+    """Whoever loses its parent from now on becomes a child of this process, where Linux does that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _kill_below() -> None:
+    """Kill all that this process has started, and what those start until they are dead."""
     import psutil
 
-    for child in process.children(recursive=True):
-        try:
-            child.kill()
-        except psutil.Error:
-            continue
+    end = time.monotonic() + _END_SECONDS
+    while (found := _below()) and time.monotonic() < end:
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.01)
+
+
+def _below() -> "list[psutil.Process]":
+    """The living processes below this one.
+
+    Not by ``psutil.Process.children``: it leaves out whom it takes for older than the
+    parent, by a time of boot that may be read as another second each time.
+    """
+    import psutil
+
+    told = psutil.process_iter(["ppid", "status"], ad_value=None)
+    alive = [one for one in told if one.info["status"] != psutil.STATUS_ZOMBIE]
+    below, found = {os.getpid()}, list[psutil.Process]()
+    while more := [one for one in alive if one.info["ppid"] in below and one.pid not in below]:
+        below.update(one.pid for one in more)
+        found += more
+    return found

@@ -33,6 +33,15 @@ _READY = "print('ready', file=sys.stderr, flush=True)\n"
         pytest.param("while True: pass", id="busy"),
         pytest.param("import signal; signal.signal(15, signal.SIG_IGN); time.sleep(600)", id="deaf"),
         pytest.param("subprocess.run(['sleep', '600'])", id="waiting"),
+        # Each of them starts the next, and ends: whoever is looked for is gone when it is found.
+        pytest.param("subprocess.run(['bash', '-c', 'f() { sleep 0.01; f & }; f; sleep 600'])", id="forking"),
+        # The time of boot, as told, is rounded: it goes back and forth by a second.
+        pytest.param(
+            "import itertools, psutil._pslinux as told; boot, back = told.boot_time(), itertools.count()\n"
+            "told.boot_time = lambda: boot - next(back)\n"
+            "time.sleep(600)",
+            id="boot",
+        ),
     ],
 )
 def test_a_stage_and_what_it_has_started_end_with_the_starter(tmp_path: Path, work: str) -> None:
