@@ -8,7 +8,7 @@ import pytest
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.tools import prompt
-from tests.aitp_tasks.conftest import Configure
+from tests.aitp_tasks.conftest import REPOSITORY, Configure
 from tests.aitp_tasks.generation import test_part as test_generation
 from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn, StandInPrompter, good
 
@@ -16,6 +16,8 @@ pytestmark = pytest.mark.slow
 
 engine = test_generation.engine
 small_models = test_generation.small_models
+#: Prompts with the sampling that they ask for themselves.
+AS_WRITTEN = {"folder": str(REPOSITORY / "prompts")}
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def document(tmp_path: Path) -> str:
 
 
 def test_check_reads_all_three(configure: Configure) -> None:
-    told = prompt.execute(configure(), "check")["prompts"]
+    told = prompt.execute(configure(prompts=AS_WRITTEN), "check")["prompts"]
     assert set(told) == {"rewrite", "score", "answer"}
     assert told["score"]["sampling"] == {"max_tokens": 64, "temperature": 0.0}
 
@@ -44,8 +46,10 @@ def test_check_names_what_is_wrong(configure: Configure, tmp_path: Path) -> None
 @pytest.mark.parametrize("place", ["file://{}", "{}"])
 def test_prompts_may_lie_in_storage(configure: Configure, tmp_path: Path, place: str) -> None:
     (tmp_path / "mine").symlink_to(configure().prompts.folder)
-    found = prompt.execute(configure(prompts={"folder": place.format(tmp_path / "mine")}), "check")
-    assert found == prompt.execute(configure(), "check")
+    mine = AS_WRITTEN | {"folder": place.format(tmp_path / "mine")}
+    assert prompt.execute(configure(prompts=mine), "check") == prompt.execute(
+        configure(prompts=AS_WRITTEN), "check"
+    )
 
 
 @pytest.mark.parametrize("stage", ["rewrite", "score", "answer"])
