@@ -44,14 +44,15 @@ def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
 def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Manifest:
     prompt = run.plan.prompts[stage.name]
     generator = Generator(stage, prompt, run.storage, run.config, run.plan.engine_identity)
-    readings = stage.select(run.config.gates, generator.readings(stage.requests(run, part)))
+    requests = stage.requests(run, part)
+    readings = stage.select(run.config.gates, generator.readings(requests))
     refused = {key: reading for key, reading in readings.items() if isinstance(reading, Refusal)}
     outputs = tables.write_quarantine(
         run.storage,
         run.key(stage.name, f"{part}-quarantine"),
         [{"id": key, "error_class": why.error_class, "message": why.message} for key, why in refused.items()],
     )
-    ledger = _ledger(readings.values())
+    ledger = _ledger(len(requests), readings.values())
     ledger.check_budget(
         run.config.prompts.failure_budget,
         f"{stage.name} of {part}",
@@ -80,7 +81,7 @@ def _rows(reading: Reading) -> list[dict[str, Any]]:
     return reading.rows if isinstance(reading, Rejected) else reading if isinstance(reading, list) else []
 
 
-def _ledger(readings: Iterable[Reading]) -> Ledger:
+def _ledger(requests: int, readings: Iterable[Reading]) -> Ledger:
     out, rejected, quarantined = 0, dict[str, int](), dict[str, int]()
     for reading in readings:
         if isinstance(reading, Refusal):
@@ -89,5 +90,4 @@ def _ledger(readings: Iterable[Reading]) -> Ledger:
             rejected = add_counts(rejected, {reading.reason: 1})
         else:
             out += 1
-    total = out + sum(rejected.values()) + sum(quarantined.values())
-    return Ledger(rows_in=total, rows_out=out, rejected=rejected, quarantined=quarantined)
+    return Ledger(rows_in=requests, rows_out=out, rejected=rejected, quarantined=quarantined)

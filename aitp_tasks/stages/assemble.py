@@ -58,6 +58,8 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     watch = Stopwatch()
     done = run.find_manifest("assemble") or _assemble(run, watch)
     published.publish(run, done, version_key(run))
+    if is_unchanged(done):
+        _settle(run)
     line = run.config.assemble.dataset
     is_latest = (
         versions.is_latest(run.storage, line, done.figures["version"])
@@ -101,11 +103,13 @@ class _Made:
     """The pairs of this run.
 
     Attributes:
+        count: how many there are.
         fresh: those that may come in.
         known: how many are in the version before.
         refused: those that somebody has decided against, rows of ``left_out.SCHEMA``.
     """
 
+    count: int
     fresh: list[dict[str, Any]]
     known: int
     refused: list[dict[str, Any]]
@@ -138,7 +142,6 @@ def _commit(run: Run, done: Manifest, outputs: dict[str, str], watch: Stopwatch)
         *(committed.figures[name] for name in names),
     )
     if is_unchanged(committed):
-        _settle(run)
         log.warning(
             "nothing has changed: the dataset stays %s, and no version is made", committed.figures["version"]
         )
@@ -164,6 +167,7 @@ def _made(run: Run) -> _Made:
         pa.Table.from_pylist(fresh, SCHEMA), run.plan.marked_bad, run.config.assemble.withdrawn_prompts
     )
     return _Made(
+        count=len(made),
         fresh=[pair for pair in fresh if pair["pair_id"] not in against],
         known=len(made) - len(fresh),
         refused=[
@@ -263,7 +267,7 @@ def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | No
     return Manifest(
         stage="assemble",
         label=f"{name} (unchanged)" if unchanged else name,
-        ledger=_ledger(made, choice, sft),
+        ledger=_ledger(run, made, choice, sft),
         figures={
             "version": name,
             "unchanged": unchanged,
@@ -290,8 +294,9 @@ def _reasons(left: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> dict[
     return counts
 
 
-def _ledger(made: _Made, choice: Choice, sft: Ledger) -> Ledger:
+def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
     """Where every pair and every row of the SFT set went."""
+    earlier = embedded.earlier_pairs(run) + len(run.plan.left)
     left = _reasons(made.refused + choice.left_out)
     rejected = {
         _IN_AN_EARLIER_VERSION: made.known,
@@ -299,10 +304,9 @@ def _ledger(made: _Made, choice: Choice, sft: Ledger) -> Ledger:
         contest.NO_ROOM: 0,
         **left,
     }
-    out = len(choice.new) + len(choice.earlier) + sft.rows_out
     return Ledger(
-        rows_in=out + sum(rejected.values()) + sft.rows_quarantined,
-        rows_out=out,
+        rows_in=made.count + earlier + sft.rows_in,
+        rows_out=len(choice.new) + len(choice.earlier) + sft.rows_out,
         quarantined=sft.quarantined,
         rejected=rejected,
     )
