@@ -121,8 +121,17 @@ def take_in(storage: Storage, line: str, dumps: Iterable[str], run: str) -> None
 
 def taken_in(storage: Storage, line: str) -> set[str]:
     """Names of the dumps that a line has taken in."""
-    prefix = _taken_in(line)
-    return {info.key.removeprefix(prefix).removesuffix(".json") for info in storage.list(prefix)}
+    return _names(storage, _taken_in(line))
+
+
+def begin_with(storage: Storage, line: str, dump: str, holder: str) -> None:
+    """Write down that a run was begun for a dump."""
+    storage.write_if_absent(f"{_begun(line)}{dump}.json", json.dumps({"holder": holder}).encode())
+
+
+def begun_with(storage: Storage, line: str) -> set[str]:
+    """Names of the dumps that runs were begun for."""
+    return _names(storage, _begun(line))
 
 
 def is_latest(storage: Storage, line: str, name: str) -> bool:
@@ -184,8 +193,7 @@ def base(
         planned_on = json.loads(noted.data)["base"]
         if planned_on == name:
             return newest
-        settled = storage.read_tagged(_settled_key(line, inputs))
-        if settled is not None and json.loads(settled.data)["base"] == planned_on:
+        if planned_on is not None and storage.find(_settled_key(line, inputs, planned_on)) is not None:
             return load(storage, line, planned_on)
         if newest is not None and planned_on in (None, *newest.ancestors):
             before = load(storage, line, planned_on) if planned_on else None
@@ -210,7 +218,7 @@ def refit_is_due(storage: Storage, line: str, version: Version) -> bool:
 
 def settle(storage: Storage, line: str, inputs: str, base: str) -> None:
     """Write down that inputs have changed nothing of the version that they were planned on."""
-    storage.write(_settled_key(line, inputs), _base_json(base))
+    storage.write_if_absent(_settled_key(line, inputs, base), b"{}")
 
 
 def was_planned(storage: Storage, line: str, inputs: str) -> bool:
@@ -263,8 +271,8 @@ def _contended(storage: Storage, key: str) -> TransientError:
     )
 
 
-def _settled_key(line: str, inputs: str) -> str:
-    return f"datasets/{line}/plans/{inputs}-unchanged.json"
+def _settled_key(line: str, inputs: str, base: str) -> str:
+    return f"datasets/{line}/plans/{inputs}-unchanged-{base}.json"
 
 
 def _plans_key(line: str, inputs: str) -> str:
@@ -272,7 +280,15 @@ def _plans_key(line: str, inputs: str) -> str:
 
 
 def _taken_in(line: str) -> str:
-    return f"datasets/{line}/dumps/"
+    return f"datasets/{line}/dumps/taken-in/"
+
+
+def _begun(line: str) -> str:
+    return f"datasets/{line}/dumps/begun/"
+
+
+def _names(storage: Storage, prefix: str) -> set[str]:
+    return {info.key.removeprefix(prefix).removesuffix(".json") for info in storage.list(prefix)}
 
 
 def _latest_key(line: str) -> str:

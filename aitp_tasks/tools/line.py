@@ -19,9 +19,6 @@ from aitp_tasks.storage import Storage, open_storage
 
 log = logging.getLogger(__name__)
 
-ACTIONS = ("begin", "end")
-#: A run that was started for its dump, one of a range of days, and the nightly one.
-KINDS = ("manual", "backfill", "nightly")
 _MARKER = "_SUCCESS"
 #: Of the names of several dumps that one night takes: they are in keys, and in what tasks hand on.
 _MOST_CHARACTERS = 100
@@ -34,9 +31,9 @@ def execute(
 
     Args:
         config: names the root, the dataset, and the dump.
-        action: one of ``ACTIONS``.
+        action: ``begin`` or ``end``.
         holder: how whoever starts the run calls it.
-        kind: one of ``KINDS``.
+        kind: ``manual``, of a run that was started for its dump, ``backfill``, or ``nightly``.
         gone: holders that are known to have ended.
         alone: no other run of the dataset is about to begin.
 
@@ -69,9 +66,12 @@ def execute(
         dump = find()[0] if answer.taken else dump
         if answer.taken and dump is None:
             lease.give_back(storage, line, holder)
-        elif answer.taken and dump is not None and kind == "nightly":
-            # What others are for follows from how they were started.
-            lease.begin(storage, line, holder, dump)
+        elif answer.taken and dump is not None:
+            for name in dump.split(DUMP_SEPARATOR):
+                versions.begin_with(storage, line, name, holder)
+            if kind == "nightly":
+                # What others are for follows from how they were started.
+                lease.begin(storage, line, holder, dump)
     if answer.waits_for is not None:
         log.info("line=%s waits for %s (dump %s)", line, answer.waits_for.name, answer.waits_for.dump)
     return {
@@ -89,9 +89,11 @@ def due(storage: Storage, config: RunConfig, kind: str) -> tuple[str | None, dic
     if kind == "manual":
         return config.dump, {}
     wanted = set(config.dumps)
+    tried: dict[str, str] = {}
     if kind == "nightly" and config.schedule.dumps is Dumps.UNFINISHED:
-        wanted |= _late(storage, config)
-    left = {name: why for name in sorted(wanted) if (why := _not_whole(storage, config, name))}
+        late, tried = _late(storage, config)
+        wanted |= late
+    left = tried | {name: why for name in sorted(wanted) if (why := _not_whole(storage, config, name))}
     found = sorted(wanted - left.keys())
     if kind == "nightly":
         known = versions.taken_in(storage, config.assemble.dataset)
@@ -103,16 +105,23 @@ def due(storage: Storage, config: RunConfig, kind: str) -> tuple[str | None, dic
     return DUMP_SEPARATOR.join(found) or None, left
 
 
-def _late(storage: Storage, config: RunConfig) -> set[str]:
-    """Dumps before this night's that are newer than the oldest that was taken in, and were not."""
-    own = max(config.dumps)
-    known = {name for name in versions.taken_in(storage, config.assemble.dataset) if name < own}
+def _late(storage: Storage, config: RunConfig) -> tuple[set[str], dict[str, str]]:
+    """Dumps before this night's that are newer than the oldest that was taken in, and were not.
+
+    Apart from these, those that a run was begun for: one that fails would make each night after it fail too.
+    """
+    line, own = config.assemble.dataset, max(config.dumps)
+    known = {name for name in versions.taken_in(storage, line) if name < own}
     if not known:
-        return set()
+        return set(), {}
     oldest = min(known)
     names = {info.key.split("/")[1] for info in storage.list("corpus/")}
     late = {name for name in names if oldest < name < own and name not in known}
-    return {name for name in late if fnmatchcase(name, config.schedule.pattern)}
+    late = {name for name in late if fnmatchcase(name, config.schedule.pattern)}
+    begun = late & versions.begun_with(storage, line)
+    return late - begun, dict.fromkeys(
+        begun, "a run was begun for it: clear what failed of that, or start one by hand"
+    )
 
 
 def _not_whole(storage: Storage, config: RunConfig, dump: str) -> str:

@@ -88,6 +88,19 @@ def test_after_a_long_pause_the_nights_catch_up_by_turns(
     assert nights < 10
 
 
+def test_a_late_dump_that_fails_does_not_make_each_night_after_it_fail(
+    storage: Storage, root: Path, configure: Configure
+) -> None:
+    for day in (20, 21, 22):
+        dump(root, f"2026-11-{day}")
+    versions.take_in(storage, "aitp", ["2026-11-20"], "runs/x")
+    # Its run was begun, and never came to an end.
+    assert ask(configure, "begin", "a", "2026-11-21", "nightly", alone=True)["taken"]
+    found, left = due(storage, configure, "2026-11-22")
+    assert found == "2026-11-22"
+    assert left["2026-11-21"].startswith("a run was begun for it: clear what failed of that")
+
+
 def test_of_a_new_line_a_night_takes_its_own_alone(
     storage: Storage, root: Path, configure: Configure
 ) -> None:
@@ -181,4 +194,4 @@ def test_what_another_run_has_taken_in_meanwhile_is_not_taken_twice(
     monkeypatch.setattr(line.lease, "take", late)
     found = ask(configure, "begin", "a", "2026-11-20", "nightly", alone=True)
     assert (found["taken"], found["dump"]) == (False, None)
-    assert line.lease.holder(storage, "aitp") is None
+    assert storage.read("datasets/aitp/lease.json") == b"{}"
