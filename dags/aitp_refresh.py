@@ -193,10 +193,10 @@ def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {**definition, **{key: value for key, value in field.items() if key not in ("$ref", "anyOf")}}
 
 
-@task
-def numbers(result: Any, count: str) -> list[int]:
+@task(task_id="parts")
+def part_numbers(result: Any) -> list[int]:
     """The parts, from difference's result; Airflow maps over a list only."""
-    return list(range(result[count]))
+    return list(range(result["parts"]))
 
 
 @task
@@ -259,7 +259,7 @@ def aitp_refresh() -> Any:
     density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=density_units)
     index = StageOperator(run=run, trigger_rule=on_done, **tasks["index"])
     difference = StageOperator(run=run, trigger_rule=on_done, **tasks["difference"])
-    parts = numbers.override(task_id="parts")(difference.output, "parts")
+    parts = part_numbers(difference.output)
 
     # A group a part: one that waits, fails or is cleared holds no other one up.
     @task_group(group_id="prompts", prefix_group_id=False)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aitp_tasks.densities.grid import Points
-from aitp_tasks.records import embedded, projected, tables, vectors
+from aitp_tasks.records import embedded, pairs, projected, tables, vectors
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.records.vectors import Values
@@ -42,13 +42,15 @@ def read(run: Run) -> Earlier:
     rows, text_ids, points = list[dict[str, Any]](), list[str](), list[Points]()
     for shard, coordinates in _shards(run):
         key = str(shard.figures["shard"])
-        found = tables.read(run.storage, key).to_pylist()
+        stored = pairs.read(run.storage, [key])
+        assert stored is not None
+        found = stored.to_pylist()
         table = tables.read(run.storage, coordinates.output("coordinates"))
         ids, places = [""] * len(found), np.full((len(found), projected.points(table).shape[1]), np.nan)
         for row, text_id in zip(table["row"].to_pylist(), table["doc_id"].to_pylist(), strict=True):
             ids[row] = text_id
         places[table["row"].to_numpy()] = projected.points(table)
-        rows += [_dated(run, pair, key) for pair in found]
+        rows += [pair | {"age": _age(run, pair)} for pair in found]
         text_ids += ids
         points.append(places)
     order = sorted(range(len(rows)), key=lambda place: str(rows[place]["pair_id"]))
@@ -96,9 +98,7 @@ def _shards(run: Run) -> Iterator[tuple[Manifest, Manifest]]:
         yield from zip(embedded.shards(run, group), projected.shards(run, group), strict=True)
 
 
-def _dated(run: Run, pair: dict[str, Any], key: str) -> dict[str, Any]:
-    """A pair with the version that it came with, and the place of that in the line."""
+def _age(run: Run, pair: dict[str, Any]) -> int:
+    """The place in the line of the version that a pair came with."""
     assert run.plan.base is not None
-    # Pairs of an earlier release lie below the version that they came with.
-    came_with = pair.get("version") or key.split("/")[2]
-    return pair | {"version": came_with, "age": run.plan.base.position.get(came_with, -1)}
+    return run.plan.base.position.get(pair["version"], -1)

@@ -115,13 +115,6 @@ def give_back(storage: Storage, line: str, name: str) -> bool:
     return storage.write_if_matches(key, b"{}", read.tag)
 
 
-def holder(storage: Storage, line: str) -> Holder | None:
-    """Who holds the lease; None where nobody does."""
-    key = f"datasets/{line}/lease.json"
-    read = storage.read_tagged(key)
-    return None if read is None else _parsed(storage, key, read)
-
-
 def _look(storage: Storage, line: str, me: Holder) -> tuple[list[Holder], float]:
     """Say that one waits; who else does, and what time it is."""
     mine = _waiting_key(line, me.name)

@@ -8,6 +8,7 @@ lay counts as uncovered again.
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +20,6 @@ from aitp_tasks.storage import Storage
 log = logging.getLogger(__name__)
 
 MARKED, WITHDRAWN = "marked_bad", "prompt_withdrawn"
-GOOD, BAD = "good", "bad"
 
 
 class Mark(BaseModel):
@@ -27,7 +27,7 @@ class Mark(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mark: str
+    mark: Literal["good", "bad"]
     note: str = ""
 
 
@@ -62,7 +62,7 @@ def marked_bad(storage: Storage, line: str) -> tuple[str, ...]:
     ids = marked(storage, line)
     with ThreadPoolExecutor(storage.concurrency) as pool:
         marks = pool.map(read, [f"{_marks(line)}{pair_id}.json" for pair_id in ids])
-        return tuple(pair_id for pair_id, found in zip(ids, marks, strict=True) if found.mark == BAD)
+        return tuple(pair_id for pair_id, found in zip(ids, marks, strict=True) if found.mark == "bad")
 
 
 def read(storage: Storage, keys: Iterable[str]) -> pa.Table | None:

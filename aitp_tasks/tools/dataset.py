@@ -5,7 +5,7 @@ leaves with the next version, and does not come in again.
 """
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
@@ -14,15 +14,15 @@ from aitp_tasks.storage import open_storage
 
 log = logging.getLogger(__name__)
 
-ACTIONS = ("mark",)
 
-
-def execute(config: RunConfig, action: str, pair_id: str, mark: str, note: str) -> dict[str, Any]:
+def execute(
+    config: RunConfig, action: str, pair_id: str, mark: Literal["good", "bad"], note: str
+) -> dict[str, Any]:
     """Mark a pair of the dataset's latest version, or one that is marked already.
 
     Args:
         config: names the root and the dataset.
-        action: one of ``ACTIONS``.
+        action: ``mark``.
         pair_id: the pair's id, or its beginning.
         mark: good or bad.
         note: why, for people.

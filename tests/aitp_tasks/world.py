@@ -35,6 +35,7 @@ from aitp_tasks.stages import (
     index,
     merge,
     plan,
+    report,
     rewrite,
     score,
 )
@@ -68,6 +69,11 @@ def _vector(place: int, own: int) -> NDArray[np.float32]:
     return np.concatenate([axes, beside]).astype(np.float32)
 
 
+def vector_of(text: str) -> NDArray[np.float16]:
+    """The vector of a text, as it is stored."""
+    return _vector(*_numbers(text)).astype(np.float16)
+
+
 class World:
     """A storage in which night follows night."""
 
@@ -85,7 +91,9 @@ class World:
         self._sft: list[list[dict[str, str]]] = []
         self._twins: list[list[dict[str, str]]] = []
         self._night: dict[str, Any] = {}
-        encoder = made.encoder(_numbers, _vector, DIMENSION)
+        #: Every text that the encoder was asked for.
+        self.encoded: list[str] = []
+        encoder = made.encoder(self._numbers_of, _vector, DIMENSION)
         for module in (embed, contest):
             monkeypatch.setattr(module, "open_encoder", lambda *_: encoder)
         monkeypatch.setattr(models, "require_planned", lambda *_: None)
@@ -95,6 +103,16 @@ class World:
         monkeypatch.setattr(StandIn, "respond", staticmethod(self._respond), raising=False)
         StandIn.asked, StandIn.sampling = [], []
         monkeypatch.setattr(finetune, "_finetune", self._finetune)
+
+    def _numbers_of(self, text: str) -> tuple[int, int]:
+        self.encoded.append(text)
+        return _numbers(text)
+
+    def page(self, run: Run) -> str:
+        """The real report of a run."""
+        (self.root / run.manifest_key("report")).unlink(missing_ok=True)
+        report.execute(Run.open(run.uri))
+        return (self.root / run.key("report", "report.html")).read_text(encoding="utf-8")
 
     def latest(self) -> versions.Version | None:
         """The latest version."""
@@ -268,12 +286,17 @@ class World:
         """In the place of a training: commits what one commits."""
         self.trained += 1
         figures = {"train_loss_first": 2.0, "train_loss_last": 1.0, "steps": 1, "examples": 1}
+        history = run.key("finetune", "log_history.json")
+        run.storage.write(history, b'[{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]')
         done = run.commit(
             Manifest(
                 stage="finetune",
                 label=str(run.require_manifest("assemble").figures["version"]),
                 ledger=Ledger(rows_in=0, rows_out=0),
-                outputs={"checkpoint": f"models/{LINE}/{run.plan.version(run.digest)}"},
+                outputs={
+                    "checkpoint": f"models/{LINE}/{run.plan.version(run.digest)}",
+                    "log_history": history,
+                },
                 figures=figures,
             )
         )

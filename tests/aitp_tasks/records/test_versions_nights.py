@@ -1,17 +1,21 @@
-"""What a review has found in nights that follow each other, each with what is right."""
+"""Nights that follow each other: what a review has found, what is told, and what is not done twice."""
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from aitp_tasks.records import published, versions
+from aitp_tasks.config import SftText
+from aitp_tasks.inputs import rows
+from aitp_tasks.records import digest, earlier, published, versions
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import finetune, plan
 from aitp_tasks.storage import open_storage
-from tests.aitp_tasks.world import LINE, World, place_of
+from tests.aitp_tasks.world import LINE, World, place_of, vector_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
@@ -113,3 +117,62 @@ def test_with_a_withdrawn_prompt_in_use_nothing_is_generated(
     found = world.night(night({"north": 12}, withdrawn=["answer@1"]))
     assert (found["drawn"], found["pairs"]) == (0, 0)
     assert "no document is drawn: answer@1 is withdrawn, and still in use" in caplog.text
+
+
+def test_what_became_of_a_night_is_told_where_a_person_looks(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    first = world.night(night({"north": 12}))
+    assert "plan sft_examples=40 max_rewritten_share=0.2 room=10 earlier_pairs=0 left=0" in caplog.text
+    made = world.latest()
+    assert made is not None
+    assert made.order == ("rarity", "scores", "age")
+    card = (world.root / f"datasets/{LINE}/{made.name}/README.md").read_text()
+    assert f"# {LINE} {made.name}" in card
+    assert "40 examples of the SFT set `set`, and 10 pairs" in card
+    assert "share of rewritten pairs: 0.2000 of at most 0.2 (room for 10 pairs)" in card
+    assert "who stays where there is not room for all: rarity, scores, age" in card
+    page = world.page(world.runs[-1])
+    assert "It has room for 10 pairs. Where that is too little, they stay by: rarity, scores, age." in page
+    assert f"{first['drawn'] - 10} new pairs found no room." in page
+    assert "Documents were drawn for 10 places, at 0.5 pairs a document: 25 at most." in page
+    world.night(night({"west": 5}, mark_bad_before={"place": "north", "n": 2}))
+    latest = world.latest()
+    assert latest is not None
+    assert "2 left: `marked_bad`" in (world.root / f"datasets/{LINE}/{latest.name}/README.md").read_text()
+    assert "Of the version before, 2 pairs left (<code>marked_bad</code>)" in world.page(world.runs[-1])
+    assert "the dataset is full: room for 10 rewritten pairs" not in caplog.text
+    world.night(night({"north": 3}, good=0))
+    page = world.page(world.runs[-1])
+    assert f"Nothing has changed: the dataset stays <code>{latest.name}</code>" in page
+    assert "Nothing was trained:" in page
+    assert "the dataset is full: room for 10 rewritten pairs, 10 are there" in caplog.text
+    assert f"nothing has changed: the dataset stays {latest.name}, and no version is made" in caplog.text
+
+
+def test_vectors_of_pairs_are_taken_over_and_those_of_new_ones_made(world: World) -> None:
+    world.night(night({"north": 5}))
+    world.night(night({"west": 5}))
+    held = {pair["messages"][0]["content"]: pair["version"] for pair in world.pairs_of(world.latest())}
+    latest = world.latest()
+    assert latest is not None
+    run = world.begin(night({"ne": 5}))
+    world.encoded.clear()
+    world.go_on(run, "embed")
+    asked = [text.partition("\n")[0] for text in world.encoded]
+    pairs_asked = {text for text in asked if text in held}
+    assert pairs_asked == {question for question, version in held.items() if version == latest.name}
+    assert 0 < len(pairs_asked) < len(held)
+    # What was taken over is what the encoder says.
+    world.go_on(run, "merge")
+    taken = dict(earlier.known_vectors(Run.open(run.uri)))
+    texts = {digest.of_text(text): text for text in _texts(world)}
+    assert taken.keys() == texts.keys()
+    for text_id, text in texts.items():
+        assert np.array_equal(taken[text_id], vector_of(text))
+
+
+def _texts(world: World) -> list[str]:
+    found = [rows.sft_text(pair["messages"], SftText.FIRST_TURNS) for pair in world.pairs_of(world.latest())]
+    return [text for text in found if isinstance(text, str)]

@@ -120,6 +120,14 @@ def test_inputs_are_told_by_source(finish_run: FinishRun) -> None:
     assert "alpacasftparquet messages8012,00025.0%0" in text
 
 
+def test_shards_that_took_no_part_are_named(finish_run: FinishRun) -> None:
+    run = finish_run()
+    report.execute(run)
+    text = _read(run).text
+    assert "1 shards took no part, because they could not be embedded:" in text
+    assert "corpus/web/<9>.parquet: it is not readable as Parquet" in text
+
+
 def test_what_the_engine_did_is_told(finish_run: FinishRun) -> None:
     run = finish_run(12)
     report.execute(run)

@@ -520,3 +520,36 @@ def test_a_broken_shard_of_the_sft_set_stops_the_run_whatever_the_budget(
     (unit,) = (number for number, group in enumerate(run.plan.groups) if group.role == "sft")
     with pytest.raises(InputError, match=r"sums-00001.parquet is not readable"):
         embed.execute(run, unit)
+
+
+@pytest.mark.parametrize("criterion", ["density_ratio", "gaussian", "knn"])
+def test_what_follows_works_with_what_is_left_of_a_group(
+    configure: Configure, root: Path, criterion: str
+) -> None:
+    for number in range(2, 6):
+        write_shard(
+            root / f"corpus/news/news-{number:05d}.parquet",
+            [{"text": f"Tale {number}-{n}"} for n in range(5)],
+        )
+    (root / "corpus/news/news-00003.parquet").write_bytes(b"PAR1 and no more")
+    wanted = {"criterion": criterion, "target_documents": 7, "neighbours": 2}
+    run = opened(configure(plan={"shard_budget": 0.2}, difference=wanted))
+    made.through(run, "difference")
+    done = run.require_manifest("difference")
+    assert (done.figures["documents"], done.figures["below_tau"]) == (6 + 6 + 3 * 5, 7)
+    assert run.require_manifest("index").figures["documents"] == 27
+
+
+def test_a_shard_that_a_run_has_gone_on_without_asks_for_a_new_run(configure: Configure, root: Path) -> None:
+    whole = (root / "corpus/news/news-00000.parquet").read_bytes()
+    (root / "corpus/news/news-00000.parquet").write_bytes(b"PAR1 and no more")
+    run = opened(configure(plan={"shard_budget": 1.0}))
+    assert embed.execute(run, 0)["shards_failed"] == 1
+    assert embed.execute(run, 0)["shards_failed"] == 1
+    # One that was embedded is gone: what was done stays.
+    (root / "corpus/news/news-00001.parquet").rename(root / "aside")
+    assert embed.execute(run, 0)["rows_out"] == 6
+    (root / "aside").rename(root / "corpus/news/news-00001.parquet")
+    (root / "corpus/news/news-00000.parquet").write_bytes(whole)
+    with pytest.raises(InputError, match="news-00000.parquet could not be embedded before.*start a new run"):
+        embed.execute(run, 0)

@@ -239,6 +239,10 @@ def test_a_pair_is_marked_by_the_beginning_of_its_id(world: World) -> None:
     (world.root / f"datasets/{LINE}/marks/{first}.json").write_text("[]")
     with pytest.raises(InputError, match="is no mark"):
         pairs.marked_bad(storage, LINE)
+    # What is meant as a mark must not be passed over.
+    (world.root / f"datasets/{LINE}/marks/{first}.json").write_text('{"mark": "terrible"}')
+    with pytest.raises(InputError, match="is no mark"):
+        pairs.marked_bad(storage, LINE)
 
 
 @pytest.mark.parametrize("keep", [3, 4, 7])
