@@ -9,7 +9,6 @@ hence its unique name.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import logging
@@ -41,6 +40,7 @@ from pydantic import ValidationError
 
 from aitp_tasks.config import Schedule, file
 from aitp_tasks.errors import ExitCode, InputError
+from aitp_tasks.machine import processes
 from aitp_tasks.machine.processes import LIFELINE, lifeline
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ KILL_SECONDS = 1.0
 POLL_SECONDS = 0.2
 TREE_POLL_SECONDS = 0.05
 
-_PR_SET_CHILD_SUBREAPER = 36
 #: Lines of libraries, the last ones, that are shown when a stage fails.
 LIBRARY_LINES = 200
 #: The product's own lines, as ``aitp`` writes them.
@@ -130,8 +129,8 @@ class StageOperator(BaseOperator):
         self.log.info("command=%s", " ".join(command))
         lines: queue.Queue[str | None] = queue.Queue(maxsize=1000)
         output: list[bytes] = []
-        _become_subreaper()
-        self._others = {child.pid for child in psutil.Process().children(recursive=True)}
+        processes.adopt_orphans()
+        self._others = {child.pid for child in processes.below(os.getpid())}
         with lifeline() as pipe:
             try:
                 self._process = subprocess.Popen(
@@ -216,8 +215,7 @@ class StageOperator(BaseOperator):
             time.sleep(TREE_POLL_SECONDS)
 
     def _tree(self) -> list[psutil.Process]:
-        children = psutil.Process().children(recursive=True)
-        return [child for child in children if child.pid not in self._others and _is_running(child)]
+        return [child for child in processes.below(os.getpid()) if child.pid not in self._others]
 
     def _outcome(self, code: int, output: bytes, last_error: str, context: Context) -> dict[str, Any]:
         if code == ExitCode.DONE:
@@ -531,24 +529,6 @@ def _start_thread(target: Any, *arguments: Any) -> threading.Thread:
     thread = threading.Thread(target=target, args=arguments, daemon=True)
     thread.start()
     return thread
-
-
-def _become_subreaper() -> None:
-    """Let orphaned grandchildren become children of this process, where they are found and ended.
-
-    Linux only; elsewhere the snapshot of the tree has to do.
-    """
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (OSError, AttributeError):
-        return
-
-
-def _is_running(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _signal_all(processes: Sequence[psutil.Process], number: signal.Signals) -> None:

@@ -78,13 +78,36 @@ def end_with_starter() -> None:
     except (OSError, ValueError):
         # The variable came without the pipe, as through a container's wall.
         return
-    _adopt_orphans()
+    adopt_orphans()
     threading.Thread(target=_watch, args=(descriptor,), name="lifeline", daemon=True).start()
+
+
+def adopt_orphans() -> None:
+    """Whoever loses its parent from now on becomes a child of this process, where Linux does that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def below(pid: int) -> "list[psutil.Process]":
+    """The living processes below one, parents before children.
+
+    Not by ``psutil.Process.children``: it leaves out whom it takes for older than the
+    parent, by a time of boot that may be read as another second each time.
+    """
+    import psutil
+
+    told = psutil.process_iter(["ppid", "status"], ad_value=None)
+    alive = [one for one in told if one.info["status"] != psutil.STATUS_ZOMBIE]
+    seen, found = {pid}, list[psutil.Process]()
+    while more := [one for one in alive if one.info["ppid"] in seen and one.pid not in seen]:
+        seen.update(one.pid for one in more)
+        found += more
+    return found
 
 
 def _watch(descriptor: int) -> None:
     # What it imports is there from now on.
-    _below()
+    below(os.getpid())
     # Nothing is ever written into it.
     while os.read(descriptor, 1):
         pass
@@ -96,36 +119,13 @@ def _watch(descriptor: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
-    """Whoever loses its parent from now on becomes a child of this process, where Linux does that."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def _kill_below() -> None:
     """Kill all that this process has started, and what those start until they are dead."""
     import psutil
 
     end = time.monotonic() + _END_SECONDS
-    while (found := _below()) and time.monotonic() < end:
+    while (found := below(os.getpid())) and time.monotonic() < end:
         for process in found:
             with suppress(psutil.Error):
                 process.kill()
         time.sleep(0.01)
-
-
-def _below() -> "list[psutil.Process]":
-    """The living processes below this one.
-
-    Not by ``psutil.Process.children``: it leaves out whom it takes for older than the
-    parent, by a time of boot that may be read as another second each time.
-    """
-    import psutil
-
-    told = psutil.process_iter(["ppid", "status"], ad_value=None)
-    alive = [one for one in told if one.info["status"] != psutil.STATUS_ZOMBIE]
-    below, found = {os.getpid()}, list[psutil.Process]()
-    while more := [one for one in alive if one.info["ppid"] in below and one.pid not in below]:
-        below.update(one.pid for one in more)
-        found += more
-    return found

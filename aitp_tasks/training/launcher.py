@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from aitp_tasks.errors import TransientError
-from aitp_tasks.machine.processes import sigterm_as_exit
+from aitp_tasks.machine import processes
 from aitp_tasks.training import operators
 from aitp_tasks.training.job import Job, Outcome
 
@@ -33,7 +33,7 @@ def run(job: Job) -> Outcome:
         TransientError: a rank or the launcher failed otherwise.
     """
     job.write()
-    with sigterm_as_exit():
+    with processes.sigterm_as_exit():
         if job.device == "cpu":
             operators.provide(job.operators)
         process = subprocess.Popen(
@@ -96,12 +96,7 @@ def _environment(job: Job) -> dict[str, str]:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """Let go of the ranks, wait for the launcher, and kill what is still there."""
-    import psutil
-
-    try:
-        tree = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        tree = []
+    tree = processes.below(process.pid)
     assert process.stdin is not None
     process.stdin.close()
     try:
