@@ -28,7 +28,8 @@ from aitp_tasks.config import RunConfig, file
 from aitp_tasks.errors import InputError
 from aitp_tasks.stages import STAGES, Stage
 
-CONFIG = os.environ.get("AITP_CONFIG") or str(Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
+#: The configuration of the nights; a run started by hand, or a backfill, may name another one beside it.
+CONFIG = Path(os.environ.get("AITP_CONFIG") or Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
 #: One slot a device; a stage that needs a device waits for its slot here.
 GPU_POOL = "gpu"
 
@@ -58,20 +59,32 @@ FORM = (
 )
 
 
-def pools(config: str) -> tuple[str | None, str | None]:
-    """Pools of what embeds and of what generates: none where a server of its own does."""
-    try:
-        values = file.read(Path(config), ())
-    except InputError:
-        # Plan says what is wrong with it.
-        return GPU_POOL, GPU_POOL
+def presets(config: Path) -> dict[str, dict[str, Any]]:
+    """What the configurations of one folder say, by their names; the one that is meant first."""
+    others = sorted(path for path in config.parent.glob(f"*{config.suffix}") if path != config)
+    found: dict[str, dict[str, Any]] = {}
+    for path in (config, *others):
+        try:
+            values = file.read(path, ())
+        except InputError:
+            # Plan says what is wrong with it.
+            values = {}
+        if path == config or not values or "root" in values:
+            found[path.stem] = values
+    return found
+
+
+def pools(presets: dict[str, dict[str, Any]]) -> tuple[str | None, str | None]:
+    """Pools of what embeds and of what generates: none where servers of their own do, in all presets."""
     embeds, generates = (
-        None if (values.get(section) or {}).get("endpoint") else GPU_POOL for section in ("encoder", "engine")
+        None if all((values.get(section) or {}).get("endpoint") for values in presets.values()) else GPU_POOL
+        for section in ("encoder", "engine")
     )
     return embeds, generates
 
 
-EMBEDS, GENERATES = pools(CONFIG)
+PRESETS = presets(CONFIG)
+EMBEDS, GENERATES = pools(PRESETS)
 #: Pool (None is the default one) and longest duration of each stage.
 RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "plan": (None, timedelta(minutes=30)),
@@ -139,21 +152,22 @@ def form_params() -> dict[str, Param]:
     A field left empty, or at "as configured", means: as in the configuration file.
     """
     schema = RunConfig.model_json_schema()
-    try:
-        values = file.read(Path(CONFIG), ())
-    except InputError:
-        values = {}
-    return {param_name(setting): _param(setting, schema, values) for setting in FORM}
+    preset = Param(
+        CONFIG.stem,
+        type="string",
+        enum=list(PRESETS),
+        title="Configuration",
+        description=f"One of the files beside {CONFIG.name}; all that is left empty here is as it says.",
+    )
+    return {"config": preset, **{param_name(setting): _param(setting, schema) for setting in FORM}}
 
 
-def _param(setting: str, schema: dict[str, Any], values: dict[str, Any]) -> Param:
+def _param(setting: str, schema: dict[str, Any]) -> Param:
     section, _, _ = setting.rpartition(".")
     field: dict[str, Any] = schema
-    configured: Any = values
     for key in setting.split("."):
         field = _resolve(field["properties"][key], schema)
-        configured = configured.get(key, field.get("default")) if isinstance(configured, dict) else None
-    shown = "not set" if configured is None else str(configured)
+    shown = _configured(setting, field)
     kept = {key: value for key, value in field.items() if key not in ("default", "type", "enum")}
     kept["description"] = " ".join(
         filter(None, [field["description"], _bounds(field), f"Configured: {shown}."])
@@ -164,10 +178,25 @@ def _param(setting: str, schema: dict[str, Any], values: dict[str, Any]) -> Para
     choices = ["on", "off"] if field["type"] == "boolean" else field.get("enum")
     if choices is None:
         return Param(None, type=["null", field["type"]], **kept)
-    if field["type"] == "boolean":
-        shown = "on" if configured else "off"
     unset = f"{AS_CONFIGURED} ({shown})"
     return Param(unset, type="string", enum=[unset, *choices], **kept)
+
+
+def _configured(setting: str, field: dict[str, Any]) -> str:
+    """What the presets say of a setting, in words; by their names where they differ."""
+    said = {}
+    for name, values in PRESETS.items():
+        if not values:
+            continue
+        found: Any = values
+        for key in setting.split("."):
+            found = found.get(key, field.get("default")) if isinstance(found, dict) else None
+        if field["type"] == "boolean":
+            found = "on" if found else "off"
+        said[name] = "not set" if found is None else str(found)
+    if len(set(said.values())) < 2:
+        return next(iter(said.values()), "not known")
+    return ", ".join(f"{value} in {name}" for name, value in said.items())
 
 
 def _bounds(field: dict[str, Any]) -> str:
@@ -229,7 +258,7 @@ def aitp_refresh() -> Any:
     tasks = {stage.name: stage_task(stage) for stage in STAGES}
     run = "{{ ti.xcom_pull(task_ids='plan')['run'] }}"
     configured: dict[str, Any] = {
-        "config": CONFIG,
+        "config": str(CONFIG),
         "settings": {param_name(setting): setting for setting in FORM},
     }
 

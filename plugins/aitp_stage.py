@@ -238,7 +238,7 @@ class ConfiguredOperator(StageOperator):
     """Runs a command that takes a configuration, with the params that have a value.
 
     Args:
-        config: path of the configuration file.
+        config: path of the configuration file; the run's param ``config`` names another one beside it.
         settings: DAG param to dotted path of the setting that it overrides; a param
             without a value leaves the setting as the file has it.
         dump: that is meant; by default the one that the DAG run stands for.
@@ -267,11 +267,16 @@ class ConfiguredOperator(StageOperator):
             value = params.get(param)
             if value is not None and not str(value).startswith(AS_CONFIGURED):
                 values.setdefault(setting, value)
-        arguments = ["--config", self.config]
+        arguments = ["--config", self.config_of(context)]
         for setting, value in values.items():
             # JSON is YAML that cannot be misread: a dump named by a date stays a string.
             arguments += ["--set", f"{setting}={json.dumps(value)}"]
         return [*self.arguments, *arguments]
+
+    def config_of(self, context: Context) -> str:
+        """Path of the run's configuration file."""
+        path = Path(self.config)
+        return str(path.with_stem(context["params"].get("config") or path.stem))
 
 
 class BeginOperator(ConfiguredOperator):
@@ -290,7 +295,7 @@ class BeginOperator(ConfiguredOperator):
             DownstreamTasksSkipped: there is nothing new.
         """
         day, kind = context["dag_run"].partition_key, kind_of(context["dag_run"].run_type)
-        schedule = read_schedule(self.config) if kind == "nightly" else Schedule()
+        schedule = read_schedule(self.config_of(context)) if kind == "nightly" else Schedule()
         begins = begins_at(day, schedule) if kind == "nightly" else None
         if begins is not None and (wait := (begins - utcnow()).total_seconds()) > 0:
             self._come_back(f"the run of {day} begins at {begins:%Y-%m-%d %H:%M} UTC", wait)

@@ -265,12 +265,13 @@ def test_a_run_calls_every_stage_and_one_with_nothing_to_do_still_ends(
     assert skipped == nothing | (set() if left else {"embed", "density"})
 
 
-def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text("engine: {endpoint: {url: 'http://127.0.0.1:1'}}\nencoder: {model: /m}\n")
+def described(config: Path) -> dict[str, Any]:
+    """The DAG's pools and params, with that configuration."""
     code = "from airflow.dag_processing.dagbag import DagBag; import json\n"
     code += f"dag = DagBag({str(REPOSITORY / 'dags')!r}).dags['aitp_refresh']\n"
-    code += "print(json.dumps({task.task_id: task.pool for task in dag.tasks}))"
+    code += "params = {name: dag.params.get_param(name).dump() for name in dag.params}\n"
+    code += "pools = {task.task_id: task.pool for task in dag.tasks}\n"
+    code += "print(json.dumps({'pools': pools, 'params': params}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={
@@ -283,5 +284,32 @@ def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path)
         check=True,
         timeout=120,
     )
-    pools = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("engine: {endpoint: {url: 'http://127.0.0.1:1'}}\nencoder: {model: /m}\n")
+    pools = described(config)["pools"]
     assert {task for task, pool in pools.items() if pool == "gpu"} == {"embed", "assemble", "finetune"}
+
+
+def test_one_deployment_offers_all_configurations_of_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "law.yaml").write_text(
+        "root: s3://b\nengine: {endpoint: {url: 'http://127.0.0.1:1'}}\ndifference: {tau: 0.5}\n"
+    )
+    (tmp_path / "code.yaml").write_text("root: s3://b\ndifference: {seed: 7}\n")
+    (tmp_path / "broken.yaml").write_text("root: [")
+    (tmp_path / "compose.yaml").write_text("services: {}\n")
+    (tmp_path / "notes.txt").write_text("root: s3://b\n")
+    told = described(tmp_path / "law.yaml")
+    # What is broken is offered: plan says what is wrong with it. What is no configuration is not.
+    assert told["params"]["config"]["schema"]["enum"] == ["law", "broken", "code"]
+    assert told["params"]["config"]["value"] == "law"
+    descriptions = {name: param["description"] for name, param in told["params"].items()}
+    assert descriptions["difference__tau"].endswith("Configured: 0.5 in law, 1.0 in code.")
+    assert descriptions["difference__seed"].endswith("Configured: 0 in law, 7 in code.")
+    assert descriptions["gates__min_quality"].endswith("Configured: 6.")
+    # Not all of them have a server of their own.
+    assert told["pools"]["rewrite"] == "gpu"

@@ -367,6 +367,16 @@ def test_plan_is_told_the_dump_and_the_params_that_are_set(
     assert isinstance(yaml.safe_load(arguments[3].split("=", 1)[1]), str)
 
 
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [({}, "/etc/law.yaml"), ({"config": "law"}, "/etc/law.yaml"), ({"config": "code"}, "/etc/code.yaml")],
+)
+def test_a_run_may_name_another_configuration(params: dict[str, str], expected: str) -> None:
+    operator = aitp_stage.ConfiguredOperator(task_id="plan", stage="plan", config="/etc/law.yaml", settings={})
+    context: Any = {"params": {"dump": "c4", **params}, "dag_run": SimpleNamespace(partition_key=None)}
+    assert operator.command_arguments(context)[:2] == ["--config", expected]
+
+
 def test_a_run_that_names_no_dump_is_refused() -> None:
     with pytest.raises(AirflowFailException, match="this run names no dump: fill in the param 'dump'"):
         aitp_stage.dump_of(None, None)
