@@ -1,5 +1,6 @@
 """How this process ends, and what ends with it."""
 
+import atexit
 import ctypes
 import os
 import signal
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 LIFELINE = "AITP_LIFELINE"
 #: For temporary folders to be removed, where SIGTERM does that.
 _END_SECONDS = 5.0
+#: Held from the moment that the end begins: no exit overtakes it.
+_ending = threading.Lock()
 #: Of Linux's prctl.
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -79,6 +82,7 @@ def end_with_starter() -> None:
         # The variable came without the pipe, as through a container's wall.
         return
     adopt_orphans()
+    atexit.register(_ending.acquire)
     threading.Thread(target=_watch, args=(descriptor,), name="lifeline", daemon=True).start()
 
 
@@ -111,6 +115,8 @@ def _watch(descriptor: int) -> None:
     # Nothing is ever written into it.
     while os.read(descriptor, 1):
         pass
+    # The main thread may wait for one of them, and be through when that is killed.
+    _ending.acquire()
     # Some of them would not notice.
     _kill_below()
     os.kill(os.getpid(), signal.SIGTERM)

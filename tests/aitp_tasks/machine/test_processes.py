@@ -23,7 +23,7 @@ child = "trap '' TERM; sleep 600 & echo started >&2; while :; do sleep 1; done"
 subprocess.Popen(["setsid", "bash", "-c", child])
 time.sleep(0.5)
 """
-_READY = "print('ready', file=sys.stderr, flush=True)\n"
+_READY = "import time; print('ready', file=sys.stderr, flush=True)\n"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ _READY = "print('ready', file=sys.stderr, flush=True)\n"
         pytest.param("while True: pass", id="busy"),
         pytest.param("import signal; signal.signal(15, signal.SIG_IGN); time.sleep(600)", id="deaf"),
         pytest.param("subprocess.run(['sleep', '600'])", id="waiting"),
+        # Through as soon as one of them is killed, on a machine that is slow to kill the others.
+        pytest.param(
+            "import psutil; kill = psutil.Process.kill\n"
+            "psutil.Process.kill = lambda one: (kill(one), time.sleep(0.3))\n"
+            "[subprocess.Popen(['sleep', '600']) for _ in range(3)][0].wait()",
+            id="ending",
+        ),
         # Each of them starts the next, and ends: whoever is looked for is gone when it is found.
         pytest.param("subprocess.run(['bash', '-c', 'f() { sleep 0.01; f & }; f; sleep 600'])", id="forking"),
         # The time of boot, as told, is rounded: it goes back and forth by a second.
