@@ -201,6 +201,18 @@ def _add_to_gc(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_to_skip(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--unit", type=int, required=True, help="number of the part, from 0")
+    command.add_argument(
+        "--stage",
+        dest="skipped",
+        choices=("rewrite", "score", "answer"),
+        default="answer",
+        help="that has not done it; by default answer. Where it has, nothing is given up",
+    )
+    command.add_argument("--why", required=True, help="for those who read of it in the report and the card")
+
+
 def _add_to_line(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=("begin", "end"), help="before plan, and when the run has ended")
     command.add_argument("--holder", required=True, metavar="NAME", help="how you call the run")
@@ -225,6 +237,7 @@ _ARGUMENTS = {
     "dataset": _add_to_dataset,
     "gc": _add_to_gc,
     "line": _add_to_line,
+    "skip": _add_to_skip,
     "estimate": _add_to_estimate,
     "search": _add_to_search,
     "explain": _add_to_explain,
@@ -235,6 +248,7 @@ _HANDED = {
     "dataset": ("action", "pair_id", "mark", "note"),
     "gc": ("keep", "days", "delete"),
     "line": ("action", "holder", "kind", "gone", "alone"),
+    "skip": ("unit", "skipped", "why"),
     "estimate": ("price", "parallel", "sample"),
     "search": ("text", "role", "k"),
     "explain": ("doc_id",),

@@ -13,11 +13,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, dag, task, task_group
+from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, chain, dag, task, task_group
 
+from aitp_approval import ApproveOperator
+from aitp_assets import CHECKPOINTS, DATASETS, tell_checkpoint, tell_dataset
 from aitp_stage import (
     AS_CONFIGURED,
     LABEL_TEMPLATE,
+    AfterPartsOperator,
     BeginOperator,
     ConfiguredOperator,
     EndOperator,
@@ -74,17 +77,25 @@ def presets(config: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """One section of a configuration; empty where it is none, which plan will say."""
+    found = values.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def pools(presets: dict[str, dict[str, Any]]) -> tuple[str | None, str | None]:
     """Pools of what embeds and of what generates: none where servers of their own do, in all presets."""
     embeds, generates = (
-        None if all((values.get(section) or {}).get("endpoint") for values in presets.values()) else GPU_POOL
-        for section in ("encoder", "engine")
+        None if all(section(values, name).get("endpoint") for values in presets.values()) else GPU_POOL
+        for name in ("encoder", "engine")
     )
     return embeds, generates
 
 
 PRESETS = presets(CONFIG)
 EMBEDS, GENERATES = pools(PRESETS)
+#: Whether a configuration lets a person be asked.
+ASKED = any(section(values, "approval").get("before_finetune") for values in PRESETS.values())
 #: Pool (None is the default one) and longest duration of each stage.
 RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "plan": (None, timedelta(minutes=30)),
@@ -294,18 +305,31 @@ def aitp_refresh() -> Any:
     @task_group(group_id="prompts", prefix_group_id=False)
     def prompts(unit: int) -> None:
         rewrite = StageOperator(run=run, unit=unit, **tasks["rewrite"])
-        score = StageOperator(run=run, unit=unit, **tasks["score"])
-        answer = StageOperator(run=run, unit=unit, **tasks["answer"])
+        score = AfterPartsOperator(run=run, unit=unit, after="rewrite", **tasks["score"])
+        answer = AfterPartsOperator(run=run, unit=unit, after="score", **tasks["answer"])
         rewrite >> score >> answer
 
     # An empty difference set skips the prompts; the dataset version is then the SFT set alone.
-    assemble = StageOperator(run=run, trigger_rule=on_done, **tasks["assemble"])
-    finetune = StageOperator(run=run, **tasks["finetune"])
+    assemble = AfterPartsOperator(
+        run=run,
+        after="answer",
+        parts="{{ ti.xcom_pull(task_ids='difference')['parts'] }}",
+        trigger_rule=on_done,
+        outlets=[DATASETS],
+        post_execute=tell_dataset,
+        **tasks["assemble"],
+    )
+    # There only where a configuration asks for it.
+    approve = [ApproveOperator(task_id="approve", config=str(CONFIG))] if ASKED else []
+    finetune = StageOperator(
+        run=run, outlets=[CHECKPOINTS], post_execute=tell_checkpoint, **tasks["finetune"]
+    )
     report = StageOperator(run=run, **tasks["report"])
 
     begin >> plan >> embed_units >> embed >> merge >> density >> difference >> parts
     plan >> density_units >> density
-    prompts.expand(unit=parts) >> assemble >> finetune >> report
+    prompts.expand(unit=parts) >> assemble
+    chain(assemble, *approve, finetune, report)
     density >> index >> report
     # Set-up and tear-down: `end` runs whatever becomes of the run, and both again when a task is cleared.
     report >> end.as_teardown(setups=begin)

@@ -528,6 +528,22 @@ class AirflowClient:
         self._check(answer)
         return int(answer.json()["total_entries"])
 
+    def mark(self, run: str, task: str, map_index: int, state: str, dag: str = DAG) -> None:
+        """Set a task instance to a state by hand."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/{map_index}"
+        self._check(self._http.patch(path, json={"new_state": state}))
+
+    def asked(self, run: str, task: str, dag: str = DAG) -> dict[str, Any]:
+        """What a task asks a person."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+        found: dict[str, Any] = self._get(path)
+        return found
+
+    def answer(self, run: str, task: str, option: str, dag: str = DAG) -> None:
+        """Answer what a task asks."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+        self._check(self._http.patch(path, json={"chosen_options": [option], "params_input": {}}))
+
     def _get(self, path: str, **query: Any) -> Any:
         answer = self._http.get(path, params=query)
         self._check(answer)

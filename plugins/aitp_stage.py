@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import psutil
 from airflow.sdk import BaseHook, BaseOperator
@@ -36,8 +36,9 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     DownstreamTasksSkipped,
 )
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from aitp_links import LINKS
 from aitp_tasks.config import Schedule, file
 from aitp_tasks.errors import ExitCode, InputError
 from aitp_tasks.machine import processes
@@ -46,6 +47,7 @@ from aitp_tasks.machine.processes import LIFELINE, lifeline
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+AnySection = TypeVar("AnySection", bound=BaseModel)
 #: Names the worker environment's command; by default it is looked up on PATH.
 COMMAND_VARIABLE = "AITP_COMMAND"
 #: An ``aws`` connection with the storage's credentials; without it the process's own environment counts.
@@ -94,6 +96,7 @@ class StageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("run", "unit", "arguments")
+    operator_extra_links = LINKS
     ui_color = "#e8f0fe"
 
     def __init__(
@@ -125,7 +128,11 @@ class StageOperator(BaseOperator):
         if self.unit is not None:
             # A label must be there in any case: an undefined one fails the task after its work.
             _set_label(context, f"unit {self.unit}")
-        command = [worker_command(), self.stage, *self._location(), *self.command_arguments(context)]
+        return self._call([self.stage, *self._location(), *self.command_arguments(context)], context)
+
+    def _call(self, arguments: list[str], context: Context) -> dict[str, Any]:
+        """Run one command of the worker environment to its end."""
+        command = [worker_command(), *arguments]
         self.log.info("command=%s", " ".join(command))
         lines: queue.Queue[str | None] = queue.Queue(maxsize=1000)
         output: list[bytes] = []
@@ -220,6 +227,8 @@ class StageOperator(BaseOperator):
     def _outcome(self, code: int, output: bytes, last_error: str, context: Context) -> dict[str, Any]:
         if code == ExitCode.DONE:
             result = parse_result(self.stage, output)
+            # Plan's own links lead into the run that it has made.
+            self.run = self.run or result.get("run")
             if self.unit is not None and isinstance(result.get("label"), str):
                 _set_label(context, result["label"])
             return result
@@ -232,6 +241,39 @@ class StageOperator(BaseOperator):
             raise AirflowException(f"{self.stage}: passing fault: {told}")
         ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"crashed with exit code {code}"
         raise AirflowException(f"{self.stage} {ended}: {told}")
+
+
+class AfterPartsOperator(StageOperator):
+    """Runs a stage that follows a prompt stage; a part that was marked as success by hand is given up.
+
+    A stage that has ended leaves a result; a task that somebody has set to success has
+    none. Then the run goes on without what that part would have given.
+
+    Args:
+        after: the prompt stage before; its instance of the same part, or all where this
+            stage has no unit.
+        parts: how many parts there are, from difference's result.
+    """
+
+    template_fields: Sequence[str] = (*StageOperator.template_fields, "parts")
+
+    def __init__(self, *, after: str, parts: int | str = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.after = after
+        self.parts = parts
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Give up the parts that were marked, then run the stage to its end."""
+        for unit in self._marked(context):
+            why = f"its task {self.after} was marked as success by hand"
+            place = ["--run", str(self.run), "--unit", str(unit)]
+            self._call(["skip", *place, "--stage", self.after, "--why", why], context)
+        return super().execute(context)
+
+    def _marked(self, context: Context) -> list[int]:
+        units = list(range(int(self.parts))) if self.unit is None else [self.unit]
+        found = context["ti"].xcom_pull(task_ids=self.after, map_indexes=units)
+        return [unit for unit, result in zip(units, found, strict=True) if result is None]
 
 
 class ConfiguredOperator(StageOperator):
@@ -275,8 +317,7 @@ class ConfiguredOperator(StageOperator):
 
     def config_of(self, context: Context) -> str:
         """Path of the run's configuration file."""
-        path = Path(self.config)
-        return str(path.with_stem(context["params"].get("config") or path.stem))
+        return config_path(self.config, context["params"])
 
 
 class BeginOperator(ConfiguredOperator):
@@ -295,7 +336,9 @@ class BeginOperator(ConfiguredOperator):
             DownstreamTasksSkipped: there is nothing new.
         """
         day, kind = context["dag_run"].partition_key, kind_of(context["dag_run"].run_type)
-        schedule = read_schedule(self.config_of(context)) if kind == "nightly" else Schedule()
+        schedule = (
+            read_section(self.config_of(context), "schedule", Schedule) if kind == "nightly" else Schedule()
+        )
         begins = begins_at(day, schedule) if kind == "nightly" else None
         if begins is not None and (wait := (begins - utcnow()).total_seconds()) > 0:
             self._come_back(f"the run of {day} begins at {begins:%Y-%m-%d %H:%M} UTC", wait)
@@ -382,20 +425,24 @@ def kind_of(run_type: str) -> str:
     return kinds.get(str(getattr(run_type, "value", run_type)), "manual")
 
 
-def read_schedule(config: str) -> Schedule:
-    """The ``schedule`` section of a configuration file.
+def config_path(config: str, params: Mapping[str, Any]) -> str:
+    """Path of a run's configuration file: the deployment's own, or another one beside it, by its name."""
+    path = Path(config)
+    return str(path.with_stem(params.get("config") or path.stem))
+
+
+def read_section(config: str, name: str, kind: type[AnySection]) -> AnySection:
+    """One section of a configuration file.
 
     Raises:
         AirflowFailException: it is wrong, or the file is.
     """
     try:
-        return Schedule.model_validate(file.read(Path(config), ()).get("schedule") or {})
+        return kind.model_validate(file.read(Path(config), ()).get(name) or {})
     except ValidationError as error:
-        raise AirflowFailException(
-            f"begin: bad input: schedule of {config}: {file.described(error)}"
-        ) from None
+        raise AirflowFailException(f"bad input: {name} of {config}: {file.described(error)}") from None
     except InputError as error:
-        raise AirflowFailException(f"begin: bad input: {error}") from None
+        raise AirflowFailException(f"bad input: {error}") from None
 
 
 def begins_at(day: str | None, schedule: Schedule) -> datetime | None:

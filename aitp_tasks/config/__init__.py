@@ -7,6 +7,7 @@ Airflow environment imports this package, so it needs pydantic and YAML and
 nothing more, and nothing here reads a model or a template.
 """
 
+from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble, OrderKey
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
 from aitp_tasks.config.difference import Criterion, Difference, Sampling
@@ -23,6 +24,7 @@ from aitp_tasks.config.schedule import Dumps, Schedule
 from aitp_tasks.config.section import Section
 
 __all__ = [
+    "Approval",
     "Assemble",
     "BandwidthRule",
     "Criterion",

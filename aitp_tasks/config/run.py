@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from aitp_tasks.config import file
+from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble
 from aitp_tasks.config.density import Density
 from aitp_tasks.config.difference import Difference
@@ -33,8 +34,8 @@ _PLACES = {
     "prompts": {"folder"},
     "finetune": {"model", "chat_template"},
 }
-#: Where results are stored, and when a run is started.
-_DECIDING_NOTHING = {"root", "schedule"}
+#: Where results are stored, when a run is started, and who is asked.
+_DECIDING_NOTHING = {"root", "schedule", "approval"}
 #: Settings that came later, with what they were before: left out while they are that, so that a run that was
 #: planned without them is found again.
 _ADDED: dict[str, dict[str, Any]] = {
@@ -95,6 +96,7 @@ class RunConfig(Section):
     assemble: Assemble = Assemble()
     finetune: Finetune
     schedule: Schedule = Schedule()
+    approval: Approval = Approval()
 
     @property
     def dumps(self) -> list[str]:

@@ -20,6 +20,10 @@ def write(folder: Path, config: RunConfig, figures: Mapping[str, Any]) -> Path:
     pairs = figures["pairs"] + figures["earlier_pairs"]
     room = "any number" if figures["room"] is None else str(figures["room"])
     left = [f"- {count} left: `{reason}`" for reason, count in sorted(figures["left"].items())]
+    given_up = figures["parts_given_up"].values()
+    if given_up:
+        documents = sum(part["documents"] for part in given_up)
+        left.append(f"- {len(given_up)} parts of the difference set were given up, {documents} documents")
     lines = [
         f"# {config.assemble.dataset} {figures['version']}",
         "",

@@ -3,6 +3,7 @@
 Every request ends as an output row, rejected, or quarantined.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,9 +12,11 @@ import pyarrow as pa
 from aitp_tasks.generation.generator import Generator
 from aitp_tasks.generation.requests import PromptStage, Reading, Rejected
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.records import tables
+from aitp_tasks.records import generated, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts, commonest
 from aitp_tasks.records.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
@@ -27,18 +30,37 @@ def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
     """
     watch = Stopwatch()
     part = run.part(unit)
-    done = run.find_manifest(stage.name, part) or _run_part(stage, run, part, watch)
+    label = f"{run.config.dump} part {unit + 1} of {run.part_count}"
+    done = run.find_manifest(stage.name, part)
+    if done is None and (why := _cannot_be_done(stage, run, part)):
+        log.warning("%s has nothing to do: %s was given up: %s", stage.name, part, why)
+        return {
+            "stage": stage.name,
+            "run": run.uri,
+            "label": f"{label}, given up",
+            "given_up": True,
+            "seconds": watch.seconds(),
+        }
+    done = done or _run_part(stage, run, part, watch)
     assert done.ledger is not None
     return {
         "stage": stage.name,
         "run": run.uri,
-        "label": f"{run.config.dump} part {unit + 1} of {run.part_count}, {done.ledger.rows_in} rows",
+        "label": f"{label}, {done.ledger.rows_in} rows",
         "rows_in": done.ledger.rows_in,
         "rows_out": done.ledger.rows_out,
         "rows_quarantined": done.ledger.rows_quarantined,
         "generated": done.figures["generated"],
         "seconds": watch.seconds(),
     }
+
+
+def _cannot_be_done(stage: PromptStage, run: Run, part: str) -> str | None:
+    """Why a part was given up, where the stage before has not done it; None where this one can."""
+    before = generated.STAGES[: generated.STAGES.index(stage.name)]
+    if not before or run.find_manifest(before[-1], part) is not None:
+        return None
+    return generated.given_up(run, part)
 
 
 def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Manifest:

@@ -1,5 +1,11 @@
-"""What rewrite, score and answer have left: a row for each question or answer, kept or not."""
+"""What rewrite, score and answer have left: a row for each question or answer, kept or not.
 
+A part that somebody has given up has a note, ``given-up/<part>.json``, until its answers
+are there after all.
+"""
+
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +16,7 @@ from aitp_tasks.records.run import Run
 
 #: The prompt stages, in their order.
 STAGES = ("rewrite", "score", "answer")
+_GIVEN_UP = "given-up"
 
 
 def part_manifest(run: Run, stage: str, part: str) -> Manifest:
@@ -39,3 +46,40 @@ def rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
 def kept_rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
     """Those that no gate has left out."""
     return [row for row in rows(run, stage, part) if row["kept"]]
+
+
+def give_up(run: Run, part: str, why: str) -> None:
+    """Write down that a run is to go on without a part."""
+    run.storage.write_if_absent(_given_up_key(run, part), json.dumps({"why": why}).encode())
+
+
+def given_up(run: Run, part: str) -> str | None:
+    """Why a run is to go on without a part; None where nobody has said so."""
+    read = run.storage.read_tagged(_given_up_key(run, part))
+    return None if read is None else str(json.loads(read.data)["why"])
+
+
+def without(run: Run) -> dict[str, str]:
+    """The parts that a run goes on without, and why: given up, and not answered after all."""
+    prefix = run.key(_GIVEN_UP, "")
+    named = [info.key.removeprefix(prefix).removesuffix(".json") for info in run.storage.list(prefix)]
+    missing = [part for part in named if run.find_manifest(STAGES[-1], part) is None]
+    return {part: why for part in missing if (why := given_up(run, part)) is not None}
+
+
+def parts(run: Run, stage: str) -> Iterator[str]:
+    """The parts that a stage has done, in their order.
+
+    Raises:
+        InputError: one has not been done, and was not given up.
+    """
+    left_out = without(run)
+    for part in run.parts:
+        if part in left_out and run.find_manifest(stage, part) is None:
+            continue
+        part_manifest(run, stage, part)
+        yield part
+
+
+def _given_up_key(run: Run, part: str) -> str:
+    return run.key(_GIVEN_UP, f"{part}.json")

@@ -225,7 +225,7 @@ def _manifests(run: Run, stage: str) -> Iterator[Manifest]:
         for group in run.plan.groups:
             yield run.require_manifest(stage, group.digest, what=f"{stage} of {group.label}")
     elif stage in generated.STAGES:
-        for part in run.parts:
+        for part in generated.parts(run, stage):
             yield generated.part_manifest(run, stage, part)
     else:
         yield run.require_manifest(stage)
@@ -342,7 +342,7 @@ class _Scored:
 def _scores(run: Run) -> _Scored:
     """Count the questions of all parts."""
     counts = _Scored()
-    for part in run.parts:
+    for part in generated.parts(run, "score"):
         counts.questions += _ledger(generated.part_manifest(run, "score", part)).rows_in
         table = generated.table(run, "score", part, ["quality", "difficulty", "kept"])
         kept = table["kept"].to_numpy(zero_copy_only=False).astype(bool)
@@ -358,7 +358,7 @@ def _samples(run: Run, pairs_in_dataset: int, assemble: Manifest) -> list[dict[s
     held: set[str] = set()
     if "pairs" in assemble.outputs:
         held |= set(tables.read(run.storage, assemble.output("pairs"), ["pair_id"])["pair_id"].to_pylist())
-    for part in run.parts:
+    for part in generated.parts(run, "answer"):
         if len(samples) >= min(_SAMPLES, pairs_in_dataset):
             break
         pairs, scores = generated.kept_rows(run, "answer", part), generated.rows(run, "score", part)

@@ -45,6 +45,7 @@ from aitp_tasks.storage import ObjectInfo
 log = logging.getLogger(__name__)
 
 _IN_AN_EARLIER_VERSION, _NEAR_DUPLICATE = "in_an_earlier_version", "near_duplicate"
+_PART_GIVEN_UP = "document_of_a_part_given_up"
 _CORPUS_GRID = "corpus-grid.safetensors"
 
 
@@ -79,6 +80,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "sft_examples": done.figures["sft_examples"],
         # Not frozen with the manifest: it changes when other versions come.
         "is_latest": is_latest,
+        "parts_given_up": len(done.figures.get("parts_given_up", {})),
         "seconds": watch.seconds(),
     }
 
@@ -107,12 +109,14 @@ class _Made:
         fresh: those that may come in.
         known: how many are in the version before.
         refused: those that somebody has decided against, rows of ``left_out.SCHEMA``.
+        without: the parts that were given up: how many documents they have, and why.
     """
 
     count: int
     fresh: list[dict[str, Any]]
     known: int
     refused: list[dict[str, Any]]
+    without: dict[str, dict[str, Any]]
 
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
@@ -180,7 +184,19 @@ def _made(run: Run) -> _Made:
             for pair in (before.to_pylist() if before is not None and run.plan.left else [])
             if pair["pair_id"] in run.plan.left
         ],
+        without=_without(run),
     )
+
+
+def _without(run: Run) -> dict[str, dict[str, Any]]:
+    """The parts that the run goes on without."""
+    found = {
+        part: {"documents": selected.table(run, part, ["doc_id"]).num_rows, "why": why}
+        for part, why in generated.without(run).items()
+    }
+    for part, told in found.items():
+        log.warning("%s was given up, %d documents: %s", part, told["documents"], told["why"])
+    return found
 
 
 def _changes_nothing(run: Run, choice: Choice) -> bool:
@@ -283,6 +299,7 @@ def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | No
             "no_room": sum(row["reason"] == contest.NO_ROOM for row in choice.left_out if not row["earlier"]),
             "uncovered": choice.uncovered,
             "uncovered_before": choice.uncovered_before,
+            "parts_given_up": made.without,
         },
     )
 
@@ -295,17 +312,19 @@ def _reasons(left: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> dict[
 
 
 def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
-    """Where every pair and every row of the SFT set went."""
+    """Where every pair and every row of the SFT set went, and the documents of parts that were given up."""
     earlier = embedded.earlier_pairs(run) + len(run.plan.left)
     left = _reasons(made.refused + choice.left_out)
+    documents = sum(part["documents"] for part in made.without.values())
     rejected = {
         _IN_AN_EARLIER_VERSION: made.known,
         _NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
+        **({_PART_GIVEN_UP: documents} if documents else {}),
         **left,
     }
     return Ledger(
-        rows_in=made.count + earlier + sft.rows_in,
+        rows_in=made.count + documents + earlier + sft.rows_in,
         rows_out=len(choice.new) + len(choice.earlier) + sft.rows_out,
         quarantined=sft.quarantined,
         rejected=rejected,
@@ -333,7 +352,7 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         order=tuple(done.figures.get("order", ())),
         sft=sft,
         compared=contest.compared_with(run, sft),
-        measured=_measured(run, done, difference.figures["selected"]),
+        measured=_measured(run, done, difference.figures["selected"] - _given_up(done)),
     )
 
 
@@ -341,6 +360,11 @@ def _pair_keys(base: versions.Version | None, done: Manifest) -> tuple[str, ...]
     own = (done.output("pairs"),) if "pairs" in done.outputs else ()
     # An earlier release wrote a version's own pairs alone, and has committed this one.
     return own if "order" in done.figures or base is None else (*base.pairs, *own)
+
+
+def _given_up(done: Manifest) -> int:
+    """Documents of the parts that were given up."""
+    return sum(part["documents"] for part in done.figures.get("parts_given_up", {}).values())
 
 
 def _measured(run: Run, done: Manifest, documents: int) -> versions.Yield:
@@ -362,7 +386,7 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
     }
     made = []
     columns = ["doc_id", "dump", "shard", "row", "ratio"]
-    for part in run.parts:
+    for part in generated.parts(run, "answer"):
         documents = {row["doc_id"]: row for row in selected.documents(run, part, columns)}
         scores = {row["question_id"]: row for row in generated.kept_rows(run, "score", part)}
         for row in generated.kept_rows(run, "answer", part):

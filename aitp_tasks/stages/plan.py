@@ -28,6 +28,7 @@ from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
+from aitp_tasks.training import checks as training_checks
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], ch
 
     if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):
         checks.require_room(config.engine, inputs.prompts)
+        training_checks.require_template(config.finetune)
 
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)

@@ -18,5 +18,6 @@ TOOLS = (
     Tool("dataset", "mark pairs of the dataset as good or bad"),
     Tool("gc", "tell, or delete, what no version and no unfinished run refers to"),
     Tool("line", "begin or end a run on a dataset's line: which dumps it takes, and whose turn it is"),
+    Tool("skip", "go on without a part of the difference set that cannot be done"),
     Tool("prompt", "check the prompts, show one filled, or try them on a document and a live engine"),
 )

@@ -40,6 +40,7 @@ from aitp_tasks.stages import (
     score,
 )
 from aitp_tasks.storage import Storage, open_storage
+from aitp_tasks.training import checks as training_checks
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import REPOSITORY, write_shard
 from tests.aitp_tasks.generation.test_part import StandIn, StandInPrompter
@@ -98,6 +99,7 @@ class World:
             monkeypatch.setattr(module, "open_encoder", lambda *_: encoder)
         monkeypatch.setattr(models, "require_planned", lambda *_: None)
         monkeypatch.setattr(generator, "open_engine", StandIn)
+        monkeypatch.setattr(training_checks, "require_template", lambda _: None)
         for module in (generator, checks):
             monkeypatch.setattr(module, "Prompter", StandInPrompter)
         monkeypatch.setattr(StandIn, "respond", staticmethod(self._respond), raising=False)
@@ -254,7 +256,10 @@ class World:
                 "sft": "set",
                 "encoder": {"model": str(self._model)},
                 "density": {"bandwidth": 1.6, "refit": "never"} | night.get("density", {}),
-                "difference": {"max_documents": night.get("max_documents", 100_000)},
+                "difference": {
+                    "max_documents": night.get("max_documents", 100_000),
+                    "documents_per_part": night.get("documents_per_part", 2_000),
+                },
                 "engine": {"model": str(self._model), "max_model_len": 1024},
                 "prompts": {
                     "folder": str(self._prompts),

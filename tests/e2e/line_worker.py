@@ -28,8 +28,15 @@ def main() -> None:
         fail.unlink()
         print(f"error: {stage} was told to fail", file=sys.stderr)
         sys.exit(2)
+    if stage == "skip":
+        with (Path(run.removeprefix("file://")) / "skipped").open("a") as file:
+            file.write(json.dumps(arguments) + "\n")
     if stage == "assemble":
-        assemble(run)
+        result |= assemble(run)
+    if stage == "finetune":
+        checkpoint = run.replace("/runs/", "/models/line/").removesuffix("/x")
+        result |= {"checkpoint": checkpoint, "train_loss_first": 2.0, "train_loss_last": 1.0}
+        result |= {"unchanged": False}
     print(json.dumps(result | {"parts": 1, "label": stage}))
 
 
@@ -49,7 +56,7 @@ def plan(arguments: list[str]) -> dict[str, object]:
     return {"run": storage.uri(key), "embed_units": 1, "embed_left": "0", "density_left": "0"}
 
 
-def assemble(run: str) -> None:
+def assemble(run: str) -> dict[str, object]:
     root, _, rest = run.rpartition("/runs/")
     storage = open_storage(root)
     planned = json.loads(storage.read(f"runs/{rest}/plan.json"))
@@ -64,6 +71,9 @@ def assemble(run: str) -> None:
     versions.take_in(storage, planned["line"], planned["dump"].split("+"), version.run)
     told = planned | {"to": time.time(), "is_latest": latest}
     storage.write(f"runs/{rest}/done.json", json.dumps(told).encode())
+    figures = {"pairs": 7, "earlier_pairs": 0, "sft_examples": 70, "parts_given_up": 0}
+    dataset = storage.uri(versions.prefix(planned["line"], version.name))
+    return {**figures, "is_latest": latest, "unchanged": False, "dataset": dataset}
 
 
 def value(arguments: list[str], name: str) -> str | None:

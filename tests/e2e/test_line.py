@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 import yaml
 
-from demo.services import AIRFLOW_PROGRAM, DAG, POOLS, REPOSITORY, AirflowClient, Services
+from demo.services import AIRFLOW_PROGRAM, DAG, POOLS, REPOSITORY, AirflowClient, ServiceError, Services
 
 TODAY = datetime.now(UTC).date()
 #: The night's own dump is that of the day that has ended.
 NIGHT = f"{TODAY - timedelta(days=1)}"
 BACKFILLED = [f"{TODAY - timedelta(days=days)}" for days in (5, 4, 3)]
+OTHER = "other"
 BY_HAND = f"{TODAY - timedelta(days=2)}"
 
 
@@ -46,6 +47,9 @@ class Nights:
         worker.write_text(f'#!/bin/sh\nexec {python} {Path(__file__).with_name("line_worker.py")} "$@"\n')
         worker.chmod(0o755)
         self.line = str(values["assemble"]["dataset"]) if "assemble" in values else "aitp"
+        # A second dataset of the same deployment, whose fine-tunes a person approves.
+        other = values | {"assemble": {"dataset": OTHER}, "approval": {"before_finetune": True}}
+        (folder / "other.yaml").write_text(yaml.safe_dump(other))
         self.services = Services(
             folder / "services",
             worker=worker,
@@ -90,6 +94,15 @@ class Nights:
                 return runs
             time.sleep(2)
         raise AssertionError([(run["dag_run_id"], run["state"]) for run in runs])
+
+    def wait_for_task(self, run: str, task: str, state: str, seconds: float = 240) -> None:
+        """Wait until a task of a run is in a state."""
+        deadline = time.monotonic() + seconds
+        states: dict[str, str] = {}
+        while states.get(task) != state:
+            assert time.monotonic() < deadline, states
+            time.sleep(1)
+            states = {one["task_id"]: one["state"] for one in self.client.task_instances(run)}
 
     def done(self) -> list[dict[str, Any]]:
         """What the runs' assemble tasks have written down, in the order of their plans."""
@@ -157,6 +170,47 @@ def test_what_failed_goes_on_when_it_is_cleared_and_waits_for_its_turn_again(nig
     assert json.loads((nights.root / f"datasets/{nights.line}/lease.json").read_text()) == {}
 
 
+def test_what_became_the_latest_is_told_to_other_dags_with_its_counts_and_report(nights: Nights) -> None:
+    found = nights.client._get("/api/v2/assets/events", limit=100, order_by="timestamp")["asset_events"]
+    told = [event for event in found if event["name"] == f"aitp dataset {nights.line}"]
+    # The run that was finished late has made no event: its version is not the latest.
+    expected = [BACKFILLED[0], BACKFILLED[2], BY_HAND, NIGHT]
+    assert [event["extra"]["version"] for event in told] == expected
+    assert [event["partition_key"] for event in told] == [BACKFILLED[0], BACKFILLED[2], None, NIGHT]
+    first = told[0]
+    run = f"file://{nights.root}/runs/{BACKFILLED[0]}/x"
+    assert first["uri"] == f"file://{nights.root}/datasets/{nights.line}"
+    assert first["extra"] == {
+        "version": BACKFILLED[0],
+        "dataset": f"file://{nights.root}/datasets/{nights.line}/{BACKFILLED[0]}",
+        "run": run,
+        "report": f"{run}/report/report.html",
+        "pairs": 7,
+        "earlier_pairs": 0,
+        "sft_examples": 70,
+        "parts_given_up": 0,
+    }
+    trained = [event for event in found if event["name"] == "aitp checkpoint line"]
+    assert [event["extra"]["version"] for event in trained] == [*expected, BACKFILLED[1]]
+    assert trained[0]["extra"]["train_loss_last"] == 1.0
+
+
+def test_every_task_links_to_its_outputs_the_report_and_the_run(nights: Nights) -> None:
+    run = nights.done()[0]["dump"]
+    dag_run = next(one["dag_run_id"] for one in nights.wait_for_all(5) if one["partition_key"] == run)
+    place = f"file://{nights.root}/runs/{run}/x"
+    for task in ("plan", "embed", "merge", "rewrite", "report"):
+        index = 0 if task in ("embed", "rewrite") else -1
+        links = nights.client._get(
+            f"/api/v2/dags/{DAG}/dagRuns/{dag_run}/taskInstances/{task}/links", map_index=index
+        )["extra_links"]
+        assert links == {
+            "Outputs": f"{place}/{task}/",
+            "Report": f"{place}/report/report.html",
+            "Run": f"{place}/",
+        }
+
+
 def test_a_day_without_a_dump_ends_green_and_skips_the_rest(nights: Nights) -> None:
     day = f"{TODAY - timedelta(days=9)}"
     before = len(nights.wait_for_all(5))
@@ -176,3 +230,47 @@ def test_a_typo_by_hand_is_an_error(nights: Nights) -> None:
     run = nights.client.trigger({"dump": "typo"}, partition_key="2020-01-01")
     assert nights.client.wait(run, seconds=120) == "failed"
     assert "names two dumps" in nights.log(run, "begin")
+
+
+def test_a_part_that_is_marked_as_success_is_given_up_and_the_run_goes_on(nights: Nights) -> None:
+    dump = "given-up"
+    place = nights.root / f"runs/{dump}/x"
+    place.mkdir(parents=True)
+    (place / "fail-rewrite").write_text("")
+    run = nights.client.trigger({"dump": dump})
+    assert nights.client.wait(run, seconds=240) == "failed"
+    nights.client.mark(run, "rewrite", 0, "success")
+    assert nights.client.wait(run, seconds=240) == "success"
+    states = {task["task_id"]: task["state"] for task in nights.client.task_instances(run)}
+    assert (states["score"], states["answer"], states["assemble"]) == ("success",) * 3
+    told = [json.loads(line) for line in (place / "skipped").read_text().splitlines()]
+    why = "its task rewrite was marked as success by hand"
+    assert told == [["--run", f"file://{place}", "--unit", "0", "--stage", "rewrite", "--why", why]]
+
+
+def test_another_dataset_is_chosen_by_name_and_its_fine_tune_waits_for_a_person(nights: Nights) -> None:
+    runs = [nights.client.trigger({"dump": dump, "config": OTHER}) for dump in ("approved", "rejected")]
+    for run, answer, expected in zip(runs, ("Approve", "Reject"), ("success", "skipped"), strict=True):
+        nights.wait_for_task(run, "approve", "awaiting_input")
+        asked = nights.client.asked(run, "approve")
+        assert asked["subject"] == "Fine-tune on assemble?"
+        assert "- new pairs: 7" in asked["body"]
+        nights.client.answer(run, "approve", answer)
+        assert nights.client.wait(run, seconds=240) == "success"
+        states = {task["task_id"]: task["state"] for task in nights.client.task_instances(run)}
+        assert (states["approve"], states["finetune"], states["report"]) == ("success", expected, expected)
+        assert states["end"] == "success"
+    lines = {told["line"] for told in nights.done() if told["dump"] in ("approved", "rejected")}
+    assert lines == {OTHER}
+    # Nobody is asked where the configuration does not say so.
+    others = [run for run in nights.wait_for_all(1) if run["dag_run_id"] not in runs]
+    assert any(
+        task["task_id"] == "approve" and task["state"] == "success"
+        for run in others
+        for task in nights.client.task_instances(run["dag_run_id"])
+    )
+
+
+def test_a_configuration_that_is_not_there_is_refused_before_a_run_exists(nights: Nights) -> None:
+    with pytest.raises(ServiceError, match="config"):
+        nights.client.trigger({"dump": "x", "config": "../services/airflow"})

@@ -372,7 +372,9 @@ def test_plan_is_told_the_dump_and_the_params_that_are_set(
     [({}, "/etc/law.yaml"), ({"config": "law"}, "/etc/law.yaml"), ({"config": "code"}, "/etc/code.yaml")],
 )
 def test_a_run_may_name_another_configuration(params: dict[str, str], expected: str) -> None:
-    operator = aitp_stage.ConfiguredOperator(task_id="plan", stage="plan", config="/etc/law.yaml", settings={})
+    operator = aitp_stage.ConfiguredOperator(
+        task_id="plan", stage="plan", config="/etc/law.yaml", settings={}
+    )
     context: Any = {"params": {"dump": "c4", **params}, "dag_run": SimpleNamespace(partition_key=None)}
     assert operator.command_arguments(context)[:2] == ["--config", expected]
 
@@ -542,3 +544,42 @@ def test_the_products_lines_keep_their_level_and_those_of_libraries_are_shown_on
     assert shown.index("INFO 11-25 22:00:00 [core.py:58] Initializing a V1 LLM engine") > shown.index(
         "INFO aitp_tasks.cli at work seconds=30"
     )
+
+
+class Results:
+    """The results that the tasks of a run have left, by task and map index."""
+
+    def __init__(self, left: dict[tuple[str, int], dict[str, Any]]) -> None:
+        self._left = left
+
+    def xcom_pull(self, task_ids: str, map_indexes: list[int]) -> list[Any]:
+        return [self._left.get((task_ids, index)) for index in map_indexes]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left", "given_up"),
+    [
+        ({"stage": "score", "unit": 1, "after": "rewrite"}, {("rewrite", 1): {}}, []),
+        ({"stage": "score", "unit": 1, "after": "rewrite"}, {("rewrite", 0): {}}, [1]),
+        ({"stage": "assemble", "parts": "3", "after": "answer"}, {("answer", 1): {}}, [0, 2]),
+        ({"stage": "assemble", "parts": "0", "after": "answer"}, {}, []),
+    ],
+)
+def test_a_part_without_a_result_was_marked_by_hand_and_is_given_up(
+    program: Program,
+    tmp_path: Path,
+    arguments: dict[str, Any],
+    left: dict[tuple[str, int], dict[str, Any]],
+    given_up: list[int],
+) -> None:
+    program(f"""echo "$@" >> {tmp_path / "calls"}; echo '{{"stage": "x"}}'""")
+    operator = aitp_stage.AfterPartsOperator(task_id="t", run="s3://b/runs/x", **arguments)
+    aitp_stage.AfterPartsOperator.execute.__wrapped__(operator, {"ti": Results(left)})  # type: ignore[attr-defined]
+    *skipped, own = (tmp_path / "calls").read_text().splitlines()
+    after = arguments["after"]
+    assert skipped == [
+        f"skip --run s3://b/runs/x --unit {unit} --stage {after} --why its task {after} was marked as "
+        "success by hand"
+        for unit in given_up
+    ]
+    assert own.startswith(f"{arguments['stage']} --run s3://b/runs/x")

@@ -17,7 +17,7 @@ from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
 from aitp_tasks.stages.plan import pack, units
-from tests.aitp_tasks.conftest import REPOSITORY, Configure, write_shard
+from tests.aitp_tasks.conftest import MODELS, REPOSITORY, Configure, write_shard
 
 
 def opened(config: RunConfig) -> Run:
@@ -260,6 +260,36 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_spent(
             InputError, match="no room for (the|a) document.*: raise engine.max_model_len, lower"
         ):
             plan.execute(configure(**change))
+    assert not list((root / "runs").rglob("plan.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("no template", "has no chat template: set finetune.chat_template to a Jinja file"),
+        ("no twin", "no training twin of the chat template of .* is known"),
+        ("no tokenizer", "finetune.model .*tokenizer"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_on_chats_is_refused_before_anything_is_spent(
+    configure: Configure, root: Path, tmp_path: Path, change: str, message: str
+) -> None:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    for path in (MODELS / "SmolLM2-135M-Instruct").iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "chat_template.jinja").unlink()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").unlink()
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    if change == "no twin":
+        (folder / "chat_template.jinja").write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    elif change == "no tokenizer":
+        (folder / "tokenizer.json").unlink()
+        (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match=message):
+        plan.execute(configure(finetune={"model": str(folder)}))
     assert not list((root / "runs").rglob("plan.json"))
 
 

@@ -1,0 +1,26 @@
+"""What follows from the base model and its chat template alone, so that nothing is spent to find it out."""
+
+import logging
+
+from aitp_tasks.config import Finetune
+from aitp_tasks.machine import models
+from aitp_tasks.training import base_model, template
+
+log = logging.getLogger(__name__)
+
+
+def require_template(settings: Finetune) -> None:
+    """Make sure that the base model can be trained on chats.
+
+    Not checked for a model whose files are in the storage: its tokenizer is not on this machine yet.
+
+    Raises:
+        InputError: the tokenizer cannot be loaded, or no template that marks what the assistant says is
+            known for it.
+        TransientError: the hub does not answer.
+    """
+    if settings.stored:
+        log.info("plan: the chat template is not checked: %s is not on this machine", settings.label)
+        return
+    tokenizer = base_model.load_tokenizer(settings.model_copy(update={"model": models.local(settings)}))
+    template.choose(tokenizer, settings.chat_template)
