@@ -17,6 +17,7 @@ from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, chain, dag, 
 
 from aitp_approval import ApproveOperator
 from aitp_assets import CHECKPOINTS, DATASETS, tell_checkpoint, tell_dataset
+from aitp_messages import FailureNotifier, NotPromotedNotifier, deadline
 from aitp_stage import (
     AS_CONFIGURED,
     LABEL_TEMPLATE,
@@ -122,6 +123,7 @@ def stage_task(stage: Stage) -> dict[str, Any]:
         "execution_timeout": timeout,
         "doc_md": f"`aitp {stage.name}`: {stage.does}.",
         "map_index_template": LABEL_TEMPLATE if stage.fans_out else None,
+        "on_success_callback": NotPromotedNotifier(str(CONFIG)) if stage.name == "assemble" else None,
         "pool": pool,
     }
     return {name: value for name, value in arguments.items() if value is not None}
@@ -253,6 +255,7 @@ def units_left(result: Any, stage: str) -> list[int]:
     catchup=False,
     # Runs of one dataset wait for their turn in `begin`, without a slot; a backfill has its own limit.
     max_active_runs=4,
+    deadline=deadline(str(CONFIG)),
     params=form_params(),
     doc_md=stage_table(),
     tags=["aitp"],
@@ -262,6 +265,8 @@ def units_left(result: Any, stage: str) -> list[int]:
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(minutes=10),
         "execution_timeout": timedelta(minutes=10),
+        # Once for a task that has failed for good, not for each try.
+        "on_failure_callback": FailureNotifier(str(CONFIG)),
     },
 )
 def aitp_refresh() -> Any:
@@ -279,6 +284,7 @@ def aitp_refresh() -> Any:
         doc_md="`aitp line begin`: which dumps are new, and whose turn it is on the dataset.",
         # Airflow takes a try for failed when it comes back before the scheduler has seen that it left.
         retries=20,
+        on_success_callback=NotPromotedNotifier(str(CONFIG)),
         **configured,
     )
     end = EndOperator(

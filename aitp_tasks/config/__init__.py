@@ -16,6 +16,7 @@ from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.messages import Event, Messages
 from aitp_tasks.config.model import Model
 from aitp_tasks.config.plan import Plan
 from aitp_tasks.config.prompts import Prompts
@@ -34,9 +35,11 @@ __all__ = [
     "Encoder",
     "Endpoint",
     "Engine",
+    "Event",
     "Finetune",
     "Gates",
     "LongTexts",
+    "Messages",
     "Model",
     "OrderKey",
     "Plan",

@@ -46,16 +46,16 @@ def _resolve_paths(values: dict[str, Any], base: Path) -> None:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path:
-        raise InputError(f"override {_masked(override)!r} is not of the form section.key=value")
+        raise InputError(f"override {masked(override)!r} is not of the form section.key=value")
     *sections, key = path.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise InputError(f"override {_masked(override)!r}: {section!r} is a value, not a section")
+            raise InputError(f"override {masked(override)!r}: {section!r} is a value, not a section")
     try:
         values[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"override {_masked(override)!r}: the value is not YAML: {_one_line(error)}")
+        raise InputError(f"override {masked(override)!r}: the value is not YAML: {_one_line(error)}")
 
 
 def described(error: ValidationError) -> str:
@@ -68,13 +68,13 @@ def _described(item: ErrorDetails) -> str:
     setting = ".".join(str(part) for part in item["loc"] if str(part).isidentifier() or isinstance(part, int))
     if item["type"] == "missing":
         return f"{setting} is missing"
-    return f"{setting}={_masked(repr(item['input']))}: {item['msg']}"
+    return f"{setting}={masked(repr(item['input']))}: {item['msg']}"
 
 
 def _one_line(error: Exception) -> str:
-    return _masked(" ".join(str(error).split()))
+    return masked(" ".join(str(error).split()))
 
 
-def _masked(text: str) -> str:
-    """Without what the URLs in it say of a user."""
+def masked(text: str) -> str:
+    """A text without what the URLs in it say of a user."""
     return _USER_PART.sub("://…@", text)

@@ -16,6 +16,7 @@ from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.messages import Messages
 from aitp_tasks.config.plan import Plan
 from aitp_tasks.config.prompts import Prompts
 from aitp_tasks.config.schedule import Schedule
@@ -34,8 +35,8 @@ _PLACES = {
     "prompts": {"folder"},
     "finetune": {"model", "chat_template"},
 }
-#: Where results are stored, when a run is started, and who is asked.
-_DECIDING_NOTHING = {"root", "schedule", "approval"}
+#: Where results are stored, when a run is started, who is asked, and who is told of it.
+_DECIDING_NOTHING = {"root", "schedule", "approval", "messages"}
 #: Settings that came later, with what they were before: left out while they are that, so that a run that was
 #: planned without them is found again.
 _ADDED: dict[str, dict[str, Any]] = {
@@ -97,6 +98,7 @@ class RunConfig(Section):
     finetune: Finetune
     schedule: Schedule = Schedule()
     approval: Approval = Approval()
+    messages: Messages = Messages()
 
     @property
     def dumps(self) -> list[str]:
