@@ -8,6 +8,7 @@ raised: a run does not fail because nobody could be told.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ from aitp_tasks.errors import InputError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 #: An error line may quote a document, and be as long.
 LINE_CHARACTERS = 1500
@@ -98,9 +101,9 @@ class Notifier(BaseNotifier):
             if message is not None:
                 send(message, messages)
         except InputError as error:
-            self.log.error("no message was sent: %s", error)
+            log.error("no message was sent: %s", error)
         except Exception:
-            self.log.exception("no message was sent")
+            log.exception("no message was sent")
 
     async def async_notify(self, context: Context) -> None:
         """The same, in the triggerer: what waits there must not hold up its loop."""
@@ -125,7 +128,7 @@ class FailureNotifier(Notifier):
             return None
         ti, mapped = context["ti"], context["ti"].map_index >= 0
         if mapped and not self._is_first(context, failure):
-            self.log.warning("no message is sent: %s has told of %r in this run", ti.task_id, failure.kind)
+            log.warning("no message is sent: %s has told of %r in this run", ti.task_id, failure.kind)
             return None
         lines = {
             "stage": ti.task_id,
@@ -152,7 +155,7 @@ class FailureNotifier(Notifier):
             told = ti.xcom_pull(task_ids=ti.task_id, key=FAILURE_KEY) or []
         except Exception as error:
             # Where a task's process was lost, the DAG processor calls, which can write no XCom.
-            self.log.info("other units are not known here (%s)", type(error).__name__)
+            log.info("other units are not known here (%s)", type(error).__name__)
             return True
         known = told if isinstance(told, list) else [told]
         return min([one["order"] for one in known if one and one["reason"] == reason], default=own) >= own

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from aitp_tasks.config.section import Section
 
 #: Names only: the header of a mail takes an address as it stands.
-Address = Annotated[str, Field(pattern=r"^[^\s@,;<>]+@[^\s@,;<>]+$", max_length=254)]
+Address = Annotated[str, Field(pattern=r"^[^\s@,;:<>/]+@[^\s@,;:<>/]+$", max_length=254)]
 ConnectionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=200)]
 
 

@@ -76,6 +76,22 @@ def test_identity_leaves_places_out() -> None:
     assert here.identity() == there.identity() != changed.identity()
 
 
+def test_who_is_told_decides_no_result_and_is_checked() -> None:
+    demo = REPOSITORY / "configs/demo.yaml"
+    told = RunConfig.load(demo, ["messages={email_to: [a@b.org], late_hours: 8, events: [budget]}"])
+    assert told.identity() == RunConfig.load(demo).identity()
+    for wrong, message in (
+        ("email_to: ['a@b.org, c@d.org']", "email_to"),
+        ("email_to: ['a@b.org\\nBcc: c@d.org']", "email_to"),
+        ("email_to: [a@b.org, a@b.org]", "one is named twice"),
+        ("webhook_connections: ['https://hooks.example.org/x']", "webhook_connections"),
+        ("late_hours: 0, email_to: [a@b.org]", "late_hours=0"),
+        ("late_hours: 8", "nobody is told"),
+    ):
+        with pytest.raises(InputError, match=message):
+            RunConfig.load(demo, [f"messages={{{wrong}}}"])
+
+
 def test_models_that_are_not_there_or_not_pinned_are_refused() -> None:
     for model, message in (("/no/such/model", "does not exist"), ("org/model", "nor pinned")):
         config = RunConfig.load(REPOSITORY / "configs/demo.yaml", [f"encoder.model={model}"])

@@ -6,13 +6,16 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 import yaml
 
 from demo.services import POOLS, AirflowClient, Services
+
+if TYPE_CHECKING:
+    from tests.e2e.test_line import Nights
 
 BUCKET = "e2e"
 ROOT = f"s3://{BUCKET}"
@@ -30,6 +33,18 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     services.start_store()
     yield services
     services.stop()
+
+
+@pytest.fixture(scope="session")
+def nights(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Nights]":
+    """An Airflow with a real line, and stages that do next to nothing."""
+    from tests.e2e.test_line import Nights
+
+    made = Nights(tmp_path_factory.mktemp("line"))
+    try:
+        yield made
+    finally:
+        made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Stands in for ``aitp`` where only the order of runs counts: a real line, and stages that do nothing.
 
 ``plan`` builds on the latest version, ``assemble`` adds one to the line and writes
-down that the run was under way between the two; what ``FAIL`` names fails once.
+down that the run was under way between the two. A file ``fail-STAGE``, or
+``fail-STAGE-UNIT``, beside the plan makes that fail once, with its text as the error;
+``embed-left`` there says which groups are to be embedded.
 """
 
 import json
@@ -23,13 +25,15 @@ def main() -> None:
     if stage == "plan":
         result |= plan(arguments)
     run = str(result["run"])
-    fail = Path(run.removeprefix("file://")) / f"fail-{stage}"
-    if fail.exists():
-        fail.unlink()
-        print(f"error: {stage} was told to fail", file=sys.stderr)
-        sys.exit(2)
+    folder = Path(run.removeprefix("file://"))
+    for fail in (folder / f"fail-{stage}", folder / f"fail-{stage}-{value(arguments, '--unit')}"):
+        if fail.exists():
+            told = fail.read_text() or f"{stage} was told to fail"
+            fail.unlink()
+            print(f"error: {told}", file=sys.stderr)
+            sys.exit(2)
     if stage == "skip":
-        with (Path(run.removeprefix("file://")) / "skipped").open("a") as file:
+        with (folder / "skipped").open("a") as file:
             file.write(json.dumps(arguments) + "\n")
     if stage == "assemble":
         result |= assemble(run)
@@ -53,7 +57,9 @@ def plan(arguments: list[str]) -> dict[str, object]:
         "from": time.time(),
     }
     storage.write(f"{key}/plan.json", json.dumps(told).encode())
-    return {"run": storage.uri(key), "embed_units": 1, "embed_left": "0", "density_left": "0"}
+    path = Path(storage.uri(key).removeprefix("file://")) / "embed-left"
+    left = path.read_text() if path.exists() else "0"
+    return {"run": storage.uri(key), "embed_units": 1, "embed_left": left, "density_left": "0"}
 
 
 def assemble(run: str) -> dict[str, object]:

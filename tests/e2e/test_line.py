@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 from demo.services import AIRFLOW_PROGRAM, DAG, POOLS, REPOSITORY, AirflowClient, ServiceError, Services
+from tests.sinks import Sinks
 
 TODAY = datetime.now(UTC).date()
 #: The night's own dump is that of the day that has ended.
@@ -26,6 +26,8 @@ NIGHT = f"{TODAY - timedelta(days=1)}"
 BACKFILLED = [f"{TODAY - timedelta(days=days)}" for days in (5, 4, 3)]
 OTHER = "other"
 BY_HAND = f"{TODAY - timedelta(days=2)}"
+#: Everything that happens here is told to the sinks.
+MESSAGES = {"email_to": ["team@example.org"], "webhook_connections": ["chat"], "late_hours": 0.01}
 
 
 class Nights:
@@ -40,8 +42,9 @@ class Nights:
             path.with_name("part.parquet").write_bytes(b"")
         values = yaml.safe_load((REPOSITORY / "configs/demo.yaml").read_text())
         values |= {"root": f"file://{self.root}", "schedule": {"lag_hours": 0, "settle_minutes": 0}}
-        config = folder / "config.yaml"
-        config.write_text(yaml.safe_dump(values))
+        values |= {"messages": MESSAGES}
+        self.config = folder / "config.yaml"
+        self.config.write_text(yaml.safe_dump(values))
         worker = folder / "aitp"
         python = REPOSITORY / ".venv/worker/bin/python"
         worker.write_text(f'#!/bin/sh\nexec {python} {Path(__file__).with_name("line_worker.py")} "$@"\n')
@@ -53,7 +56,7 @@ class Nights:
         self.services = Services(
             folder / "services",
             worker=worker,
-            config=config,
+            config=self.config,
             environment={
                 "AITP_POLL_SECONDS": "12",
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
@@ -61,8 +64,11 @@ class Nights:
             },
         )
         self.services.start_airflow()
+        self.sinks = Sinks()
         self.client: AirflowClient = self.services.client()
         self.client.put_pools(POOLS)
+        self.connect("aitp_smtp", self.sinks.mail_connection())
+        self.connect("chat", self.sinks.web_connection())
         self.client.wait_for_dag()
 
     def backfill(self, first: str, last: str, *options: str) -> str:
@@ -82,6 +88,15 @@ class Nights:
         )
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
+
+    def connect(self, name: str, connection: dict[str, Any]) -> None:
+        """Create or replace a connection."""
+        self.client._put("/api/v2/connections", name, {"connection_id": name, **connection})
+
+    def stop(self) -> None:
+        """End the services and the sinks."""
+        self.services.stop()
+        self.sinks.stop()
 
     def wait_for_all(self, count: int, seconds: float = 600) -> list[dict[str, Any]]:
         """All runs, once so many have ended."""
@@ -115,15 +130,6 @@ class Nights:
             (self.services.logs / "tasks").glob(f"dag_id={DAG}/run_id={run}/task_id={task}/**/*.log")
         )
         return "\n".join(path.read_text() for path in paths)
-
-
-@pytest.fixture(scope="module")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nights]:
-    made = Nights(tmp_path_factory.mktemp("line"))
-    try:
-        yield made
-    finally:
-        made.services.stop()
 
 
 def test_a_backfill_by_hand_and_the_night_take_turns_from_the_oldest_dump_on(nights: Nights) -> None:
@@ -167,6 +173,8 @@ def test_what_failed_goes_on_when_it_is_cleared_and_waits_for_its_turn_again(nig
     told = next(told for told in nights.done() if told["dump"] == BACKFILLED[1])
     assert not told["is_latest"]
     assert (nights.root / f"datasets/{nights.line}/{BACKFILLED[1]}/version.json").exists()
+    title = f"AITP: not promoted: another version came in between ({BACKFILLED[1]})"
+    assert [mail["Subject"] for mail in nights.sinks.mails].count(title) == 1
     assert json.loads((nights.root / f"datasets/{nights.line}/lease.json").read_text()) == {}
 
 
