@@ -17,7 +17,7 @@ from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, chain, dag, 
 
 from aitp_approval import ApproveOperator
 from aitp_assets import CHECKPOINTS, DATASETS, tell_checkpoint, tell_dataset
-from aitp_messages import FailureNotifier, NotPromotedNotifier, deadline
+from aitp_messages import FailureNotifier, GroupNotifier, NotPromotedNotifier, deadline
 from aitp_stage import (
     AS_CONFIGURED,
     LABEL_TEMPLATE,
@@ -291,6 +291,7 @@ def aitp_refresh() -> Any:
         task_id="end",
         stage="line",
         doc_md="`aitp line end`: the dataset is free for the next run.",
+        on_success_callback=GroupNotifier(str(CONFIG)),
         **configured,
     )
     plan = ConfiguredOperator(

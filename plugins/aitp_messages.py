@@ -11,9 +11,10 @@ import asyncio
 import logging
 import re
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -30,6 +31,7 @@ from aitp_senders import Message, send
 from aitp_stage import config_path
 from aitp_tasks.config import Event, Messages, file
 from aitp_tasks.errors import InputError
+from aitp_tasks.stages import STAGES
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,11 +70,6 @@ class Failure:
 
     kind: str
     error: str
-
-    @property
-    def event(self) -> Event:
-        """What has to be asked for to be told of it."""
-        return Event.BUDGET if self.kind == "failure budget exceeded" else Event.FAILURE
 
 
 class Notifier(BaseNotifier):
@@ -119,46 +116,67 @@ class Notifier(BaseNotifier):
 
 
 class FailureNotifier(Notifier):
-    """Tells that a task has failed for good; of units that fail for the same kind of reason, the first."""
+    """Tells that a task has failed for good; of units whose failure is of one kind, of the first."""
 
     def message_of(self, context: Any, messages: Messages) -> Message | None:
         """Stage, unit, kind of failure, error, remedy, links."""
         failure = failure_of(context.get("exception"))
-        if failure.event not in messages.events:
+        if event_of(failure.kind) not in messages.events:
             return None
         ti, mapped = context["ti"], context["ti"].map_index >= 0
         if mapped and not self._is_first(context, failure):
             log.warning("no message is sent: %s has told of %r in this run", ti.task_id, failure.kind)
             return None
         lines = {
+            "error": failure.error,
+            "remedy": REMEDIES[failure.kind],
+            "class": failure.kind,
             "stage": ti.task_id,
             "unit": _unit(context) if mapped else None,
             "dump": dump_name(context),
-            "class": failure.kind,
             "tries": str(ti.try_number),
-            "error": failure.error,
-            "remedy": REMEDIES[failure.kind],
             "log": ti.log_url,
             "run": run_url(ti.dag_id, ti.run_id),
         }
         title = f"AITP: {ti.task_id} of {dump_name(context)} failed: {failure.kind}"
-        more = "Further units of this stage that fail so in this run are told of by that page only."
+        more = "Further units of this stage that fail so are told of together, when the run ends."
         return made(title, lines, more if mapped else None)
 
     def _is_first(self, context: Any, failure: Failure) -> bool:
         """Whether no other unit of the stage has failed so before; a run that was cleared begins anew."""
-        ti, reason = context["ti"], [context["dag_run"].clear_number, failure.kind]
-        own = [time.time(), ti.map_index]
+        own = [time.time(), context["ti"].map_index]
         try:
-            ti.xcom_push(key=FAILURE_KEY, value={"reason": reason, "order": own})
+            told = {"go": context["dag_run"].clear_number, "kind": failure.kind, "order": own}
+            context["ti"].xcom_push(key=FAILURE_KEY, value=told | {"unit": _number(context)})
             time.sleep(PAUSE_SECONDS)
-            told = ti.xcom_pull(task_ids=ti.task_id, key=FAILURE_KEY) or []
+            known = failed_units(context, context["ti"].task_id)
         except Exception as error:
             # Where a task's process was lost, the DAG processor calls, which can write no XCom.
             log.info("other units are not known here (%s)", type(error).__name__)
             return True
-        known = told if isinstance(told, list) else [told]
-        return min([one["order"] for one in known if one and one["reason"] == reason], default=own) >= own
+        return min((one["order"] for one in known if one["kind"] == failure.kind), default=own) >= own
+
+
+class GroupNotifier(Notifier):
+    """Tells, when a run ends, which units have failed alike, where more than one has."""
+
+    def message_of(self, context: Any, messages: Messages) -> Message | None:
+        """A line for each stage and kind of failure, with the numbers of the units."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for stage in (stage.name for stage in STAGES if stage.fans_out):
+            for told in failed_units(context, stage):
+                if event_of(told["kind"]) in messages.events:
+                    groups[f"{stage}, {told['kind']}"].append(told["unit"])
+        lines: dict[str, str | None] = {
+            name: f"{len(units)} units: {', '.join(sorted(units, key=lambda unit: (len(unit), unit)))}"
+            for name, units in groups.items()
+            if len(units) > 1
+        }
+        if not lines:
+            return None
+        count = sum(len(units) for units in groups.values() if len(units) > 1)
+        run = run_url(context["ti"].dag_id, context["ti"].run_id)
+        return made(f"AITP: {count} units of {dump_name(context)} failed in all", {**lines, "run": run})
 
 
 class NotPromotedNotifier(Notifier):
@@ -184,14 +202,14 @@ class LateNotifier(Notifier):
         return context["dag_run"]["conf"] or {}
 
     def message_of(self, context: Any, messages: Messages) -> Message | None:
-        """Since when it is queued, and what it is doing; a deadline knows no tasks."""
+        """Since when it is queued, and its state; a deadline knows no tasks."""
         run = context["dag_run"]
         dump = run["partition_key"] or (run["conf"] or {}).get("dump") or "no dump"
         lines = {
             "dump": dump,
             "state": run["state"],
-            "queued": run["queued_at"],
-            "deadline": str(context["deadline"]["deadline_time"]),
+            "queued": _moment(run["queued_at"]),
+            "deadline": _moment(context["deadline"]["deadline_time"]),
             "remedy": "look at what it waits for, or at what has failed",
             "run": run_url(run["dag_id"], run["dag_run_id"]),
         }
@@ -245,6 +263,19 @@ def failure_of(error: object) -> Failure:
     return Failure("crash", text if _DIED.match(text) else f"{type(error).__name__}: {text}")
 
 
+def event_of(kind: str) -> Event:
+    """What has to be asked for to be told of a kind of failure."""
+    return Event.BUDGET if kind == "failure budget exceeded" else Event.FAILURE
+
+
+def failed_units(context: Any, stage: str) -> list[dict[str, Any]]:
+    """What units of a stage have left when they failed, since the run was last cleared."""
+    told = context["ti"].xcom_pull(task_ids=stage, key=FAILURE_KEY)
+    # One alone is no list, and none may be either.
+    known = told if isinstance(told, list) else [told]
+    return [one for one in known if one and one["go"] == context["dag_run"].clear_number]
+
+
 def not_promoted(result: dict[str, Any]) -> tuple[str, dict[str, str | None]] | None:
     """Why a result of ``begin`` or ``assemble`` stands for no new latest version, if it does."""
     if "left" in result and not result.get("taken"):
@@ -290,9 +321,17 @@ def run_url(dag: str, run: str) -> str:
     return f"{base.rstrip('/')}/dags/{quote(dag)}/runs/{quote(run)}"
 
 
+def _moment(time: object) -> str:
+    """A time as the API or a deadline gives it, to the minute."""
+    return f"{datetime.fromisoformat(str(time)).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def _unit(context: Any) -> str:
     """The number that ``--unit`` takes, where it is known, and what the unit holds."""
+    number, label = _number(context), context.get("label")
+    return number if label in (None, f"unit {number}") else f"{number} ({label})"
+
+
+def _number(context: Any) -> str:
     number = getattr(context["ti"].task, "unit", None)
-    name = f"unit {number}" if isinstance(number, int) else f"map index {context['ti'].map_index}"
-    label = context.get("label")
-    return name if label in (None, name) else f"{name} ({label})"
+    return str(number) if isinstance(number, int) else f"map index {context['ti'].map_index}"

@@ -27,7 +27,7 @@ BACKFILLED = [f"{TODAY - timedelta(days=days)}" for days in (5, 4, 3)]
 OTHER = "other"
 BY_HAND = f"{TODAY - timedelta(days=2)}"
 #: Everything that happens here is told to the sinks.
-MESSAGES = {"email_to": ["team@example.org"], "webhook_connections": ["chat"], "late_hours": 0.01}
+MESSAGES = {"email_to": ["team@example.org"], "webhook_connections": ["chat"], "late_hours": 0.005}
 
 
 class Nights:

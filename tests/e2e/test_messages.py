@@ -62,13 +62,15 @@ def test_units_that_fail_alike_are_told_of_once_with_links_that_answer(unpaused:
     failed = [task for task in nights.client.task_instances(run) if task["state"] == "failed"]
     assert {task["task_id"] for task in failed} == {"embed"}
     assert len(failed) == 3
-    ((mail,), (text,)) = about(nights, run)
-    print(mail)
+    (mail, end), (text, _) = about(nights, run)
+    print(mail, end)
+    assert end["Subject"] == f"AITP: 3 units of {FAILS} failed in all"
+    assert "embed, bad input: 3 units: 3, 4, 5" in end.get_content().splitlines()
     assert mail["Subject"] == f"AITP: embed of {FAILS} failed: bad input"
     assert mail.get_content_type() == "text/plain"
     lines = dict(line.split(": ", 1) for line in mail.get_content().splitlines()[2:] if ": " in line)
     assert lines["stage"] == "embed"
-    assert re.match(r"unit [345]$", lines["unit"])
+    assert re.match(r"[345]$", lines["unit"])
     assert (lines["dump"], lines["class"], lines["tries"]) == (FAILS, "bad input", "1")
     assert lines["remedy"] == "correct what the error names, then clear the task"
     assert lines["error"].startswith(
@@ -86,12 +88,14 @@ def test_units_that_fail_alike_are_told_of_once_with_links_that_answer(unpaused:
         assert lines[name] in text
         assert_answers(nights, lines[name])
     # What is cleared, and fails again, is told of again.
-    (folder / "fail-embed-4").write_text("still broken")
+    again = f"shard corpus/{FAILS}/part.parquet has no column text: correct text_columns"
+    (folder / "fail-embed-4").write_text(again)
     nights.client.clear(run, [("embed", int(failed[1]["map_index"]))], only_failed=False)
     assert nights.client.wait(run, seconds=300) == "failed"
     mails, texts = about(nights, run)
-    assert (len(mails), len(texts)) == (2, 2)
-    assert "error: still broken" in mails[1].get_content().splitlines()
+    assert (len(mails), len(texts)) == (3, 3)
+    print(mails[2])
+    assert f"error: {again}" in mails[2].get_content().splitlines()
 
 
 def assert_answers(nights: Nights, link: str) -> None:
@@ -126,7 +130,7 @@ def test_a_run_that_waits_beyond_its_deadline_is_told_of_once(unpaused: Nights) 
 
 def line(nights: Nights, action: str, *options: str) -> None:
     """Take the line by hand, as another run would, or give it back."""
-    config = ["--config", str(nights.config), "--set", f"dump={TODAY - timedelta(days=40)}"]
+    config = ["--config", str(nights.config), "--set", "dump=by-hand"]
     command = [nights.config.with_name("aitp"), "line", *config, action, "--holder", "by hand", *options]
     done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

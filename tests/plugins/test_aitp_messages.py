@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,15 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 
 import aitp_messages
 import aitp_stage
-from aitp_messages import FailureNotifier, LateNotifier, NotPromotedNotifier, failure_of, made, not_promoted
+from aitp_messages import (
+    FailureNotifier,
+    GroupNotifier,
+    LateNotifier,
+    NotPromotedNotifier,
+    failure_of,
+    made,
+    not_promoted,
+)
 from aitp_senders import Message
 from aitp_tasks.config import Event, Messages
 
@@ -54,7 +62,8 @@ class Run:
             self.xcoms[map_index] = value
 
         def pull(task_ids: str, key: str = "return_value") -> Any:
-            values = list(self.xcoms.values()) if key == aitp_messages.FAILURE_KEY else [self.facts["result"]]
+            failures = list(self.xcoms.values()) if task_ids == "embed" else []
+            values = failures if key == aitp_messages.FAILURE_KEY else [self.facts["result"]]
             # As Airflow has it: one is no list.
             return values[0] if len(values) == 1 else values
 
@@ -108,7 +117,9 @@ def test_what_the_operator_raises_has_its_kind(
     failure = failure_of(raised(tmp_path, monkeypatch, body))
     assert failure.kind == kind
     assert error in failure.error
-    assert failure.event == (Event.BUDGET if kind == "failure budget exceeded" else Event.FAILURE)
+    assert aitp_messages.event_of(failure.kind) == (
+        Event.BUDGET if kind == "failure budget exceeded" else Event.FAILURE
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,12 +143,12 @@ def test_a_failure_names_all_that_is_needed(sent: Sent, config: Any) -> None:
     (message,) = sent
     assert message.title == "AITP: embed of 2026-11-23 failed: bad input"
     assert message.text.splitlines() == [
-        "stage: embed",
-        "dump: 2026-11-23",
-        "class: bad input",
-        "tries: 2",
         "error: no such key",
         "remedy: correct what the error names, then clear the task",
+        "class: bad input",
+        "stage: embed",
+        "dump: 2026-11-23",
+        "tries: 2",
         "log: http://airflow/log",
         f"run: {aitp_messages.run_url('aitp_refresh', 'manual__2026-11-26T01:25:04+00:00')}",
     ]
@@ -149,12 +160,23 @@ def test_units_that_fail_alike_are_one_message_and_a_cleared_run_begins_anew(sen
     bad, slow = AirflowFailException("embed: bad input: a"), RuntimeError("embed: passing fault: b")
     for index, error in ((2, bad), (0, bad), (1, slow), (3, bad)):
         notifier(run.context(error, index))
-    kinds = [(message.title.rpartition(": ")[2], "unit: unit 12" in message.text) for message in sent]
+    kinds = [(message.title.rpartition(": ")[2], "unit: 12" in message.text) for message in sent]
     assert kinds == [("bad input", True), ("passing fault", False)]
     assert "Further units of this stage" in sent[0].text
+    ends = GroupNotifier(config(TOLD))
+    ends(run.context())
+    assert sent[2].title == "AITP: 3 units of 2026-11-23 failed in all"
+    assert sent[2].text.startswith("embed, bad input: 3 units: 10, 12, 13\nrun: http")
     run.clear_number = 1
     notifier(run.context(bad, 3))
-    assert len(sent) == 3
+    assert len(sent) == 4
+    ends(run.context())
+    assert len(sent) == 4
+
+
+def test_a_run_in_which_nothing_failed_has_no_more_to_tell(sent: Sent, config: Any) -> None:
+    GroupNotifier(config(TOLD))(Run().context())
+    assert sent == []
 
 
 def test_units_that_fail_at_the_same_moment_are_one_message(
@@ -172,7 +194,7 @@ def test_units_that_fail_at_the_same_moment_are_one_message(
 
     monkeypatch.setattr(aitp_messages.time, "sleep", another)
     notifier(run.context(error, 2))
-    assert [message.text.splitlines()[1] for message in sent] == ["unit: unit 10"]
+    assert [message.text.splitlines()[4] for message in sent] == ["unit: 10"]
 
 
 def test_where_no_xcom_can_be_written_the_message_is_sent(sent: Sent, config: Any) -> None:
@@ -240,11 +262,14 @@ def test_what_is_left_is_named() -> None:
 
 def test_a_late_run_is_told_of_by_what_a_deadline_knows(sent: Sent, config: Any) -> None:
     run = {"dag_id": "aitp_refresh", "dag_run_id": "r", "partition_key": None, "conf": {"dump": "wiki"}}
-    run |= {"state": "running", "queued_at": "2026-11-24T00:00:00Z"}
-    context = {"dag_run": run, "deadline": {"id": "1", "deadline_time": "2026-11-24T08:00:00Z"}}
+    run |= {"state": "running", "queued_at": "2026-11-24T00:00:00.123Z"}
+    context = {
+        "dag_run": run,
+        "deadline": {"id": "1", "deadline_time": datetime(2026, 11, 24, 8, tzinfo=UTC)},
+    }
     LateNotifier(config(TOLD))(context)
     assert sent[0].title == "AITP: the run of wiki is late: running at its deadline"
-    assert "deadline: 2026-11-24T08:00:00Z\n" in sent[0].text
+    assert "queued: 2026-11-24 00:00 UTC\ndeadline: 2026-11-24 08:00 UTC\n" in sent[0].text
 
 
 def test_a_deadline_is_there_when_hours_are_set(config: Any) -> None:
