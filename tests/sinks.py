@@ -56,13 +56,13 @@ class Sinks:
             "extra": json.dumps(extra),
         }
 
-    def web_connection(self) -> dict[str, Any]:
-        """The Airflow connection of the webhook, its secret path in the password."""
+    def web_connection(self, port: int | None = None) -> dict[str, Any]:
+        """The Airflow connection of the webhook, or of one elsewhere; its password is its secret path."""
         return {
             "conn_type": "http",
             "schema": "http",
             "host": HOST,
-            "port": self.web_port,
+            "port": port or self.web_port,
             "password": "/services/T0/B0/secret-path",
         }
 

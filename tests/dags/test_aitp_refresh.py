@@ -94,6 +94,19 @@ def test_mapped_stages_are_labelled(dag: Any, stage: str) -> None:
     assert "label" in dag.get_task(stage).map_index_template
 
 
+def test_every_task_tells_of_its_failure_and_three_of_more(dag: Any) -> None:
+    for task in dag.tasks:
+        (tells,) = task.on_failure_callback
+        assert type(tells).__name__ == "FailureNotifier"
+    more = {task.task_id: type(*task.on_success_callback) for task in dag.tasks if task.on_success_callback}
+    assert {task: tells.__name__ for task, tells in more.items()} == {
+        "begin": "NotPromotedNotifier",
+        "assemble": "NotPromotedNotifier",
+        "end": "GroupNotifier",
+    }
+    assert not dag.deadline
+
+
 def test_the_demo_creates_every_pool_that_is_named(dag: Any) -> None:
     assert {task.pool for task in dag.tasks} - {"default_pool"} == set(POOLS)
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from demo.services import AIRFLOW_PROGRAM, DAG, POOLS, REPOSITORY, AirflowClient, ServiceError, Services
-from tests.sinks import Sinks
+from tests.sinks import Sinks, free_port
 
 TODAY = datetime.now(UTC).date()
 #: The night's own dump is that of the day that has ended.
@@ -27,7 +27,7 @@ BACKFILLED = [f"{TODAY - timedelta(days=days)}" for days in (5, 4, 3)]
 OTHER = "other"
 BY_HAND = f"{TODAY - timedelta(days=2)}"
 #: Everything that happens here is told to the sinks.
-MESSAGES = {"email_to": ["team@example.org"], "webhook_connections": ["chat"], "late_hours": 0.005}
+MESSAGES = {"email_to": ["team@example.org"], "webhook_connections": ["chat", "gone"], "late_hours": 0.005}
 
 
 class Nights:
@@ -69,6 +69,7 @@ class Nights:
         self.client.put_pools(POOLS)
         self.connect("aitp_smtp", self.sinks.mail_connection())
         self.connect("chat", self.sinks.web_connection())
+        self.connect("gone", self.sinks.web_connection(port=free_port()))
         self.client.wait_for_dag()
 
     def backfill(self, first: str, last: str, *options: str) -> str:

@@ -155,5 +155,6 @@ def test_a_dead_mail_server_harms_neither_run_nor_webhook(unpaused: Nights) -> N
     log = nights.log(run["dag_run_id"], "begin")
     assert "was not sent through mail connection aitp_smtp: ConnectionRefusedError" in log
     assert "was sent through webhook connection chat" in log
-    # The webhook's address is its secret.
+    # The webhook's address is its secret; that of one that is gone stands in the error.
+    assert re.search(r"was not sent through webhook connection gone: .*ConnectionPool.*url: \*\*\*", log)
     assert "secret-path" not in log
