@@ -7,12 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+import structlog
 import yaml
+from airflow.callbacks.callback_requests import TaskCallbackRequest
+from airflow.dag_processing import processor
 from airflow.dag_processing.dagbag import DagBag
 
 from aitp_tasks.config import RunConfig
@@ -326,3 +331,44 @@ def test_one_deployment_offers_all_configurations_of_its_folder(tmp_path: Path) 
     assert descriptions["gates__min_quality"].endswith("Configured: 6.")
     # Not all of them have a server of their own.
     assert told["pools"]["rewrite"] == "gpu"
+
+
+def test_a_unit_whose_process_was_lost_is_told_of_by_the_dag_processor(
+    dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.yaml").write_text("messages: {email_to: [a@example.org]}")
+    (tells,) = dag.get_task("embed").on_failure_callback
+    monkeypatch.setattr(tells, "config", str(tmp_path / "config.yaml"))
+    sent: list[Any] = []
+    monkeypatch.setattr("aitp_messages.send", lambda message, _: sent.append(message))
+    now, run = datetime.now(UTC), "manual__x"
+    ti = {"id": uuid4(), "task_id": "embed", "dag_id": dag.dag_id, "run_id": run, "map_index": 4}
+    dag_run = {
+        "dag_id": dag.dag_id,
+        "run_id": run,
+        "run_type": "manual",
+        "state": "running",
+        "run_after": now,
+        "partition_key": "2026-11-23",
+        "consumed_asset_events": [],
+        **dict.fromkeys(
+            ("logical_date", "data_interval_start", "data_interval_end", "start_date", "end_date")
+        ),
+    }
+    request = TaskCallbackRequest(
+        filepath="aitp_refresh.py",
+        bundle_name="dags-folder",
+        bundle_version=None,
+        msg="Task did not emit heartbeat within time limit",
+        ti={**ti, "try_number": 4, "dag_version_id": uuid4()},
+        context_from_server={"dag_run": dag_run, "max_tries": 3},
+    )
+    processor._execute_task_callbacks(
+        SimpleNamespace(dags={dag.dag_id: dag}),  # type: ignore[arg-type]
+        request,
+        structlog.get_logger(),
+    )
+    (message,) = sent
+    assert message.title == "AITP: embed of 2026-11-23 failed: lost"
+    assert "\nunit: map index 4\n" in message.text
+    assert "/tasks/embed/mapped/4?try_number=4\n" in message.text
