@@ -142,16 +142,16 @@ def test_a_dead_mail_server_harms_neither_run_nor_webhook(unpaused: Nights) -> N
     nights = unpaused
     before = len(nights.client._get(f"/api/v2/dags/{DAG}/dagRuns", limit=100)["dag_runs"])
     nights.connect("aitp_smtp", nights.sinks.mail_connection(port=free_port()))
+    failed = "was not sent through mail connection aitp_smtp: ConnectionRefusedError"
     try:
         nights.backfill(EMPTY, EMPTY)
         runs = nights.wait_for_all(before + 1)
+        (run,) = (run for run in runs if run["partition_key"] == EMPTY)
+        # `begin` tells after it has ended, and the run with it.
+        wait_until(lambda: failed in nights.log(run["dag_run_id"], "begin"))
     finally:
         nights.connect("aitp_smtp", nights.sinks.mail_connection())
-    (run,) = (run for run in runs if run["partition_key"] == EMPTY)
     assert run["state"] == "success"
-    failed = "was not sent through mail connection aitp_smtp: ConnectionRefusedError"
-    # `begin` tells after it has ended, and the run with it.
-    wait_until(lambda: failed in nights.log(run["dag_run_id"], "begin"))
     mails, (text,) = about(nights, run["dag_run_id"])
     print(text)
     assert mails == []
