@@ -88,7 +88,7 @@ lock: $(TOOLS_STAMP) ## Compile requirements/ from pyproject.toml
 	compile --extra airflow -o requirements/airflow.txt; \
 	compile --extra worker-gpu -o requirements/worker-gpu.txt; \
 	compile --extra worker-cpu $${links:+--find-links "$$links"} -o requirements/worker-cpu.txt; \
-	compile --extra dev -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
+	compile --extra dev --extra sinks -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
 	compile --extra dev --extra demo $${links:+--find-links "$$links"} -c requirements/worker-cpu.txt \
 	    -o requirements/worker-dev.txt; \
 	printf '%s\n' $(PEERS) | $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 \
