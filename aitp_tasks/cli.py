@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 #: Seconds after which a line is written even though nothing is to be told.
 _SILENT_SECONDS = 30.0
 #: These take a configuration; the others, the URI of the run that plan has made of one.
-_CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc", "line"}
+_CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc", "compact", "indexes", "storage", "line"}
 
 
 def main() -> None:
@@ -183,21 +183,28 @@ def _add_to_dataset(command: argparse.ArgumentParser) -> None:
 
 
 def _add_to_gc(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--delete", action="store_true", help="delete it; without, it is only told")
+    deleting = command.add_mutually_exclusive_group()
+    deleting.add_argument("--delete", action="store_true", help="delete it; without, it is only told")
+    deleting.add_argument(
+        "--delete-if-configured",
+        dest="delete",
+        action="store_const",
+        const=None,
+        help="delete it if maintenance.delete says so, as the DAG aitp_maintenance does",
+    )
     command.add_argument(
         "--keep",
         type=int,
-        default=7,
         metavar="N",
-        help="newest finished runs of each line that keep all that they have made; by default 7",
+        help="newest finished runs of each line that keep all that they have made; "
+        "by default maintenance.keep_runs",
     )
     command.add_argument(
         "--older-than",
         dest="days",
         type=float,
-        default=3.0,
         metavar="DAYS",
-        help="younger objects are kept; by default 3, longer than any stage takes",
+        help="younger objects are kept; by default maintenance.min_age_days",
     )
 
 
@@ -247,6 +254,9 @@ _ARGUMENTS = {
 _HANDED = {
     "dataset": ("action", "pair_id", "mark", "note"),
     "gc": ("keep", "days", "delete"),
+    "compact": (),
+    "indexes": (),
+    "storage": (),
     "line": ("action", "holder", "kind", "gone", "alone"),
     "skip": ("unit", "skipped", "why"),
     "estimate": ("price", "parallel", "sample"),

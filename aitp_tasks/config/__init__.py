@@ -16,6 +16,7 @@ from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.maintenance import Maintenance
 from aitp_tasks.config.messages import Event, Messages
 from aitp_tasks.config.model import Model
 from aitp_tasks.config.plan import Plan
@@ -39,6 +40,7 @@ __all__ = [
     "Finetune",
     "Gates",
     "LongTexts",
+    "Maintenance",
     "Messages",
     "Model",
     "OrderKey",

@@ -16,6 +16,7 @@ from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.maintenance import Maintenance
 from aitp_tasks.config.messages import Messages
 from aitp_tasks.config.plan import Plan
 from aitp_tasks.config.prompts import Prompts
@@ -35,8 +36,8 @@ _PLACES = {
     "prompts": {"folder"},
     "finetune": {"model", "chat_template"},
 }
-#: Where results are stored, when a run is started, who is asked, and who is told of it.
-_DECIDING_NOTHING = {"root", "schedule", "approval", "messages"}
+#: Where results are stored, when a run is started, who is asked or told, and what is tidied up.
+_DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
 #: Settings that came later, with what they were before: left out while they are that, so that a run that was
 #: planned without them is found again.
 _ADDED: dict[str, dict[str, Any]] = {
@@ -99,6 +100,7 @@ class RunConfig(Section):
     schedule: Schedule = Schedule()
     approval: Approval = Approval()
     messages: Messages = Messages()
+    maintenance: Maintenance = Maintenance()
 
     @property
     def dumps(self) -> list[str]:

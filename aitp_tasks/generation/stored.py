@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +52,10 @@ _RANGE = 8
 #: Bytes: objects up to the first are joined whatever their sizes, beyond the second none is; of objects
 #: beyond the third, only the row groups that hold a wanted row are read.
 _SMALL, _LARGE, _READ_WHOLE = 1 << 16, 1 << 25, 1 << 20
+#: Bytes of objects that ``join_all`` joins at a time.
+_JOINED_BYTES = 1 << 27
+#: What follows the prefix in the key of an object of responses: the range of its ids, and its digest.
+_NAME = re.compile(r"([^/-]+)-([^/-]+)-[0-9a-f]{32}\.parquet")
 #: Rows of a joined object, and of a row group.
 _MOST_ROWS, _GROUP_ROWS = 1 << 14, 256
 #: Each time that an object is gone, others have joined objects: nobody is that busy.
@@ -125,6 +130,27 @@ def join(storage: Storage, prefix: str, ids: AbstractSet[str]) -> None:
     log.info("generations=%s objects=%d joined_to=%d rows=%d", prefix, len(chosen), len(keys), len(table))
 
 
+def join_all(storage: Storage, prefix: str) -> None:
+    """Join the small objects of a prefix, whoever has left them: parts that were given up have joined none.
+
+    Goes through the ids in slices, so that it never holds much more than a part does.
+    Whenever it is stopped, all responses are there.
+
+    Raises:
+        InputError: an object is damaged.
+    """
+    small = sum(info.size for info, _ in _named(storage, prefix) if info.size <= _LARGE)
+    slices = 1 << max(math.ceil(math.log2(small / _JOINED_BYTES)), 0) if small else 0
+    width = 16**_RANGE // max(slices, 1)
+    for start in range(0, slices * width, width):
+        join(storage, prefix, {f"{start:0{_RANGE}x}", f"{start + width - 1:0{_RANGE}x}"})
+
+
+def is_one(prefix: str, info: ObjectInfo) -> bool:
+    """Whether an object below a prefix holds responses, by its name."""
+    return _NAME.fullmatch(info.key.removeprefix(prefix)) is not None
+
+
 @dataclass(frozen=True)
 class Partly:
     """An object of which some responses are asked for.
@@ -179,6 +205,7 @@ def _each(storage: Storage, infos: Sequence[ObjectInfo], read: Callable[[Storage
 
     Raises:
         _GoneError: one was deleted meanwhile.
+        InputError: one is damaged.
     """
 
     def look(info: ObjectInfo) -> _T:
@@ -188,6 +215,15 @@ def _each(storage: Storage, infos: Sequence[ObjectInfo], read: Callable[[Storage
             if storage.find(info.key) is None:
                 raise _GoneError from None
             raise
+        except (pa.ArrowException, LookupError, OSError) as error:
+            # An error number is the machine's.
+            if getattr(error, "errno", None) is not None:
+                raise
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{storage.uri(info.key)} is no whole table of responses ({reason}): "
+                "delete it; what it held is generated again"
+            ) from None
 
     with ThreadPoolExecutor(storage.concurrency) as pool:
         yield from pool.map(look, infos)
@@ -196,12 +232,17 @@ def _each(storage: Storage, infos: Sequence[ObjectInfo], read: Callable[[Storage
 def _overlapping(storage: Storage, prefix: str, ids: AbstractSet[str]) -> list[ObjectInfo]:
     """The objects that may hold some ids, by their names."""
     low, high = min(ids)[:_RANGE], max(ids)[:_RANGE]
-    found = []
+    return [info for info, (first, last) in _named(storage, prefix) if first <= high and last >= low]
+
+
+def _named(storage: Storage, prefix: str) -> Iterator[tuple[ObjectInfo, tuple[str, str]]]:
+    """The objects of responses below a prefix, with the range of their ids; others are left alone."""
     for info in storage.list(prefix):
-        first, last = info.key.removeprefix(prefix).split("-")[:2]
-        if first <= high and last >= low:
-            found.append(info)
-    return found
+        match = _NAME.fullmatch(info.key.removeprefix(prefix))
+        if match is None:
+            log.warning("object=%r is none of the responses: it is left alone", info.key)
+        else:
+            yield info, (match[1], match[2])
 
 
 def _rows_of(wanted: AbstractSet[str], storage: Storage, key: str) -> list[dict[str, Any]]:

@@ -117,6 +117,15 @@ def search(index: Index, values: Values, k: int) -> tuple[NDArray[np.float32], N
     return _cosines(similarities, ids), ids
 
 
+def as_stored(index: Index, values: Values) -> NDArray[np.float32]:
+    """Vectors (n, d) as an index holds them: of length 1, and rounded as its kind rounds."""
+    exact = unit(values)
+    if not isinstance(index, faiss.IndexIVFScalarQuantizer):
+        return exact.astype(np.float16).astype(np.float32)
+    rounded: NDArray[np.float32] = index.sq.decode(index.sq.compute_codes(exact))
+    return rounded
+
+
 def on_device(index: Index) -> Index:
     """The index on the GPU that this process has leased; as it is where none is."""
     if devices.held() is None or not faiss.get_num_gpus():
@@ -187,6 +196,10 @@ class Head:
             scanner.scan_codes(count, *pointers, k)
         best.reorder()
         return _cosines(similarities, ids), ids
+
+    def as_stored(self, values: Values) -> NDArray[np.float32]:
+        """Vectors (n, d) as the lists hold them; see ``as_stored``."""
+        return as_stored(self._index, values)
 
     def require_dimension(self, values: Values) -> None:
         """Make sure that vectors (n, d) are of the index's dimension.

@@ -37,10 +37,10 @@ class OpenIndex:
             InputError: one is missing or cut short, or they do not belong together.
         """
         key = keys[f"{role}_places"]
-        self._with_remedy = partial(_with_remedy, storage, key, STAGES[role])
+        self._with_remedy = partial(with_remedy, storage, key, STAGES[role])
         with ExitStack() as stack, self._with_remedy():
             self._places = Places(storage, key)
-            lists = keys.get(f"{role}_lists")
+            lists = self._lists = keys.get(f"{role}_lists")
             index = keys[f"{role}_index"]
             self._index: Index | RangedIndex
             if lists is not None and few_queries:
@@ -57,6 +57,22 @@ class OpenIndex:
     def dimension(self) -> int:
         """Components of a vector."""
         return int(self._index.d)
+
+    @property
+    def size(self) -> int:
+        """How many vectors it has."""
+        return int(self._index.ntotal)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a search compares with all vectors."""
+        return not self._lists
+
+    def as_stored(self, values: Values) -> NDArray[np.float32]:
+        """Vectors (n, d) as the index holds them; see ``library.as_stored``."""
+        if isinstance(self._index, RangedIndex):
+            return self._index.as_stored(values)
+        return library.as_stored(self._index, values)
 
     def search(self, values: Values, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosines float32 (n, k) and ids int64 (n, k) of the k nearest; see ``library.search``."""
@@ -79,7 +95,7 @@ class OpenIndex:
 
 
 @contextmanager
-def _with_remedy(storage: Storage, places: str, stage: str) -> Iterator[None]:
+def with_remedy(storage: Storage, places: str, stage: str) -> Iterator[None]:
     """Adds to an error how what belongs to some places is built anew."""
     try:
         yield
@@ -107,5 +123,5 @@ def open_places(storage: Storage, keys: Mapping[str, str], role: str) -> Iterato
         InputError: they are missing or cut short.
     """
     key = keys[f"{role}_places"]
-    with _with_remedy(storage, key, STAGES[role]):
+    with with_remedy(storage, key, STAGES[role]):
         yield Places(storage, key)

@@ -58,6 +58,10 @@ class RangedIndex:
             cosines[row], ids[row] = self._head.search(vector[None], k, self._read)
         return cosines, ids
 
+    def as_stored(self, values: Values) -> NDArray[np.float32]:
+        """Vectors (n, d) as the lists hold them; see ``library.as_stored``."""
+        return self._head.as_stored(values)
+
     def _read(self, numbers: list[int]) -> Iterator[bytes]:
         width = self._head.code_size + library.ID_BYTES
 

@@ -34,7 +34,7 @@ MAPPED = {"embed", "density", "rewrite", "score", "answer"}
 def dag() -> Any:
     bag = DagBag(str(REPOSITORY / "dags"))
     assert bag.import_errors == {}
-    assert list(bag.dags) == ["aitp_refresh"]
+    assert "aitp_refresh" in bag.dags
     return bag.dags["aitp_refresh"]
 
 
@@ -211,25 +211,6 @@ run = DagBag(%r).dags["aitp_refresh"].test(run_conf={"dump": "c4", "difference__
 rows = [[ti.task_id, ti.map_index, ti.state, ti.rendered_map_index] for ti in run.get_task_instances()]
 print(json.dumps([run.state, rows]))
 """
-
-
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a new Airflow with its database made."""
-    home = tmp_path_factory.mktemp("airflow")
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    subprocess.run(
-        ["airflow", "db", "migrate"], env=environment, check=True, capture_output=True, timeout=300
-    )
-    return environment
 
 
 @pytest.mark.parametrize(("left", "parts"), [("0-1", 2), ("0-1", 0), ("", 2)])

@@ -28,11 +28,13 @@ _DAY = 86_400.0
 _AT_A_TIME = 1000
 
 
-def execute(config: RunConfig, keep: int, days: float, delete: bool) -> dict[str, Any]:
+def execute(
+    config: RunConfig, keep: int | None = None, days: float | None = None, delete: bool | None = None
+) -> dict[str, Any]:
     """Tell what can be deleted below the configuration's root, and delete it if so wanted.
 
     Args:
-        config: names the root.
+        config: names the root, and what counts where one of the others is None.
         keep: of each line, so many of the newest finished runs keep all that they have made.
         days: younger objects are kept.
         delete: whether to delete.
@@ -41,6 +43,9 @@ def execute(config: RunConfig, keep: int, days: float, delete: bool) -> dict[str
         InputError: ``keep`` or ``days`` is negative.
         TransientError: a run was planned meanwhile.
     """
+    keep = config.maintenance.keep_runs if keep is None else keep
+    days = config.maintenance.min_age_days if days is None else days
+    delete = config.maintenance.delete if delete is None else delete
     if keep < 0 or days < 0:
         raise InputError(f"--keep {keep} and --older-than {days:g} must not be negative")
     watch = Stopwatch()
@@ -74,7 +79,7 @@ def execute(config: RunConfig, keep: int, days: float, delete: bool) -> dict[str
         "kinds": {kind: {"objects": counts[kind], "bytes": sizes[kind]} for kind in counts},
         "responses_dropped": waste.responses,
         "kept_runs": len(found.kept),
-        "unfinished_runs": [storage.uri(prefix) for prefix in found.unfinished],
+        "unfinished_runs": len(found.unfinished),
         "seconds": watch.seconds(),
     }
 

@@ -89,6 +89,9 @@ class _Live:
             "/".join(key.split("/")[:n]) in self._prefixes for n in range(2, len(parts) + 1)
         ):
             return True
+        if len(parts) < 2:
+            # Nobody here has written it.
+            return True
         if kind == "index":
             # Built, or trained, by a run that has not told of it yet.
             return parts[0] in self._encoders
@@ -178,6 +181,9 @@ def _add_responses(storage: Storage, found: Waste, kept: list[Run], before: floa
     for info, written in storage.list_dated("generations/"):
         prefix = info.key.rpartition("/")[0] + "/"
         if written >= before or prefix in all_of:
+            continue
+        if not stored.is_one(prefix, info):
+            log.warning("object=%r is none of the responses: it is left alone", info.key)
             continue
         partly = stored.partly(storage, prefix, info, wanted.get(prefix, set()))
         if partly is None:
