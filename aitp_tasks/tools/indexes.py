@@ -222,9 +222,8 @@ def _require_right(
     numbers = vectors.faiss_ids(answered.doc_ids)
     wrong = numbers != ids[ids >= 0]
     queries = np.nonzero(ids >= 0)[0]
-    cosines = np.einsum(
-        "nd,nd->n", opened.as_stored(answered.values), _unit(asked.values)[queries], dtype=np.float64
-    )
+    pairs = opened.as_stored(answered.values) * _unit(asked.values)[queries]
+    cosines = pairs.sum(axis=1).clip(-1, 1)
     wrong |= ~(np.abs(cosines - similarities[ids >= 0]) <= _TOLERANCE)
     if wrong.any():
         first = int(np.nonzero(wrong)[0][0])
@@ -244,7 +243,8 @@ def _require_nothing_nearer(
 ) -> NDArray[np.int64]:
     """Make sure that no vector of some is nearer than what was answered; the ids of those, int64 (n,)."""
     numbers = vectors.faiss_ids(among.doc_ids)
-    cosines = _unit(asked.values) @ opened.as_stored(among.values).T
+    # Rounded, a vector may be a little longer than 1.
+    cosines = (_unit(asked.values) @ opened.as_stored(among.values).T).clip(-1, 1)
     # Where fewer were found than asked for, the last cosine is -inf.
     nearer = cosines > similarities[:, -1:] + _TOLERANCE
     missed = nearer & (numbers != ids[:, :, None]).all(axis=1)

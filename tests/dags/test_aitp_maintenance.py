@@ -1,4 +1,4 @@
-"""The weekly maintenance: what Airflow sees of it, and one run of its wiring with a stand-in for the worker."""
+"""The weekly maintenance: what Airflow sees of it, and its wiring with a stand-in for the worker."""
 
 from __future__ import annotations
 

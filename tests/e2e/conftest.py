@@ -73,6 +73,11 @@ class Pipeline:
         pages = self.bucket.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
 
+    def sizes(self) -> dict[str, int]:
+        """Key and bytes of every object."""
+        pages = self.bucket.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
+
     def read(self, key: str) -> bytes:
         """One object."""
         data: bytes = self.bucket.get_object(Bucket=BUCKET, Key=key)["Body"].read()

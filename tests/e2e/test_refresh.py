@@ -1,7 +1,8 @@
 """The whole pipeline, nothing replaced: Airflow, SeaweedFS, vLLM, DeepSpeed; small input.
 
 The tests follow one another on the same services: a first run, an identical
-second one, and a run with a broken shard that is replaced and cleared.
+second one, a run with a broken shard that is replaced and cleared, and the maintenance
+of what all of them have left.
 """
 
 import json
@@ -162,3 +163,42 @@ def test_a_broken_shard_fails_alone_and_completes_when_replaced(
     assert first["dataset"].endswith("/" + pipeline.client.result(run, "plan")["base"])
     # The same documents were rewritten before, in another dump: nothing is generated again.
     assert pipeline.etags("generations/") == before
+
+
+def test_the_maintenance_counts_what_is_there_checks_all_indexes_and_deletes_nothing(
+    pipeline: Pipeline, first: dict[str, Any]
+) -> None:
+    dag = "aitp_maintenance"
+    pipeline.client.wait_for_dag(dag)
+    # Unpausing starts the latest Sunday that was missed, where jobs are scheduled at all.
+    pipeline.client.set_paused(False, dag=dag)
+    before = pipeline.etags()
+    sizes = pipeline.sizes()
+    run = pipeline.client.trigger({}, dag=dag)
+    assert pipeline.client.wait(run, dag=dag, seconds=600) == "success"
+    told = {
+        name: pipeline.client.result(run, name, dag=dag) for name in ("gc", "compact", "indexes", "storage")
+    }
+    assert told["gc"]["deleted"] is False
+    assert told["gc"]["unfinished_runs"] == 0
+    # Each of both runs has a corpus of its own; the second has the first one's pairs beside the same SFT set.
+    assert (told["indexes"]["runs"], told["indexes"]["indexes"]) == (2, 4)
+    after = pipeline.etags()
+    responses = {key for key in before if key.startswith("generations/")}
+    assert after.items() >= {key: tag for key, tag in before.items() if key not in responses}.items()
+    joined = {key for key in after if key.startswith("generations/")}
+    assert told["compact"]["objects"] == len(joined) <= told["compact"]["objects_before"] == len(responses)
+    figures = told["storage"]["figures"]
+    if joined == responses:
+        assert after.keys() - before.keys() == {figures}
+        assert told["storage"]["objects"] == len(sizes)
+        assert told["storage"]["bytes"] == sum(sizes.values())
+    assert told["storage"]["kinds"]["corpus"][:2] == [
+        sum(key.startswith("corpus/") for key in sizes),
+        sum(size for key, size in sizes.items() if key.startswith("corpus/")),
+    ]
+    written = json.loads(pipeline.read(figures))
+    assert written["kinds"]["corpus"]["bytes"] == told["storage"]["kinds"]["corpus"][1]
+    (log,) = (pipeline.services.logs / "tasks").glob(f"dag_id={dag}/run_id={run}/task_id=storage/*.log")
+    assert "since" not in log.read_text()
+    assert "embeddings " in log.read_text()
