@@ -1,6 +1,7 @@
 """What no kept run and no version refers to."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 #: Where what is kept by content lies; nothing else is ever deleted, but for tries and remaining pairs.
 _BY_CONTENT = ("embeddings", "density", "index")
+#: What the folders below these are called: by the digest of an encoder or a geometry, or so.
+_OURS = re.compile("[0-9a-f]{32}|discriminants|log-ratios")
 _TRIED = ("assemble", "finetune")
 
 
@@ -89,7 +92,7 @@ class _Live:
             "/".join(key.split("/")[:n]) in self._prefixes for n in range(2, len(parts) + 1)
         ):
             return True
-        if len(parts) < 2:
+        if len(parts) < 2 or not _OURS.fullmatch(parts[0]):
             # Nobody here has written it.
             return True
         if kind == "index":

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import Maintenance, RunConfig
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.records import pairs, published
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import open_storage
-from aitp_tasks.tools import dataset, gc
+from aitp_tasks.storage.local import LocalStorage
+from aitp_tasks.tools import compact, dataset, gc, indexes
 from aitp_tasks.tools.gc import runs
 from tests.aitp_tasks.world import LINE, STAGES, World
 
@@ -262,3 +263,87 @@ def test_a_mark_that_has_acted_can_be_taken_back(world: World) -> None:
     assert pair_id not in {pair["pair_id"] for pair in world.pairs_of(world.latest())}
     dataset.execute(world.runs[0].config, "mark", pair_id, "good", "")
     assert pairs.marked_bad(open_storage(f"file://{world.root}"), LINE) == ()
+
+
+class _Stopped(BaseException):
+    """The process was killed."""
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
+def test_stopped_at_any_step_it_leaves_all_that_is_needed_and_the_next_time_ends_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    settings = Maintenance(keep_runs=0, min_age_days=0.0, delete=True)
+    config = world.runs[-1].config.model_copy(update={"maintenance": settings})
+    whole = gc.execute(config, delete=False)["objects"]
+    delete, left = LocalStorage.delete, int(share * whole)
+
+    def deleting(self: LocalStorage, keys: list[str]) -> None:
+        nonlocal left
+        for key in keys:
+            if left == 0:
+                raise _Stopped
+            left -= 1
+            delete(self, [key])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "delete", deleting)
+        with pytest.raises(_Stopped):
+            gc.execute(config)
+    assert indexes.execute(config)["indexes"] == 2
+    assert compact.execute(config)["prefixes"] == 3
+    assert gc.execute(config)["objects"] == whole - int(share * whole)
+    assert gc.execute(config)["objects"] == 0
+    assert indexes.execute(config)["indexes"] == 2
+    # The first night, planned anew, computes what is gone, and the next goes on from the third.
+    for stage in STAGES:
+        for path in (world.root / world.runs[0].prefix / stage).glob("*.json"):
+            path.unlink()
+    world.go_on(Run.open(world.runs[0].uri))
+    assert world.night(NIGHTS[3])["version"]
+    assert indexes.execute(config)["runs"] == 1
+
+
+def test_the_configuration_says_whether_it_deletes_and_what_it_keeps(world: World) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    before, config = objects(world), world.runs[-1].config
+    told = gc.execute(config)
+    assert (told["deleted"], told["objects"], told["kept_runs"]) == (False, 0, 3)
+    one = config.model_copy(update={"maintenance": Maintenance(keep_runs=1, min_age_days=0.0)})
+    assert gc.execute(one)["objects"] > 10
+    assert objects(world) == before
+    deleting = one.model_copy(update={"maintenance": one.maintenance.model_copy(update={"delete": True})})
+    # A person at a shell deletes by a word of their own, whatever the configuration lets the DAG do.
+    assert gc.execute(deleting, delete=False)["deleted"] is False
+    assert objects(world) == before
+    assert gc.execute(deleting)["deleted"] is True
+    assert len(objects(world)) < len(before)
+
+
+def test_what_nobody_here_has_written_is_left_alone(world: World) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    # One that is under way, so that it is asked what it may come to use.
+    world.begin(NIGHTS[2])
+    names = [
+        f"{kind}/README" for kind in ("embeddings", "density", "index", "generations", "datasets", "runs")
+    ]
+    names += ["generations/rewrite/notes.txt", "generations/\x1b[2J/a-b.parquet", "notes/x"]
+    names += [f"{folder}/mine/notes/x" for folder in ("embeddings", "density", "index")]
+    for name in names:
+        path = world.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    assert collect(world)["deleted"] is True
+    assert [name for name in names if not (world.root / name).is_file()] == []
+
+
+def test_a_damaged_object_of_responses_is_named(world: World) -> None:
+    world.night(NIGHTS[0])
+    damaged, *_ = sorted((world.root / "generations").glob("*/*/*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    with pytest.raises(InputError, match="is no whole table of responses .*: delete it"):
+        collect(world)

@@ -34,7 +34,11 @@ NIGHT: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=["exact", "lists"])
+EXACT = pytest.mark.parametrize("made", ["exact"], indirect=True)
+BOTH = pytest.mark.parametrize("made", ["exact", "lists"], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A night and what its index is, and one that has come as far as its geometry."""
     patch = pytest.MonkeyPatch()
@@ -67,6 +71,7 @@ def folder_of(run: Run, role: str, root: Path) -> Path:
     return (root / indexed.keys(run, role)[f"{role}_index"]).parent
 
 
+@BOTH
 def test_right_ones_are_told_so_each_once(config: RunConfig) -> None:
     for seed in range(3):
         result = indexes.execute(config, seed)
@@ -143,18 +148,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 CASES = [
-    *((damage, "corpus") for damage in DAMAGE),
-    *((damage, "sft") for damage in ("index gone", "manifest gone", "other vectors")),
+    *(("exact", damage, "corpus") for damage in DAMAGE if "lists" not in damage),
+    *(("exact", damage, "sft") for damage in ("index gone", "manifest gone", "other vectors")),
+    *(("lists", damage, "corpus") for damage in DAMAGE if "lists" in damage or "vectors" in damage),
+    ("lists", "index cut", "corpus"),
 ]
 
 
-@pytest.mark.parametrize(("damage", "role"), CASES)
+@pytest.mark.parametrize(("made", "damage", "role"), CASES, indirect=["made"])
 def test_damage_is_found_named_and_mended_as_told(
     config: RunConfig, root: Path, run: Run, role: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = folder_of(run, role, root)
-    if damage.startswith("lists") and not (folder / LISTS_FILE).exists():
-        pytest.skip("an exact index has none")
     harm, message = DAMAGE[damage]
     harm(folder)
     with caplog.at_level("INFO"), pytest.raises(InputError, match=message) as raised:
@@ -174,6 +179,7 @@ def test_damage_is_found_named_and_mended_as_told(
     assert indexes.execute(config, seed=1)["indexes"] == 3
 
 
+@EXACT
 def test_vectors_that_are_gone_or_damaged_are_named(config: RunConfig, root: Path) -> None:
     chunks = sorted((root / "embeddings").glob("*/*/rows-*.parquet"))
     whole = [chunk.read_bytes() for chunk in chunks]
@@ -190,6 +196,7 @@ def test_vectors_that_are_gone_or_damaged_are_named(config: RunConfig, root: Pat
     assert indexes.execute(config, seed=1)["indexes"] == 3
 
 
+@EXACT
 def test_a_run_that_cannot_be_opened_holds_no_other_one_up(
     config: RunConfig, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +208,7 @@ def test_a_run_that_cannot_be_opened_holds_no_other_one_up(
     assert caplog.text.count(" is right: ") == 3
 
 
+@EXACT
 def test_foreign_objects_disturb_nothing(config: RunConfig, root: Path) -> None:
     for name in ("index/README", "index/\x1b[2J", "index/a/b/c.json", "runs/notes.txt", "runs/a/plan.json"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +216,7 @@ def test_foreign_objects_disturb_nothing(config: RunConfig, root: Path) -> None:
     assert indexes.execute(config)["indexes"] == 3
 
 
+@EXACT
 def test_where_there_is_no_line_yet_there_is_nothing_to_check(config: RunConfig, tmp_path: Path) -> None:
     nothing = config.model_copy(update={"root": f"file://{tmp_path}/none"})
     assert {**indexes.execute(nothing), "seconds": 0} == {
@@ -219,12 +228,14 @@ def test_where_there_is_no_line_yet_there_is_nothing_to_check(config: RunConfig,
     }
 
 
+@EXACT
 def test_a_version_that_is_missing_is_named(config: RunConfig, root: Path) -> None:
     open_storage(f"file://{root}").write("datasets/aitp/latest.json", b'{"version": "nobody"}')
     with pytest.raises(InputError, match=r"datasets/aitp/nobody/version\.json does not exist"):
         indexes.execute(config)
 
 
+@EXACT
 def test_it_is_a_command(config: RunConfig, root: Path, run: Run, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
