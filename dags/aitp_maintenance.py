@@ -36,7 +36,7 @@ def command_table() -> str:
     ]
     return "\n".join(
         [
-            "Keeps the storage in order, on Sundays at 12:00 UTC, when no night is about to begin.",
+            "Keeps the storage in order, on Sundays at 12:00 UTC; it can run beside nights.",
             "",
             "| command | at most | does |",
             "|---|---|---|",
@@ -49,7 +49,7 @@ def command_table() -> str:
 
 
 @dag(
-    # Noon of the day on which least is written, hours after the night of Saturday's dump has begun.
+    # Once a week, hours after a night has begun: whoever looks on Monday sees it.
     schedule=CronTriggerTimetable("0 12 * * 0", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from aitp_tasks import cli
 from aitp_tasks.config import Maintenance, RunConfig
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.records import pairs, published
@@ -321,6 +322,14 @@ def test_the_configuration_says_whether_it_deletes_and_what_it_keeps(world: Worl
     assert objects(world) == before
     assert gc.execute(deleting)["deleted"] is True
     assert len(objects(world)) < len(before)
+
+
+def test_at_a_shell_nothing_is_deleted_without_a_word() -> None:
+    for words, delete in {"": False, "--delete": True, "--delete-if-configured": None}.items():
+        arguments = cli.parser().parse_args(["gc", "--config", "c.yaml", *words.split()])
+        assert (arguments.delete, arguments.keep, arguments.days) == (delete, None, None)
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["gc", "--config", "c.yaml", "--delete", "--delete-if-configured"])
 
 
 def test_what_nobody_here_has_written_is_left_alone(world: World) -> None:
