@@ -270,7 +270,7 @@ class _Stopped(BaseException):
     """The process was killed."""
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
+@pytest.mark.parametrize("share", [0.4, 0.99])
 def test_stopped_at_any_step_it_leaves_all_that_is_needed_and_the_next_time_ends_it(
     world: World, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
