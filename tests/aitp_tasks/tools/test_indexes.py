@@ -111,7 +111,7 @@ def shuffle_vectors(folder: Path) -> None:
 
 
 def lose_vectors(folder: Path) -> None:
-    """As many vectors as before, but those of some documents are others', which are there twice."""
+    """As many vectors as before, but those of some documents are near nothing."""
     lists = folder / LISTS_FILE
     if lists.exists():
         lists.write_bytes(bytes(lists.stat().st_size))
@@ -119,7 +119,16 @@ def lose_vectors(folder: Path) -> None:
     index = library.flat_from_bytes((folder / INDEX_FILE).read_bytes(), "x")
     ids = library.faiss.vector_to_array(index.id_map)
     values = np.stack([index.reconstruct(int(number)) for number in ids])
-    values[::2] = -values[::2]
+    values[::2] = 0
+    (folder / INDEX_FILE).write_bytes(library.to_bytes(library.flat(values.astype(np.float16), ids)))
+
+
+def blur_vectors(folder: Path) -> None:
+    """All find the same documents, at other cosines."""
+    index = library.flat_from_bytes((folder / INDEX_FILE).read_bytes(), "x")
+    ids = library.faiss.vector_to_array(index.id_map)
+    values = np.stack([index.reconstruct(int(number)) for number in ids])
+    values += np.random.default_rng(0).normal(scale=0.3 / np.sqrt(values.shape[1]), size=values.shape)
     (folder / INDEX_FILE).write_bytes(library.to_bytes(library.flat(values.astype(np.float16), ids)))
 
 
@@ -143,6 +152,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "manifest cut": (lambda folder: cut(folder.with_suffix(".json")), r"\.json cannot be read"),
     "other count": (lambda folder: edit(folder.with_suffix(".json"), documents=7), "says 7 documents"),
     "other vectors": (shuffle_vectors, "not so near as it says|does not find"),
+    "blurred": (blur_vectors, "not so near as it says"),
     "vectors lost": (lose_vectors, "not so near as it says|does not find|no place for"),
 }
 
