@@ -56,6 +56,13 @@ class Storage(ABC):
         """The same, each with the time at which it was written, in seconds since 1970."""
 
     @abstractmethod
+    def now(self) -> float:
+        """The time by the clock that dates the objects, in seconds since 1970.
+
+        Their age is told by it, and not by the clock of a machine, which may jump.
+        """
+
+    @abstractmethod
     def read_range(self, info: ObjectInfo, start: int, size: int) -> bytes:
         """``size`` bytes from ``start``.
 

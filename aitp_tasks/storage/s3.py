@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import Boto3Error, RetriesExceededError
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -30,6 +31,11 @@ _CONNECT_SECONDS = 5
 _READ_SECONDS = 60
 _ATTEMPTS = 6
 _WRONG_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403", "InvalidToken"}
+#: Of credentials that were right: the next try takes the new ones.
+_EXPIRED_CREDENTIALS = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_WRONG_CLOCK = "RequestTimeTooSkewed"
+#: Of answers to HEAD.
+_TOLD_BY_NUMBER = {"400", "403"}
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 #: What one request deletes, by the protocol.
 _DELETED_AT_ONCE = 1000
@@ -83,9 +89,9 @@ class S3Storage(Storage):
             if _code(error) in _MISSING:
                 self._require_bucket()
                 return None
-            raise self._explain(error) from error
+            raise self._explain(error, key) from error
         except BotoCoreError as error:
-            raise self._explain(error) from error
+            raise self._explain(error, key) from error
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -95,6 +101,11 @@ class S3Storage(Storage):
     def list_dated(self, prefix: str) -> Iterator[tuple[ObjectInfo, float]]:
         for item in self._items(prefix):
             yield self._info(item), datetime.fromisoformat(item["LastModified"]).timestamp()
+
+    def now(self) -> float:
+        answer = self._call(lambda: self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1), "")
+        told = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
+        return parsedate_to_datetime(told).timestamp()
 
     def _info(self, item: dict[str, Any]) -> ObjectInfo:
         return ObjectInfo(item["Key"].removeprefix(self._prefix), item["Size"], item["ETag"].strip('"'))
@@ -230,7 +241,7 @@ class S3Storage(Storage):
     def _call(self, request: Callable[[], _T], key: str) -> _T:
         try:
             return request()
-        except (ClientError, BotoCoreError, S3UploadFailedError) as error:
+        except (ClientError, BotoCoreError, Boto3Error) as error:
             raise self._explain(error, key) from error
 
     def _require_bucket(self) -> None:
@@ -250,7 +261,7 @@ class S3Storage(Storage):
 
     def _explain(self, error: Exception, key: str = "") -> AitpError:
         """Turn boto3's error into one of ours; never repeats a credential."""
-        where = self._where
+        where, error = self._where, self._reason(_cause(error), key)
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return InputError(
                 f"no credentials for {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -263,12 +274,32 @@ class S3Storage(Storage):
             return self.missing(key)
         if code in _CONDITION_FAILED:
             return ObjectChangedError(f"{self.uri(key)} changed while it was read: run the task again")
+        if code in _EXPIRED_CREDENTIALS:
+            return TransientError(
+                f"the credentials for {where} have expired ({code}): renew them (AWS_SESSION_TOKEN and its keys, "
+                "or the Airflow connection aitp_s3); the next try takes the new ones"
+            )
+        if code == _WRONG_CLOCK:
+            return TransientError(
+                f"{where} refuses requests of another time ({code}): set the clock of this machine, or the "
+                "server's; a try after that goes through"
+            )
         if code in _WRONG_CREDENTIALS:
             return InputError(
                 f"{where} refuses the credentials ({code}): check the access key and its rights"
             )
         told = " ".join(str(error).split()).replace(str(self._client.meta.endpoint_url), self._endpoint)
         return TransientError(f"{where} failed with {code}: {told}")
+
+    def _reason(self, error: Exception, key: str) -> Exception:
+        """What says why: an answer to HEAD has no body, so the same is asked once more with GET."""
+        if not key or _code(error) not in _TOLD_BY_NUMBER:
+            return error
+        try:
+            self._client.get_object(**self._at(key), Range="bytes=0-0")
+        except (ClientError, BotoCoreError) as told:
+            return told
+        return error
 
     @property
     def _where(self) -> str:
@@ -279,6 +310,12 @@ class S3Storage(Storage):
         """The server's address, without what it may say of a user."""
         parts = urlsplit(str(self._client.meta.endpoint_url))
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _cause(error: Exception) -> Exception:
+    """What an upload or a download of several requests has failed with."""
+    inner = error.last_exception if isinstance(error, RetriesExceededError) else error.__context__
+    return inner if isinstance(error, Boto3Error) and isinstance(inner, Exception) else error
 
 
 def _code(error: Exception) -> str:

@@ -6,7 +6,6 @@ waits here: whoever starts runs asks again.
 """
 
 import logging
-import time
 from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Any
@@ -131,7 +130,7 @@ def _not_whole(storage: Storage, config: RunConfig, dump: str) -> str:
         return "there is none"
     if any(info.key == f"corpus/{dump}/{_MARKER}" for info, _ in objects):
         return ""
-    age = (time.time() - max(written for _, written in objects)) / 60
+    age = (storage.now() - max(written for _, written in objects)) / 60
     if age < config.schedule.settle_minutes:
         return f"its newest object is {age:.0f} minutes old, and it has no {_MARKER}"
     return ""

@@ -22,6 +22,8 @@ class Store:
     unknown: set[str] = field(default_factory=set)
     #: Headers by which a write is refused whether they hold or not.
     refuses: set[str] = field(default_factory=set)
+    #: Status and code by which it refuses whatever is asked.
+    refuses_all: tuple[int, str] | None = None
     #: How many of the next writes meet another one.
     conflicts: int = 0
     #: What the other write leaves there.
@@ -67,7 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
         with self.held.lock:
             self.held.requests.append((self.command, self.path))
             found = self.held.objects.get(self.path)
-            if found is None and self.path.count("/") > 1:
+            if self.held.refuses_all:
+                self._answer(*self.held.refuses_all)
+            elif found is None and self.path.count("/") > 1:
                 self._answer(404, "NoSuchKey")
             else:
                 self._answer(200, "", found or b"")
@@ -78,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _judged(self) -> tuple[int, str]:
         held, found = self.held, self.held.objects.get(self.path)
         absent, matches = (self._condition(name) for name in ("If-None-Match", "If-Match"))
+        if held.refuses_all:
+            return held.refuses_all
         if held.unknown & set(self.headers):
             return 501, "NotImplemented"
         if held.conflicts:

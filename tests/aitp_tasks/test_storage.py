@@ -239,3 +239,13 @@ def test_objects_are_listed_with_the_time_at_which_they_were_written(storage: St
     dated = dict(storage.list_dated("a/"))
     assert list(dated) == list(storage.list("a/"))
     assert all(before - 1 <= written <= time.time() + 1 for written in dated.values())
+
+
+@pytest.mark.operation("clock-jumps")
+def test_the_storages_time_is_that_of_its_objects(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = time.time()
+    monkeypatch.setattr(time, "time", lambda: before + 86_400)
+    storage.write("a/b", b"1")
+    ((info, written),) = storage.list_dated("")
+    assert abs(storage.now() - written) < 5
+    assert list(storage.list("")) == [info]

@@ -236,3 +236,34 @@ def test_objects_are_listed_with_the_time_at_which_they_were_written(storage: St
     dated = dict(storage.list_dated("a/"))
     assert list(dated) == list(storage.list("a/"))
     assert all(before - 2 <= written <= time.time() + 2 for written in dated.values())
+
+
+@pytest.mark.operation("clock-jumps")
+def test_the_stores_time_is_that_of_its_objects(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = storage.now()
+    monkeypatch.setattr(time, "time", lambda: now + 86_400)
+    storage.write("a/b", b"1")
+    ((_, written),) = storage.list_dated("a/")
+    assert abs(storage.now() - written) < 5
+
+
+@pytest.mark.operation("storage-away")
+def test_a_store_that_is_away_for_a_while_is_waited_for(store: Services, storage: Storage) -> None:
+    storage.write("a/b", b"1")
+    info = storage.stat("a/b")
+    store.stop()
+    found: list[object] = []
+    asked = [
+        lambda: storage.read("a/b"),
+        lambda: storage.read_range(info, 0, 1),
+        lambda: list(storage.list("a/b")) == [info],
+        lambda: storage.write_if_absent("a/c", b"2"),
+    ]
+    threads = [threading.Thread(target=lambda ask=ask: found.append(ask())) for ask in asked]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    store.start_store()
+    for thread in threads:
+        thread.join()
+    assert sorted(found, key=str) == sorted([b"1", b"1", True, True], key=str)

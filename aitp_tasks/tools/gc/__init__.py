@@ -12,7 +12,6 @@ meanwhile, nothing more is deleted.
 """
 
 import logging
-import time
 from typing import Any
 
 from aitp_tasks.config import RunConfig
@@ -55,7 +54,7 @@ def execute(
         log.warning(
             "run=%s is not finished: all that it may use is kept; delete its plan.json to give it up", uri
         )
-    waste = sweep.waste(storage, found, time.time() - days * _DAY)
+    waste = sweep.waste(storage, found, storage.now() - days * _DAY)
     counts, sizes = dict[str, int](), dict[str, int]()
     for kind, info in waste.objects:
         counts, sizes = add_counts(counts, {kind: 1}), add_counts(sizes, {kind: info.size})

@@ -1,6 +1,6 @@
 """What a store may answer to a conditional write; the real one is in tests/e2e."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.records import tables
 from aitp_tasks.stages import plan
-from aitp_tasks.storage import s3
+from aitp_tasks.storage import ObjectInfo, s3
 from aitp_tasks.storage.s3 import S3Storage
 from tests.aitp_tasks import stores
 from tests.aitp_tasks.conftest import Configure
@@ -16,6 +16,7 @@ from tests.aitp_tasks.stores import Store
 
 pytestmark = pytest.mark.slow
 
+EXPIRED = (400, "ExpiredToken")
 PROBE = "/bucket/some/probes/conditional-writes"
 HEADERS = ["If-None-Match", "If-Match"]
 
@@ -172,6 +173,56 @@ def test_a_user_in_the_endpoints_address_is_not_told(store: Store, monkeypatch: 
     with pytest.raises(TransientError, match=r"127\.0\.0\.1:9") as failed:
         S3Storage("bucket").read("key")
     assert "opensesame" not in str(failed.value)
+
+
+def asked(storage: S3Storage, path: Path) -> list[Callable[[], object]]:
+    """All that is asked of a storage, by requests of every kind."""
+    path.write_bytes(b"1")
+    return [
+        lambda: storage.find("key"),
+        lambda: list(storage.list("")),
+        lambda: storage.read("key"),
+        lambda: storage.read_tagged("key"),
+        lambda: storage.read_range(ObjectInfo("key", 1, "tag"), 0, 1),
+        lambda: storage.write("key", b""),
+        lambda: storage.write_if_absent("key", b""),
+        lambda: storage.write_if_matches("key", b"", '"0"'),
+        lambda: storage.upload("key", path),
+        lambda: storage.download("key", path),
+        lambda: storage.copy("key", "other"),
+    ]
+
+
+@pytest.mark.operation("credential-expired")
+@pytest.mark.parametrize(
+    ("refusal", "kind", "message"),
+    [
+        (EXPIRED, TransientError, r"credentials for s3://bucket/some at .* have expired \(ExpiredToken\): renew"),
+        ((403, "RequestTimeTooSkewed"), TransientError, "set the clock of this machine, or the server's"),
+        ((403, "InvalidAccessKeyId"), InputError, r"refuses the credentials \(InvalidAccessKeyId\)"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_what_is_wrong_with_a_request_is_told_whatever_was_asked(
+    store: Store, storage: S3Storage, tmp_path: Path, refusal: tuple[int, str], kind: type, message: str
+) -> None:
+    store.objects["/bucket/some/key"] = b"1"
+    storage.find("key")
+    store.refuses_all = refusal
+    for ask in asked(storage, tmp_path / "file"):
+        with pytest.raises(kind, match=message) as caught:
+            ask()
+        assert "opensesame" not in str(caught.value)
+
+
+@pytest.mark.operation("credential-expired")
+def test_the_next_try_takes_renewed_credentials(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.objects["/bucket/some/key"] = b"1"
+    store.refuses_all = EXPIRED
+    with pytest.raises(TransientError, match="expired"):
+        S3Storage("bucket", "some").find("key")
+    store.refuses_all = None
+    assert S3Storage("bucket", "some").find("key") is not None
 
 
 def test_plan_refuses_the_store_before_it_looks_at_anything(store: Store, configure: Configure) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -356,3 +357,13 @@ def test_a_damaged_object_of_responses_is_named(world: World) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-30])
     with pytest.raises(InputError, match="is no whole table of responses .*: delete it"):
         collect(world)
+
+
+@pytest.mark.operation("clock-jumps")
+def test_a_clock_that_jumps_makes_nothing_old(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 30 * 86_400)
+    assert collect(world, days=3)["objects"] == 0
+    assert collect(world, days=0)["objects"] > 0

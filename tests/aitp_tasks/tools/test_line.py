@@ -1,5 +1,6 @@
 """line: which dumps a run takes, and why others are left."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,19 @@ def test_a_dump_that_is_being_written_is_left(
     assert due(storage, configure, "2026-11-20", kind)[0] == "2026-11-20"
     (root / "corpus/2026-11-20/part.parquet").unlink()
     assert due(storage, configure, "2026-11-20", kind)[1] == {"2026-11-20": "there is none"}
+
+
+@pytest.mark.operation("clock-jumps")
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_a_clock_that_jumps_makes_no_dump_whole(
+    storage: Storage, root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600 * hours)
+    dump(root, "2026-11-20", minutes=12)
+    assert due(storage, configure, "2026-11-20")[0] is None
+    dump(root, "2026-11-20", minutes=40)
+    assert due(storage, configure, "2026-11-20")[0] == "2026-11-20"
 
 
 def test_who_names_a_dump_gets_it(storage: Storage, configure: Configure) -> None:
