@@ -27,6 +27,8 @@ from aitp_stage import (
     EndOperator,
     StageOperator,
     ranged,
+    required,
+    result_of,
 )
 from aitp_tasks.config import RunConfig, file
 from aitp_tasks.errors import InputError
@@ -238,13 +240,13 @@ def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 @task(task_id="parts")
 def part_numbers(result: Any) -> list[int]:
     """The parts, from difference's result; Airflow maps over a list only."""
-    return list(range(result["parts"]))
+    return list(range(required(result, "difference")["parts"]))
 
 
 @task
 def units_left(result: Any, stage: str) -> list[int]:
     """The units of a stage that are not done yet, from plan's result."""
-    return ranged(result[f"{stage}_left"])
+    return ranged(required(result, "plan")[f"{stage}_left"])
 
 
 @dag(
@@ -258,6 +260,7 @@ def units_left(result: Any, stage: str) -> list[int]:
     deadline=deadline(str(CONFIG)),
     params=form_params(),
     doc_md=stage_table(),
+    user_defined_macros={"result_of": result_of},
     tags=["aitp"],
     default_args={
         "retries": 3,
@@ -272,7 +275,7 @@ def units_left(result: Any, stage: str) -> list[int]:
 def aitp_refresh() -> Any:
     """Wire the stages; the run's result is the report's."""
     tasks = {stage.name: stage_task(stage) for stage in STAGES}
-    run = "{{ ti.xcom_pull(task_ids='plan')['run'] }}"
+    run = "{{ result_of(ti, 'plan')['run'] }}"
     configured: dict[str, Any] = {
         "config": str(CONFIG),
         "settings": {param_name(setting): setting for setting in FORM},
@@ -294,9 +297,7 @@ def aitp_refresh() -> Any:
         on_success_callback=GroupNotifier(str(CONFIG)),
         **configured,
     )
-    plan = ConfiguredOperator(
-        dump="{{ ti.xcom_pull(task_ids='begin')['dump'] }}", **configured, **tasks["plan"]
-    )
+    plan = ConfiguredOperator(dump="{{ result_of(ti, 'begin')['dump'] }}", **configured, **tasks["plan"])
     # What is done already is not started again: then there may be nothing to map over, and that is well.
     on_done = TriggerRule.NONE_FAILED
     embed_units = units_left.override(task_id="embed_units")(plan.output, "embed")
@@ -320,7 +321,7 @@ def aitp_refresh() -> Any:
     assemble = AfterPartsOperator(
         run=run,
         after="answer",
-        parts="{{ ti.xcom_pull(task_ids='difference')['parts'] }}",
+        parts="{{ result_of(ti, 'difference')['parts'] }}",
         trigger_rule=on_done,
         outlets=[DATASETS],
         post_execute=tell_dataset,

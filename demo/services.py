@@ -218,16 +218,17 @@ class Services:
         if migration.wait() != 0:
             raise ServiceError(f"Airflow's database could not be made: see {self.logs / 'db-migrate.log'}")
         components = {
-            "api-server": ["api-server", "--host", HOST, "--port", str(self.ports.airflow), "--workers", "1"],
-            "scheduler": ["scheduler", "--skip-serve-logs"],
-            "dag-processor": ["dag-processor"],
-            "triggerer": ["triggerer", "--skip-serve-logs"],
+            "api-server": ["--host", HOST, "--port", str(self.ports.airflow), "--workers", "1"],
+            "dag-processor": [],
+            "triggerer": ["--skip-serve-logs"],
         }
-        processes = [
-            self._spawn(name, [str(AIRFLOW_PROGRAM), *arguments], REPOSITORY)
-            for name, arguments in components.items()
-        ]
+        processes = [self._spawn_airflow(name, *arguments) for name, arguments in components.items()]
+        processes.append(self.start_scheduler())
         self._wait("airflow", processes, self._airflow_answers, AIRFLOW_SECONDS)
+
+    def start_scheduler(self) -> subprocess.Popen[bytes]:
+        """Start the scheduler alone, as where it was killed."""
+        return self._spawn_airflow("scheduler", "--skip-serve-logs")
 
     def stop(self) -> None:
         """End every process of these services: Airflow first, then the store, so that it can write out."""
@@ -313,6 +314,9 @@ class Services:
         if not path.exists():
             write_private(path, json.dumps(make()))
         return json.loads(path.read_text())
+
+    def _spawn_airflow(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        return self._spawn(name, [str(AIRFLOW_PROGRAM), name, *arguments], REPOSITORY)
 
     def _spawn(self, name: str, command: list[str], directory: Path) -> subprocess.Popen[bytes]:
         """Start one service in a session of its own, its output in its log."""

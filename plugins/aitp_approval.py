@@ -13,7 +13,7 @@ from aitp_tasks.config import Approval
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-_MADE = "ti.xcom_pull(task_ids='assemble')"
+_MADE = "result_of(ti, 'assemble')"
 _SUBJECT = f"Fine-tune on {{{{ {_MADE}['label'] }}}}?"
 #: In Markdown; figures and addresses only, no text of a document.
 _BODY = "\n".join(

@@ -9,6 +9,7 @@ hence its unique name.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import logging
@@ -21,7 +22,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -300,9 +301,10 @@ class ConfiguredOperator(StageOperator):
         """The configuration file, the dump and the params that have a value.
 
         Raises:
-            AirflowFailException: the run names no dump, or two.
+            AirflowFailException: the run names no dump, or two, or a param that does not exist.
         """
         params = context["params"]
+        require_known(params, [*self.settings, "config"])
         dump = self.dump or dump_of(context["dag_run"].partition_key, params.get("dump"))
         values: dict[str, Any] = {"dump": dump}
         for param, setting in self.settings.items():
@@ -482,6 +484,43 @@ def dump_of(partition_key: str | None, param: str | None) -> str:
             "or give a partition key"
         )
     return dump
+
+
+def require_known(params: Mapping[str, Any], settings: Collection[str]) -> None:
+    """Airflow hands on whatever a run was started with; what is no param would have no effect.
+
+    Raises:
+        AirflowFailException: such a name is among them.
+    """
+    unknown = sorted(set(params) - set(settings))
+    if unknown:
+        near = [name for word in unknown for name in difflib.get_close_matches(word, settings, cutoff=0.4)]
+        raise AirflowFailException(
+            f"this run was started with {', '.join(map(repr, unknown))}, which is no param of this DAG: "
+            f"start it with one of {', '.join(dict.fromkeys(near or sorted(settings)))}"
+        )
+
+
+def result_of(ti: Any, task: str) -> dict[str, Any]:
+    """What another task of the run has returned.
+
+    Raises:
+        AirflowFailException: nothing.
+    """
+    return required(ti.xcom_pull(task_ids=task), task)
+
+
+def required(result: Any, task: str) -> dict[str, Any]:
+    """A task's result, for one that cannot do without.
+
+    Raises:
+        AirflowFailException: there is none, as of a task that was marked as success.
+    """
+    if not isinstance(result, dict):
+        raise AirflowFailException(
+            f"{task} has left no result: it was marked as success, or skipped; clear it with Downstream"
+        )
+    return result
 
 
 def worker_command() -> str:

@@ -267,7 +267,8 @@ def test_a_run_calls_every_stage_and_one_with_nothing_to_do_still_ends(
 def described(config: Path) -> dict[str, Any]:
     """The DAG's pools and params, with that configuration."""
     code = "from airflow.dag_processing.dagbag import DagBag; import json\n"
-    code += f"dag = DagBag({str(REPOSITORY / 'dags')!r}).dags['aitp_refresh']\n"
+    code += f"bag = DagBag({str(REPOSITORY / 'dags')!r}); assert not bag.import_errors, bag.import_errors\n"
+    code += "dag = bag.dags['aitp_refresh']\n"
     code += "params = {name: dag.params.get_param(name).dump() for name in dag.params}\n"
     code += "pools = {task.task_id: task.pool for task in dag.tasks}\n"
     code += "print(json.dumps({'pools': pools, 'params': params}))"
@@ -280,9 +281,9 @@ def described(config: Path) -> dict[str, Any]:
         },
         capture_output=True,
         text=True,
-        check=True,
         timeout=120,
     )
+    assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -353,3 +354,22 @@ def test_a_unit_whose_process_was_lost_is_told_of_by_the_dag_processor(
     assert message.title == "AITP: embed of 2026-11-23 failed: lost"
     assert "\nunit: map index 4\n" in message.text
     assert "/tasks/embed/mapped/4?try_number=4\n" in message.text
+
+
+@pytest.mark.operation("broken-configuration")
+@pytest.mark.parametrize(
+    "content", ["a: [", "- a", "engine: x\nencoder: [1]\ngates: 5\ndifference:\n", "gone: {tau: 1}\n"]
+)
+def test_a_wrong_configuration_does_not_take_the_dag_away(tmp_path: Path, content: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(content)
+    assert {task for task, pool in described(config)["pools"].items() if pool == "gpu"} == GPU
+
+
+@pytest.mark.operation("storage-away")
+def test_the_pauses_between_the_tries_of_a_task_last_longer_than_a_minute(dag: Any) -> None:
+    for task in dag.tasks:
+        pauses = [
+            task.retry_delay.total_seconds() * task.retry_exponential_backoff**n for n in range(task.retries)
+        ]
+        assert sum(pauses) > 60, task.task_id

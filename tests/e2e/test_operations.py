@@ -9,7 +9,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,10 @@ class Operations:
         self.values |= {"root": f"file://{self.root}", "assemble": {"dataset": "aitp"}}
         self.config.write_text(yaml.safe_dump(self.values))
         worker = folder / "aitp"
-        python, script = REPOSITORY / ".venv/worker/bin/python", Path(__file__).with_name("operations_worker.py")
+        python, script = (
+            REPOSITORY / ".venv/worker/bin/python",
+            Path(__file__).with_name("operations_worker.py"),
+        )
         worker.write_text(f'#!/bin/sh\nexec {python} {script} "$@"\n')
         worker.chmod(0o755)
         self.services = Services(
@@ -43,14 +45,13 @@ class Operations:
             worker=worker,
             config=self.config,
             environment={
-                "AITP_POLL_SECONDS": "2",
+                "AITP_POLL_SECONDS": "4",
                 "OPERATIONS": str(folder),
                 "PYTHONPATH": str(REPOSITORY),
-                # So that what has vanished is missed in seconds, not minutes.
-                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
-                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
-                "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
-                "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
+                # So that what has vanished is missed in half a minute, not in five.
+                "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+                "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+                "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
             },
         )
         self.services.start_airflow()
@@ -83,28 +84,40 @@ class Operations:
             if path.is_file() and ".unfinished" not in path.name
         }
 
-    def forget(self, stage: str) -> None:
-        """Remove a stage's manifests, so that there is work again."""
-        for path in self.root.glob(f"runs/*/*/{stage}.json"):
-            path.unlink()
-
-    @contextmanager
-    def at_work(self, run: str, stage: str, *others: str) -> Iterator[psutil.Process]:
-        """Clear a stage and keep it at work; its process. Afterwards it may go on."""
-        self.forget(stage)
+    def hold(self, run: str, stage: str, *others: str) -> psutil.Process:
+        """Clear a stage, and others with it, forget what it has done, and keep it at work; its process."""
+        folder = Path(self.client.result(run, "plan")["run"].removeprefix("file://"))
+        (folder / f"{stage}.json").unlink()
         (self.folder / f"hold-{stage}").touch()
-        (self.folder / f"at-{stage}").unlink(missing_ok=True)
-        try:
-            self.client.clear(run, [stage, *others])
-            yield self.process_of(stage)
-        finally:
-            (self.folder / f"hold-{stage}").unlink(missing_ok=True)
+        (self.folder / f"at-{stage}").unlink()
+        self.client.clear(run, [stage, *others])
+        return self.process_of(stage)
 
-    def process_of(self, stage: str, but: int = 0, seconds: float = 90) -> psutil.Process:
+    def release(self, stage: str) -> None:
+        """Let a stage go on."""
+        (self.folder / f"hold-{stage}").unlink(missing_ok=True)
+
+    def process_of(self, stage: str, but: int = 0) -> psutil.Process:
         """The process of a stage that is at work."""
         path = self.folder / f"at-{stage}"
-        until(lambda: path.exists() and path.read_text() not in ("", str(but)), seconds)
+        until(lambda: path.exists() and path.read_text() not in ("", str(but)))
         return psutil.Process(int(path.read_text()))
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """A request to Airflow that its client has no word for."""
+        answer = self.client._http.request(method, f"/api/v2/{path}", json=body)
+        self.client._check(answer)
+        return answer.json() if answer.content else None
+
+    def mark(self, run: str, task: str, state: str) -> None:
+        """Mark a task as a person does."""
+        self.ask("PATCH", f"dags/{DAG}/dagRuns/{run}/taskInstances/{task}", {"new_state": state})
+
+    def ended(self, run: str) -> str:
+        """The final state of a run, and that it holds no turn."""
+        state = self.client.wait(run, seconds=240)
+        assert json.loads((self.root / "datasets/aitp/lease.json").read_text()) == {}
+        return state
 
 
 def until(holds: Callable[[], bool], seconds: float = 90) -> None:
@@ -131,3 +144,239 @@ def runs(airflow: Operations) -> dict[str, str]:
     started = {name: airflow.client.trigger({"dump": DUMP} | param) for name, param in params.items()}
     assert {airflow.client.wait(run, seconds=300) for run in started.values()} == {"success"}
     return started
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_held(airflow: Operations) -> Iterator[None]:
+    yield
+    for path in airflow.folder.glob("hold-*"):
+        path.unlink()
+
+
+def again(before: dict[str, int], *tasks: str) -> dict[str, int]:
+    """Numbers of tries after some tasks, and the first and the last with them, have run once more."""
+    return before | {task: before[task] + 1 for task in ("begin", *tasks, "end")}
+
+
+@pytest.mark.operation("same-run-twice")
+def test_the_same_run_at_the_same_time_does_nothing_twice(airflow: Operations, runs: dict[str, str]) -> None:
+    first, same = (airflow.client.result(runs[name], "plan")["run"] for name in ("first", "same"))
+    assert first == same
+    assert set(airflow.worked().values()) == {1}
+
+
+@pytest.mark.operation("two-configurations")
+def test_two_configurations_of_a_dump_take_turns_and_both_are_kept(
+    airflow: Operations, runs: dict[str, str]
+) -> None:
+    folders = {airflow.client.result(run, "report")["run"].rpartition("/")[2] for run in runs.values()}
+    assert len(folders) == 2
+    assert {path.parent.name for path in airflow.root.glob(f"runs/{DUMP}/*/report.json")} == folders
+    built = [json.loads(path.read_text()) for path in airflow.root.glob("datasets/aitp/*/version.json")]
+    assert sorted(len(version["ancestors"]) for version in built) == [0, 1]
+
+
+@pytest.mark.operation("clear-task")
+@pytest.mark.parametrize("task", ["embed", "difference", "assemble"])
+def test_a_task_that_is_cleared_finds_its_results(
+    airflow: Operations, runs: dict[str, str], task: str
+) -> None:
+    run = runs["first"]
+    tries, objects = airflow.tries(run), airflow.objects()
+    airflow.client.clear(run, [(task, 0) if task == "embed" else task])
+    assert airflow.ended(run) == "success"
+    assert airflow.tries(run) == again(tries, task)
+    assert airflow.objects() == objects
+
+
+@pytest.mark.operation("clear-downstream")
+def test_what_is_cleared_with_all_after_it_makes_no_second_version(
+    airflow: Operations, runs: dict[str, str]
+) -> None:
+    run = runs["first"]
+    tries, objects = airflow.tries(run), airflow.objects()
+    airflow.client.clear(run, ["assemble"], include_downstream=True)
+    assert airflow.ended(run) == "success"
+    assert airflow.tries(run) == again(tries, "assemble", "finetune", "report")
+    assert airflow.objects() == objects
+
+
+@pytest.mark.operation("clear-running")
+def test_a_task_that_is_cleared_at_work_is_ended_and_begun_again(
+    airflow: Operations, runs: dict[str, str]
+) -> None:
+    run, before = runs["first"], airflow.worked()
+    process = airflow.hold(run, "rewrite")
+    airflow.client.clear(run, ["rewrite"])
+    airflow.process_of("rewrite", but=process.pid)
+    assert not process.is_running()
+    airflow.release("rewrite")
+    assert airflow.ended(run) == "success"
+    assert sum((airflow.worked() - before).values()) == 1
+
+
+@pytest.mark.operation("mark-task-success")
+def test_what_needs_a_task_that_was_only_marked_fails_at_once_and_names_it(
+    airflow: Operations, runs: dict[str, str]
+) -> None:
+    run = runs["first"]
+    (airflow.folder / "fail-plan").touch()
+    for path in airflow.root.glob("runs/*/*/plan.json"):
+        path.unlink()
+    airflow.client.clear(run, ["plan"])
+    assert airflow.ended(run) == "failed"
+    airflow.mark(run, "plan", "success")
+    tries = airflow.tries(run)
+    airflow.client.clear(run, ["merge"])
+    assert airflow.ended(run) == "failed"
+    assert airflow.tries(run) == again(tries, "merge")
+    assert "plan has left no result: it was marked as success" in airflow.log(run, "merge")
+    airflow.client.clear(run, ["plan", "merge"])
+    assert airflow.ended(run) == "success"
+
+
+@pytest.mark.operation("mark-run")
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_run_that_is_marked_at_work_is_ended_and_gives_its_turn_away(
+    airflow: Operations, runs: dict[str, str], state: str
+) -> None:
+    run = runs["first"]
+    process = airflow.hold(run, "rewrite")
+    airflow.client.clear(runs["other"], ["report"])
+    airflow.ask("PATCH", f"dags/{DAG}/dagRuns/{run}", {"state": state})
+    until(lambda: not process.is_running())
+    assert airflow.ended(runs["other"]) == "success"
+    airflow.release("rewrite")
+    airflow.client.clear(run, ["rewrite"])
+    assert airflow.ended(run) == "success"
+
+
+@pytest.mark.operation("pause")
+def test_a_pause_lets_the_task_at_work_end_and_begins_no_other(
+    airflow: Operations, runs: dict[str, str]
+) -> None:
+    run = runs["first"]
+    airflow.hold(run, "rewrite", "score")
+    tries = airflow.tries(run)
+    airflow.client.set_paused(True)
+    airflow.release("rewrite")
+
+    def state(task: str) -> str:
+        return str(next(one["state"] for one in airflow.client.task_instances(run) if one["task_id"] == task))
+
+    until(lambda: state("rewrite") == "success")
+    time.sleep(5)
+    assert (state("score"), state("end"), airflow.tries(run)) == ("None", "None", tries)
+    assert json.loads((airflow.root / "datasets/aitp/lease.json").read_text())["dump"] == DUMP
+    airflow.client.set_paused(False)
+    assert airflow.ended(run) == "success"
+    assert airflow.tries(run) == again({**tries, "begin": tries["begin"] - 1}, "score")
+
+
+@pytest.mark.operation("param-out-of-bounds")
+def test_a_param_out_of_bounds_starts_no_run(airflow: Operations, runs: dict[str, str]) -> None:
+    with pytest.raises(ServiceError, match=r"-1 is less than or equal to the minimum of 0"):
+        airflow.client.trigger({"dump": DUMP, "difference__tau": -1})
+    assert airflow.client.active_run() is None
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        pytest.param(
+            {"dump": DUMP, "difference.tau": 1},
+            "'difference.tau', which is no param of this DAG",
+            marks=pytest.mark.operation("unknown-param"),
+        ),
+        pytest.param(
+            {"dump": f"{DUMP}+{DUMP}"}, "names one dump twice", marks=pytest.mark.operation("dump-twice")
+        ),
+    ],
+)
+def test_a_run_that_cannot_be_meant_ends_at_once(
+    airflow: Operations, params: dict[str, str], message: str
+) -> None:
+    run = airflow.client.trigger(params)
+    assert airflow.client.wait(run, seconds=120) == "failed"
+    assert message in airflow.log(run, "begin")
+    assert airflow.tries(run)["begin"] == 1
+
+
+@pytest.mark.operation("backfill-in-the-future")
+def test_a_backfill_of_days_to_come_is_refused_and_one_into_them_ends_today(airflow: Operations) -> None:
+    today = datetime.now(UTC).date()
+    body = {"dag_id": DAG, "from_date": f"{today + timedelta(days=2)}T00:00:00Z"}
+    body["to_date"] = f"{today + timedelta(days=4)}T00:00:00Z"
+    with pytest.raises(ServiceError, match="future"):
+        airflow.ask("POST", "backfills", body)
+    body["from_date"] = f"{today - timedelta(days=2)}T00:00:00Z"
+    told = airflow.ask("POST", "backfills/dry_run", body)["backfills"]
+    print(told)
+
+
+@pytest.mark.operation("broken-configuration")
+@pytest.mark.operation("old-setting")
+def test_a_wrong_configuration_fails_begin_until_it_is_corrected(
+    airflow: Operations, runs: dict[str, str]
+) -> None:
+    run, right = runs["first"], airflow.config.read_text()
+    tries = airflow.tries(run)
+    wrong = {"a: [": "is not YAML", f"{right}difference: {{taw: 1}}\n": "difference.taw"}
+    try:
+        for number, (content, message) in enumerate(wrong.items(), 1):
+            airflow.config.write_text(content)
+            airflow.client.clear(run, ["report"])
+            assert airflow.client.wait(run, seconds=120) == "failed"
+            assert message in airflow.log(run, "begin")
+            assert airflow.tries(run)["begin"] == tries["begin"] + number
+            assert airflow.tries(run)["report"] == tries["report"]
+    finally:
+        airflow.config.write_text(right)
+    airflow.client.clear(run, ["begin", "report"])
+    assert airflow.ended(run) == "success"
+
+
+@pytest.mark.operation("worker-vanishes")
+def test_a_task_whose_worker_vanishes_is_tried_again(airflow: Operations, runs: dict[str, str]) -> None:
+    run, before = runs["first"], airflow.worked()
+    process = airflow.hold(run, "rewrite")
+    # The stage, its task, and the executor's worker that looks after it.
+    for one in [process, *process.parents()[:2]]:
+        print(one)
+        one.kill()
+    airflow.process_of("rewrite", but=process.pid)
+    airflow.release("rewrite")
+    assert airflow.ended(run) == "success"
+    assert sum((airflow.worked() - before).values()) == 1
+
+
+@pytest.mark.operation("scheduler-killed")
+def test_a_scheduler_that_is_killed_and_started_again_goes_on(
+    airflow: Operations, runs: dict[str, str]
+) -> None:
+    run, before = runs["first"], airflow.worked()
+    process = airflow.hold(run, "rewrite", "score")
+    scheduler = next(
+        one
+        for one in airflow.services.processes()
+        if "scheduler" in one.cmdline() and one.ppid() == os.getpid()
+    )
+    scheduler.kill()
+    airflow.services.start_scheduler()
+    airflow.release("rewrite")
+    assert airflow.ended(run) == "success"
+    until(lambda: not process.is_running())
+    print(airflow.tries(run))
+    assert sum((airflow.worked() - before).values()) == 1
+
+
+@pytest.mark.operation("delete-run")
+def test_a_run_that_is_deleted_leaves_its_results(airflow: Operations, runs: dict[str, str]) -> None:
+    run, objects = runs["same"], airflow.objects()
+    airflow.hold(run, "rewrite")
+    with pytest.raises(ServiceError, match="cannot be deleted in running state"):
+        airflow.ask("DELETE", f"dags/{DAG}/dagRuns/{run}")
+    airflow.release("rewrite")
+    assert airflow.ended(run) == "success"
+    airflow.ask("DELETE", f"dags/{DAG}/dagRuns/{run}")
+    assert airflow.objects() == objects

@@ -384,6 +384,27 @@ def test_a_run_that_names_no_dump_is_refused() -> None:
         aitp_stage.dump_of(None, None)
 
 
+@pytest.mark.operation("unknown-param")
+def test_a_param_that_does_not_exist_is_refused_with_those_that_are_near() -> None:
+    settings = {"dump": "dump", "difference__tau": "difference.tau", "gates__keep_best": "gates.keep_best"}
+    aitp_stage.require_known({"dump": "c4", "difference__tau": None}, settings)
+    with pytest.raises(
+        AirflowFailException, match=r"with 'difference.tau', which is no .*: .* difference__tau$"
+    ):
+        aitp_stage.require_known({"dump": "c4", "difference.tau": 1}, settings)
+    with pytest.raises(AirflowFailException, match="'x', .*one of difference__tau, dump, gates__keep_best$"):
+        aitp_stage.require_known({"x": 1}, settings)
+
+
+@pytest.mark.operation("mark-task-success")
+@pytest.mark.parametrize("result", [None, [], "x"])
+def test_a_task_that_has_left_no_result_is_named(result: Any) -> None:
+    assert aitp_stage.required({"parts": 0}, "difference") == {"parts": 0}
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: result)
+    with pytest.raises(AirflowFailException, match="plan has left no result: .* clear it with Downstream"):
+        aitp_stage.result_of(ti, "plan")
+
+
 def test_a_key_and_a_dump_that_disagree_are_refused() -> None:
     with pytest.raises(AirflowFailException, match="names two dumps: its partition key is '2026-11-20'"):
         aitp_stage.dump_of("2026-11-20", "c4")
@@ -413,7 +434,9 @@ def begin(
 ) -> dict[str, Any]:
     config = tmp_path / "config.yaml"
     config.write_text(f"schedule: {schedule}")
-    operator = aitp_stage.BeginOperator(task_id="begin", stage="line", config=str(config), settings={})
+    operator = aitp_stage.BeginOperator(
+        task_id="begin", stage="line", config=str(config), settings={"dump": "dump"}
+    )
     context: Any = {
         "params": {} if key else {"dump": "c4"},
         "ti": runs,

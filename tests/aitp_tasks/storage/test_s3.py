@@ -197,7 +197,11 @@ def asked(storage: S3Storage, path: Path) -> list[Callable[[], object]]:
 @pytest.mark.parametrize(
     ("refusal", "kind", "message"),
     [
-        (EXPIRED, TransientError, r"credentials for s3://bucket/some at .* have expired \(ExpiredToken\): renew"),
+        (
+            EXPIRED,
+            TransientError,
+            r"credentials for s3://bucket/some at .* have expired \(ExpiredToken\): renew",
+        ),
         ((403, "RequestTimeTooSkewed"), TransientError, "set the clock of this machine, or the server's"),
         ((403, "InvalidAccessKeyId"), InputError, r"refuses the credentials \(InvalidAccessKeyId\)"),
     ],
