@@ -246,7 +246,7 @@ def read_messages(config: str) -> Messages:
     try:
         return Messages.model_validate(file.read(Path(config), ()).get("messages") or {})
     except ValidationError as error:
-        raise InputError(f"messages of {config}: {file.described(error)}")
+        raise InputError(f"messages of {config}: {file.described(error, Messages)}")
 
 
 def failure_of(error: object) -> Failure:

@@ -442,7 +442,7 @@ def read_section(config: str, name: str, kind: type[AnySection]) -> AnySection:
     try:
         return kind.model_validate(file.read(Path(config), ()).get(name) or {})
     except ValidationError as error:
-        raise AirflowFailException(f"bad input: {name} of {config}: {file.described(error)}") from None
+        raise AirflowFailException(f"bad input: {name} of {config}: {file.described(error, kind)}") from None
     except InputError as error:
         raise AirflowFailException(f"bad input: {error}") from None
 

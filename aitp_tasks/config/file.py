@@ -1,18 +1,21 @@
 """A configuration file as plain values: YAML, its relative paths resolved, its overrides applied."""
 
+import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from aitp_tasks.errors import InputError
 
 #: What stands before the host in a URL: often a password, so no message repeats it.
 _USER_PART = re.compile(r"://[^\s'\"]*@")
+
+_REFERENCE = "docs/reference/configuration.md"
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -58,17 +61,45 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise InputError(f"override {masked(override)!r}: the value is not YAML: {_one_line(error)}")
 
 
-def described(error: ValidationError) -> str:
-    """All wrong settings of a configuration, with their values, in one line."""
-    return "; ".join(_described(item) for item in error.errors(include_url=False))
+def described(error: ValidationError, model: type[BaseModel]) -> str:
+    """All wrong settings of a configuration, with their values, in one line.
+
+    Args:
+        error: what pydantic says.
+        model: that was to be made; where a setting does not exist, its nearest one is named.
+    """
+    known = _names(model)
+    return "; ".join(_described(item, known) for item in error.errors(include_url=False))
 
 
-def _described(item: ErrorDetails) -> str:
+def _described(item: ErrorDetails, known: Sequence[str]) -> str:
     # Between the names stand pydantic's own of the kinds that a value may be of.
     setting = ".".join(str(part) for part in item["loc"] if str(part).isidentifier() or isinstance(part, int))
     if item["type"] == "missing":
         return f"{setting} is missing"
-    return f"{setting}={masked(repr(item['input']))}: {item['msg']}"
+    said = item["msg"]
+    if item["type"] == "extra_forbidden":
+        near = _nearest(setting, known)
+        hint = f"the nearest is {near}; " if near else ""
+        said = f"there is no such setting: {hint}correct it or take it out ({_REFERENCE} has all)"
+    return f"{setting}={masked(repr(item['input']))}: {said}"
+
+
+def _names(model: type[BaseModel], section: str = "") -> list[str]:
+    """Dotted names of all settings and sections of a model."""
+    found = []
+    for name, field in model.model_fields.items():
+        found.append(section + name)
+        kinds = (field.annotation, *get_args(field.annotation))
+        for inner in (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)):
+            found += _names(inner, f"{section}{name}.")
+    return found
+
+
+def _nearest(setting: str, known: Sequence[str]) -> str | None:
+    """The setting that may be meant: one of the same name in another section, or of one like it."""
+    moved = [name for name in known if name.rpartition(".")[2] == setting.rpartition(".")[2]]
+    return next(iter(moved or difflib.get_close_matches(setting, known, n=1, cutoff=0.75)), None)
 
 
 def _one_line(error: Exception) -> str:

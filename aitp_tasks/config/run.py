@@ -127,7 +127,7 @@ class RunConfig(Section):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError(f"configuration {path}: {file.described(error)}")
+            raise InputError(f"configuration {path}: {file.described(error, cls)}")
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide a run's results: all but where it stores them.

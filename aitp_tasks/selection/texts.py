@@ -96,7 +96,12 @@ class Texts:
         self, version: tuple[str, str], positions: dict[int, int], embedding: Manifest | None
     ) -> None:
         shard, etag = version
-        info = self._storage.stat(shard)
+        info = self._storage.find(shard)
+        if info is None:
+            raise InputError(
+                f"{self._storage.uri(shard)} is not there any more, though it was embedded: upload it again, "
+                "then clear this task; or start a new run, which does without it"
+            )
         if info.etag != etag:
             raise InputError(
                 f"{self._storage.uri(shard)} changed after it was embedded: start a new run, which reuses "

@@ -119,7 +119,12 @@ class _ShardEmbedder:
 
     def _embed(self, shard: Shard) -> _Done:
         storage, config = self._run.storage, self._run.config
-        info = storage.stat(shard.key)
+        info = storage.find(shard.key)
+        if info is None:
+            raise InputError(
+                f"{storage.uri(shard.key)} is not there any more, though it was when the run was planned: "
+                "upload it again, then clear this task; or clear plan to do without it"
+            )
         key = _manifest_key(self._run, shard.role, info)
         done = manifest.load(storage, key)
         if done is None:

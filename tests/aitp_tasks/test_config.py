@@ -39,7 +39,7 @@ def test_overrides_are_yaml_values() -> None:
     ("override", "message"),
     [
         ("difference.tau=-1", r"difference.tau=-1: Input should be greater than 0"),
-        ("difference.taw=1", r"difference.taw=1: Extra inputs are not permitted"),
+        ("difference.taw=1", r"difference.taw=1: there is no such setting: the nearest is difference.tau"),
         ("dump=../secret", r"dump='../secret'"),
         ("dump=c4+c4", "names one dump twice"),
         ("dump", "not of the form section.key=value"),
@@ -51,6 +51,27 @@ def test_overrides_are_yaml_values() -> None:
     ],
 )
 def test_wrong_settings_are_named(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RunConfig.load(REPOSITORY / "configs/demo.yaml", [override])
+
+
+@pytest.mark.operation("old-setting")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("keep_best=0.5", "keep_best=0.5: there is no such setting: the nearest is gates.keep_best;"),
+        (
+            "assemble.keep_best=0.5",
+            "assemble.keep_best=0.5: there is no such setting: the nearest is gates.keep_best;",
+        ),
+        ("encodr={a: 1}", "encodr={'a': 1}: there is no such setting: the nearest is encoder;"),
+        (
+            "zzz=1",
+            r"zzz=1: there is no such setting: correct it or take it out \(docs/reference/configuration.md has all\)",
+        ),
+    ],
+)
+def test_a_setting_that_is_gone_is_told_with_what_to_write_instead(override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RunConfig.load(REPOSITORY / "configs/demo.yaml", [override])
 

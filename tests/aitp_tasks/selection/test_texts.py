@@ -147,9 +147,10 @@ def test_a_shard_that_was_replaced_is_noticed(
         everything(storage, drawn, made)
 
 
+@pytest.mark.operation("shard-deleted")
 def test_a_shard_that_was_deleted_is_named(storage: Storage, drawn: pa.Table, tmp_path: Path) -> None:
     (tmp_path / key(6)).unlink()
-    with pytest.raises(InputError, match=f"{key(6)} does not exist"):
+    with pytest.raises(InputError, match=f"{key(6)} is not there any more, .* upload it again"):
         everything(storage, drawn)
 
 

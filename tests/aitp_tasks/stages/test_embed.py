@@ -248,6 +248,7 @@ def test_a_shard_that_never_stays_is_a_passing_fault(
         embed.execute(run, 0)
 
 
+@pytest.mark.operation("new-configuration")
 def test_the_encoder_and_the_text_rule_decide_what_is_computed_again(configure: Configure) -> None:
     def now(**changes: Any) -> int:
         run = opened(configure(**changes))
@@ -421,6 +422,46 @@ def test_a_broken_shard_fails_its_unit_only_and_completes_when_replaced(
     broken.write_bytes(whole)
     # The whole shard of the same unit was embedded before; only the replaced one is now.
     assert embed.execute(run, 0)["rows_embedded_now"] == 6
+
+
+@pytest.mark.operation("shard-deleted")
+def test_a_shard_that_is_deleted_after_plan_fails_its_unit_only(configure: Configure, root: Path) -> None:
+    deleted = root / "corpus/news/news-00001.parquet"
+    whole = deleted.read_bytes()
+    run = opened(configure(plan={"group_bytes": 1}))
+    deleted.unlink()
+    with pytest.raises(InputError, match=r"news-00001.parquet is not there any more.*upload it again, then"):
+        embed.execute(run, 1)
+    assert run.find_manifest("embed", run.plan.groups[1].digest) is None
+    for unit in (0, 2):
+        embed.execute(run, unit)
+    deleted.write_bytes(whole)
+    assert embed.execute(run, 1)["rows_embedded_now"] == 6
+
+
+@pytest.mark.operation("shard-deleted")
+def test_a_plan_that_is_made_again_does_without_a_deleted_shard(configure: Configure, root: Path) -> None:
+    run = opened(configure(plan={"group_bytes": 1}))
+    (root / "corpus/news/news-00001.parquet").unlink()
+    again = opened(configure(plan={"group_bytes": 1}))
+    assert again.uri != run.uri
+    assert sum(embed.execute(again, unit)["rows_embedded_now"] for unit in units(again)) == 14
+
+
+@pytest.mark.operation("rename-dump")
+def test_a_dump_that_is_renamed_is_another_dump(configure: Configure, root: Path) -> None:
+    run = opened(configure())
+    for unit in units(run):
+        embed.execute(run, unit)
+    before = contents(root)
+    (root / "corpus/news").rename(root / "corpus/old-news")
+    with pytest.raises(InputError, match=r"corpus/news/ holds no .* shards: name one of \['old-news'\]"):
+        plan(configure())
+    again = opened(configure(dump="old-news"))
+    assert again.uri != run.uri
+    # A vector belongs to a row of a shard, and these are other shards now; the SFT set's are found.
+    assert sum(embed.execute(again, unit)["rows_embedded_now"] for unit in units(again)) == 12
+    assert before.items() <= contents(root).items()
 
 
 def test_corruption_inside_a_shard_is_named(configure: Configure, root: Path) -> None:
