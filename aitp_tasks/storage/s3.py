@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
-from boto3.exceptions import Boto3Error, RetriesExceededError
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
@@ -276,8 +276,8 @@ class S3Storage(Storage):
             return ObjectChangedError(f"{self.uri(key)} changed while it was read: run the task again")
         if code in _EXPIRED_CREDENTIALS:
             return TransientError(
-                f"the credentials for {where} have expired ({code}): renew them (AWS_SESSION_TOKEN and its keys, "
-                "or the Airflow connection aitp_s3); the next try takes the new ones"
+                f"the credentials for {where} have expired ({code}): renew them (AWS_SESSION_TOKEN and its "
+                "keys, or the Airflow connection aitp_s3); the next try takes the new ones"
             )
         if code == _WRONG_CLOCK:
             return TransientError(
@@ -314,8 +314,9 @@ class S3Storage(Storage):
 
 def _cause(error: Exception) -> Exception:
     """What an upload or a download of several requests has failed with."""
-    inner = error.last_exception if isinstance(error, RetriesExceededError) else error.__context__
-    return inner if isinstance(error, Boto3Error) and isinstance(inner, Exception) else error
+    told = error if not isinstance(error, Boto3Error) else getattr(error, "last_exception", error.__context__)
+    assert isinstance(told, Exception)
+    return told
 
 
 def _code(error: Exception) -> str:

@@ -220,6 +220,7 @@ def test_every_task_links_to_its_outputs_the_report_and_the_run(nights: Nights) 
         }
 
 
+@pytest.mark.operation("backfill-without-dumps")
 def test_a_day_without_a_dump_ends_green_and_skips_the_rest(nights: Nights) -> None:
     day = f"{TODAY - timedelta(days=9)}"
     before = len(nights.wait_for_all(5))
@@ -235,6 +236,7 @@ def test_a_day_without_a_dump_ends_green_and_skips_the_rest(nights: Nights) -> N
     )
 
 
+@pytest.mark.operation("dump-twice")
 def test_a_typo_by_hand_is_an_error(nights: Nights) -> None:
     run = nights.client.trigger({"dump": "typo"}, partition_key="2020-01-01")
     assert nights.client.wait(run, seconds=120) == "failed"

@@ -192,6 +192,7 @@ def test_a_missing_bucket_is_named(storage: Storage) -> None:
             request()
 
 
+@pytest.mark.operation("credential-withdrawn")
 @pytest.mark.parametrize(
     ("name", "value"), [("AWS_SECRET_ACCESS_KEY", "wrong-secret"), ("AWS_ACCESS_KEY_ID", "stranger")]
 )
