@@ -298,7 +298,7 @@ class S3Storage(Storage):
         try:
             self._client.get_object(**self._at(key), Range="bytes=0-0")
         except (ClientError, BotoCoreError) as told:
-            return told
+            error = told
         return error
 
     @property
@@ -314,9 +314,8 @@ class S3Storage(Storage):
 
 def _cause(error: Exception) -> Exception:
     """What an upload or a download of several requests has failed with."""
-    told = error if not isinstance(error, Boto3Error) else getattr(error, "last_exception", error.__context__)
-    assert isinstance(told, Exception)
-    return told
+    inner = getattr(error, "last_exception", error.__context__) if isinstance(error, Boto3Error) else None
+    return inner if isinstance(inner, Exception) else error
 
 
 def _code(error: Exception) -> str:
