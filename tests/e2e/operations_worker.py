@@ -29,7 +29,8 @@ def main() -> None:
     if not (run / f"{stage}.json").exists():
         work(run, stage)
     result = {"stage": stage, "run": f"file://{run}", "seconds": 0, "parts": 1, "label": stage}
-    print(json.dumps(result | {"embed_units": 1, "embed_left": "0", "density_left": "0"}))
+    left = {f"{name}_left": "" if (run / f"{name}.json").exists() else "0" for name in ("embed", "density")}
+    print(json.dumps(result | {"embed_units": 1} | left))
 
 
 def plan(arguments: list[str]) -> str:
