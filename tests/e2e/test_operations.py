@@ -49,6 +49,8 @@ class Operations:
                 "PYTHONPATH": str(REPOSITORY),
                 # So that what has vanished is missed in half a minute, not in five.
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
+                "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
                 "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
                 "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
             },
@@ -86,7 +88,7 @@ class Operations:
     def forget(self, run: str, stage: str) -> None:
         """Remove a stage's manifest, so that there is work again."""
         folder = self.client.result(run, "report")["run"].removeprefix("file://")
-        Path(folder, f"{stage}.json").unlink()
+        Path(folder, f"{stage}.json").unlink(missing_ok=True)
 
     def state(self, run: str, task: str) -> str:
         """The state of a task."""
@@ -97,7 +99,7 @@ class Operations:
         """Clear a stage, and others with it, forget what it has done, and keep it at work; its process."""
         self.forget(run, stage)
         (self.folder / f"hold-{stage}").touch()
-        (self.folder / f"at-{stage}").unlink()
+        (self.folder / f"at-{stage}").unlink(missing_ok=True)
         self.client.clear(run, [stage, *others])
         return self.process_of(stage)
 
@@ -356,6 +358,18 @@ def test_a_wrong_configuration_fails_begin_until_it_is_corrected(
     assert airflow.ended(run) == "success"
 
 
+@pytest.mark.operation("delete-run")
+def test_a_run_that_is_deleted_leaves_its_results(airflow: Operations, runs: dict[str, str]) -> None:
+    run, objects = runs["same"], airflow.objects()
+    airflow.hold(run, "rewrite")
+    with pytest.raises(ServiceError, match="cannot be deleted in running state"):
+        airflow.ask("DELETE", f"dags/{DAG}/dagRuns/{run}")
+    airflow.release("rewrite")
+    assert airflow.ended(run) == "success"
+    airflow.ask("DELETE", f"dags/{DAG}/dagRuns/{run}")
+    assert airflow.objects() == objects
+
+
 @pytest.mark.operation("worker-vanishes")
 def test_a_task_whose_worker_vanishes_is_tried_again(airflow: Operations, runs: dict[str, str]) -> None:
     run, before = runs["first"], airflow.worked()
@@ -386,15 +400,3 @@ def test_a_scheduler_that_is_killed_and_started_again_goes_on(
     assert airflow.ended(run) == "success"
     until(lambda: not process.is_running())
     assert sum((airflow.worked() - before).values()) == 1
-
-
-@pytest.mark.operation("delete-run")
-def test_a_run_that_is_deleted_leaves_its_results(airflow: Operations, runs: dict[str, str]) -> None:
-    run, objects = runs["same"], airflow.objects()
-    airflow.hold(run, "rewrite")
-    with pytest.raises(ServiceError, match="cannot be deleted in running state"):
-        airflow.ask("DELETE", f"dags/{DAG}/dagRuns/{run}")
-    airflow.release("rewrite")
-    assert airflow.ended(run) == "success"
-    airflow.ask("DELETE", f"dags/{DAG}/dagRuns/{run}")
-    assert airflow.objects() == objects
