@@ -4,14 +4,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aitp_tasks.config import Model
-from aitp_tasks.errors import InputError
+from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.machine import models
 from aitp_tasks.records import versions
 from aitp_tasks.storage import ObjectChangedError, Storage, open_storage
@@ -249,22 +249,23 @@ def test_the_stores_time_is_that_of_its_objects(storage: Storage, monkeypatch: p
 
 
 @pytest.mark.operation("storage-away")
-def test_a_store_that_is_away_for_a_while_is_waited_for(store: Services, storage: Storage) -> None:
+def test_a_store_that_is_away_is_a_passing_fault_and_has_lost_nothing(
+    store: Services, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage.write("a/b", b"1")
     info = storage.stat("a/b")
-    store.stop()
-    found: list[object] = []
-    asked = [
-        lambda: storage.read("a/b"),
-        lambda: storage.read_range(info, 0, 1),
-        lambda: list(storage.list("a/b")) == [info],
-        lambda: storage.write_if_absent("a/c", b"2"),
+    monkeypatch.setattr("aitp_tasks.storage.s3._ATTEMPTS", 2)
+    mine = open_storage(storage.root)
+    asked: list[tuple[Callable[[], object], object]] = [
+        (lambda: mine.read("a/b"), b"1"),
+        (lambda: mine.read_range(info, 0, 1), b"1"),
+        (lambda: mine.find("a/b"), info),
+        (lambda: list(mine.list("a/b")), [info]),
+        (lambda: mine.write_if_absent("a/c", b"2"), True),
     ]
-    threads = [threading.Thread(target=lambda ask=ask: found.append(ask())) for ask in asked]
-    for thread in threads:
-        thread.start()
-    time.sleep(1)
+    store.stop()
+    for ask, _ in asked:
+        with pytest.raises(TransientError, match=f"^{mine.root} at {store.endpoint} failed with"):
+            ask()
     store.start_store()
-    for thread in threads:
-        thread.join()
-    assert sorted(found, key=str) == sorted([b"1", b"1", True, True], key=str)
+    assert [ask() for ask, _ in asked] == [answer for _, answer in asked]
