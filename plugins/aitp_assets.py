@@ -23,13 +23,13 @@ _CHECKPOINT_FIGURES = ("train_loss_first", "train_loss_last")
 
 def tell_dataset(context: Context, result: Mapping[str, Any]) -> None:
     """Tell of the version that assemble has made, if it is now the latest."""
-    if result["is_latest"] and not result["unchanged"]:
+    if result.get("is_latest") and not result.get("unchanged"):
         _tell(context, DATASETS, "dataset", result, _DATASET_FIGURES)
 
 
 def tell_checkpoint(context: Context, result: Mapping[str, Any]) -> None:
     """Tell of the checkpoint that fine-tune has made."""
-    if not result["unchanged"]:
+    if result.get("checkpoint") and not result.get("unchanged"):
         _tell(context, CHECKPOINTS, "checkpoint", result, _CHECKPOINT_FIGURES)
 
 

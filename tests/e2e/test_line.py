@@ -243,6 +243,7 @@ def test_a_typo_by_hand_is_an_error(nights: Nights) -> None:
     assert "names two dumps" in nights.log(run, "begin")
 
 
+@pytest.mark.operation("give-up-part")
 def test_a_part_that_is_marked_as_success_is_given_up_and_the_run_goes_on(nights: Nights) -> None:
     dump = "given-up"
     place = nights.root / f"runs/{dump}/x"
