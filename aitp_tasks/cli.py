@@ -133,7 +133,9 @@ def _add_to_plan(command: argparse.ArgumentParser) -> None:
 
 
 def _add_to_estimate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--price", type=float, metavar="PER_GPU_HOUR", help="adds the cost")
+    command.add_argument(
+        "--price", type=float, metavar="PER_GPU_HOUR", help="adds the cost; by default the configuration's"
+    )
     command.add_argument(
         "--parallel", type=int, metavar="N", help="GPUs side by side; by default this machine's"
     )
@@ -142,6 +144,9 @@ def _add_to_estimate(command: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="documents to measure on; by default 256, or 4,096 with a GPU",
+    )
+    command.add_argument(
+        "--rehearse", action="store_true", help="measure on this machine, whatever earlier runs have told"
     )
 
 
@@ -259,7 +264,7 @@ _HANDED = {
     "storage": (),
     "line": ("action", "holder", "kind", "gone", "alone"),
     "skip": ("unit", "skipped", "why"),
-    "estimate": ("price", "parallel", "sample"),
+    "estimate": ("price", "parallel", "sample", "rehearse"),
     "search": ("text", "role", "k"),
     "explain": ("doc_id",),
     "prompt": ("action", "prompt", "document"),

@@ -29,8 +29,10 @@ DUMP_SEPARATOR = "+"
 DumpNames = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\+[A-Za-z0-9][A-Za-z0-9._-]*)*$", max_length=200)
 ]
-#: Settings of a section that say where something lies or how work is batched: they decide no result.
+#: Settings of a section that say where something lies, how work is batched, or what it may cost: they decide
+#: no result.
 _PLACES = {
+    "plan": {"price_per_gpu_hour", "currency", "max_gpu_hours", "max_cost"},
     "encoder": {"model", "endpoint", "batch_tokens"},
     "engine": {"model", "chat_template", "endpoint"},
     "prompts": {"folder"},

@@ -12,6 +12,7 @@ import pyarrow as pa
 from aitp_tasks.generation.generator import Generator
 from aitp_tasks.generation.requests import PromptStage, Reading, Rejected
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.machine import devices
 from aitp_tasks.records import generated, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts, commonest
 from aitp_tasks.records.run import Run
@@ -91,7 +92,7 @@ def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Mani
             label=part,
             ledger=ledger,
             outputs=outputs,
-            figures=generator.figures(),
+            figures=generator.figures() | devices.figures(served=run.config.engine.endpoint is not None),
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
         ),

@@ -41,6 +41,8 @@ class Gpu:
     uuid: str
     #: Its place on the PCI bus, among all GPUs of the machine.
     index: int
+    #: Its model.
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,19 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
 def held() -> Lease | None:
     """What this process has leased, if anything."""
     return _held
+
+
+def figures(served: bool = False) -> dict[str, Any]:
+    """What this process works on, for its manifest: the device's name, and how many are held.
+
+    Args:
+        served: a server of the user's own does the work, on devices that nobody here knows.
+    """
+    if served:
+        return {"device": "server", "devices": 0}
+    if _held is None:
+        return {"device": f"{len(os.sched_getaffinity(0))} processors", "devices": 0}
+    return {"device": _held.gpus[0].name, "devices": len(_held.gpus)}
 
 
 def visible() -> list[Gpu]:
@@ -234,12 +249,13 @@ def _slices(nvml: Any, index: int) -> list[Gpu]:
         in_slices = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
     except nvml.NVMLError:
         in_slices = False
+    name = str(nvml.nvmlDeviceGetName(handle))
     if not in_slices:
-        return [Gpu(nvml.nvmlDeviceGetUUID(handle), index)]
+        return [Gpu(nvml.nvmlDeviceGetUUID(handle), index, name)]
     slices = []
     for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
             slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
         except nvml.NVMLError:
             continue
-    return [Gpu(nvml.nvmlDeviceGetUUID(one), index) for one in slices]
+    return [Gpu(nvml.nvmlDeviceGetUUID(one), index, f"{name}, a slice") for one in slices]

@@ -22,6 +22,7 @@ from aitp_tasks.encoder.opened import Encoder, open_encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.inputs import shards
+from aitp_tasks.machine import devices
 from aitp_tasks.records import earlier, embedded, manifest, vectors, versions
 from aitp_tasks.records.kept import Keeper, share
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
@@ -207,7 +208,12 @@ def _commit(
         label=group.label,
         ledger=ledger,
         outputs=used,
-        figures={**progress.figures(), **_inputs(made), **({embedded.FAILED: failed} if failed else {})},
+        figures={
+            **progress.figures(),
+            **devices.figures(served=run.config.encoder.endpoint is not None),
+            **_inputs(made),
+            **({embedded.FAILED: failed} if failed else {}),
+        },
         seconds=watch.seconds(),
         peak_memory_mb=watch.peak_memory_mb(),
     )

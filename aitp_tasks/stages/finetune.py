@@ -183,4 +183,5 @@ def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
         "examples": tally.examples,
         "tokens": tally.tokens,
         "trained_tokens": tally.trained_tokens,
+        **devices.figures(),
     }

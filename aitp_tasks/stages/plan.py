@@ -1,10 +1,11 @@
-"""plan: list the shards, check them by their footers, pack them into units, freeze the run.
+"""plan: list the shards, check them by their footers, pack them into units, freeze the run, estimate it.
 
 Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, of each Parquet shard the
 footer only, and counts the rows of JSON shards, if no earlier plan has (see
 ``footers``); and the pairs of the version that the run builds on, if some were
 marked bad or their prompt was withdrawn. Writes
-``runs/<dump>/<digest>/plan.json``. A shard whose footer cannot be read stays in
+``runs/<dump>/<digest>/plan.json``. What the run will take is learnt from the manifests of
+earlier runs (see ``forecast``). A shard whose footer cannot be read stays in
 the plan: it fails its own embed unit and no other.
 """
 
@@ -18,11 +19,14 @@ import pyarrow as pa
 from aitp_tasks.config import Refit, RunConfig
 from aitp_tasks.dataset import budget
 from aitp_tasks.errors import InputError
+from aitp_tasks.forecast import limits, table, told
+from aitp_tasks.forecast.learned import learn, rehearsed
+from aitp_tasks.forecast.work import Done, Sizes
 from aitp_tasks.generation import checks, prompt_files
 from aitp_tasks.inputs import footers, rows
 from aitp_tasks.inputs.footers import Footer
 from aitp_tasks.inputs.shards import suffixes
-from aitp_tasks.machine import models
+from aitp_tasks.machine import devices, models
 from aitp_tasks.records import pairs, versions
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
@@ -41,12 +45,13 @@ _LABEL_CHARACTERS = 60
 _SchemaCheck = Callable[[pa.Schema, str], object]
 
 
-def execute(config: RunConfig, check: bool = False) -> dict[str, Any]:
+def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> dict[str, Any]:
     """Plan a run.
 
     Args:
         config: of the run.
         check: only look whether the run could be planned, and write no plan.
+        estimated: tell what it will take, and refuse it where that is more than it may.
 
     Returns:
         The result: the run's URI, how many embed units it has, how many documents; and the room for pairs.
@@ -54,7 +59,8 @@ def execute(config: RunConfig, check: bool = False) -> dict[str, Any]:
     Raises:
         InputError: no bucket, a store without conditional writes, no such dump, SFT set or
             base version, columns missing from shards (all such shards are counted), a model
-            folder or a prompt that is not there, a prompt that leaves no room for a document.
+            folder or a prompt that is not there, a prompt that leaves no room for a document; or the run
+            would take more than ``plan.max_gpu_hours`` or ``plan.max_cost``.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
@@ -64,6 +70,7 @@ def execute(config: RunConfig, check: bool = False) -> dict[str, Any]:
     documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
     log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
     places = _places(run.plan)
+    estimate = _estimate(run, watch) if estimated else ""
     return {
         "stage": "plan",
         "checked": check,
@@ -74,8 +81,33 @@ def execute(config: RunConfig, check: bool = False) -> dict[str, Any]:
         "documents": documents,
         "base": run.plan.base and run.plan.base.name,
         **places,
+        "estimate": estimate,
         "seconds": watch.seconds(),
     }
+
+
+def _estimate(run: Run, watch: Stopwatch) -> str:
+    """Tell what the run will take, by earlier runs; in one line.
+
+    Raises:
+        InputError: it is more than it may be.
+    """
+    settings = run.config.plan
+    learned = learn(run, rehearsed(run.storage, run.config.assemble.dataset))
+    told_of = told.tell(
+        run,
+        learned,
+        Sizes.of(run.plan),
+        Done.of(run),
+        watch.seconds(),
+        settings.price_per_gpu_hour,
+        max(len(devices.visible()), 1),
+    )
+    for line in table.render(told_of).splitlines():
+        if line:
+            log.info("estimate %s", line)
+    limits.check(settings, told_of)
+    return told.line(told_of)
 
 
 def _left(run: Run, stage: str) -> str:

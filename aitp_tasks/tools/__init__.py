@@ -12,7 +12,7 @@ class Tool:
 
 
 TOOLS = (
-    Tool("estimate", "say what a run will take, from a rehearsal on a sample of its input"),
+    Tool("estimate", "say what a run will take, from earlier runs or a rehearsal on a sample of its input"),
     Tool("search", "find the documents or SFT examples that are nearest to a text"),
     Tool("explain", "say where a document lies, and why it was selected or not"),
     Tool("dataset", "mark pairs of the dataset as good or bad"),

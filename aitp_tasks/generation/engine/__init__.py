@@ -13,6 +13,8 @@ from typing import Any, Protocol, Self
 from aitp_tasks import config
 from aitp_tasks.inputs.rows import Refusal
 
+#: vLLM's own default, and that on large GPUs.
+_AT_ONCE, _AT_ONCE_ON_GPUS = 256, 1024
 #: A generated token that is a number, and the numbers that could have stood there: text and log-probability.
 NumberToken = tuple[str, list[tuple[str, float]]]
 
@@ -111,3 +113,13 @@ def gpus_wanted(settings: config.Engine) -> int:
     values = (settings.engine_args.get(kind) for kind in kinds)
     # Whatever is no number, vLLM refuses itself.
     return math.prod(value for value in values if isinstance(value, int) and value > 0)
+
+
+def requests_at_once(settings: config.Engine, on_gpus: bool) -> int:
+    """How many requests the engine works on at the same time, where there are so many."""
+    if settings.endpoint is not None:
+        return settings.endpoint.concurrency
+    given = settings.engine_args.get("max_num_seqs")
+    if isinstance(given, int) and given > 0:
+        return given
+    return _AT_ONCE_ON_GPUS if on_gpus else _AT_ONCE

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ import yaml
 
 from aitp_tasks.config import Difference, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
+from aitp_tasks.forecast.costs import Cost, Measured, seconds_per_step
+from aitp_tasks.forecast.observed import requests
+from aitp_tasks.generation.engine import requests_at_once
 from aitp_tasks.generation.gates.on_scores import closed
-from aitp_tasks.machine import processes
+from aitp_tasks.machine import devices, processes
 from aitp_tasks.records import embedded, generated, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
@@ -41,44 +44,6 @@ _ERRORS: dict[int, type[AitpError]] = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of a process: a fixed part, and one for each item (row, request or step)."""
-
-    fixed: float
-    each: float = 0.0
-
-    @classmethod
-    def measured(cls, seconds: float, items: float, each: float) -> "Cost":
-        """From a process of ``seconds`` that dealt with ``items``."""
-        return cls(max(seconds - items * each, 0.0), each)
-
-    def seconds(self, items: float) -> float:
-        """What a process with so many items takes."""
-        return self.fixed + self.each * items
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the rehearsal has shown.
-
-    Attributes:
-        costs: of one process of each stage; of embed by role, ``embed corpus`` and ``embed sft``.
-        tokens: that the encoder sees of a row, by role.
-        generated: tokens that a request of each prompt stage generates.
-        questions: for a rewritten document.
-        kept: share of the questions that pass the gates.
-        answered: share of the kept ones that give a pair.
-    """
-
-    costs: Mapping[str, Cost]
-    tokens: Mapping[str, float]
-    generated: Mapping[str, float]
-    questions: float
-    kept: float
-    answered: float
-
-
 class Rehearsal:
     """Runs stages over the sample that lies in a folder."""
 
@@ -86,7 +51,8 @@ class Rehearsal:
         self._gates = config.gates
         self._folder = folder
         self._walls: dict[str, list[float]] = {}
-        at_once = min(config.engine.requests_per_flush, _largest_part(config.difference))
+        self._at_once = requests_at_once(config.engine, bool(devices.visible()))
+        at_once = min(self._at_once, _largest_part(config.difference))
         self._config = config.model_copy(
             update={
                 "root": f"file://{folder}",
@@ -111,17 +77,18 @@ class Rehearsal:
         self._first = self._stages(self._config, _SELECTING)
         below = self._first.require_manifest("difference").figures["below_tau"]
         (corpus,) = (group for group in self._first.plan.groups if group.role == "corpus")
-        return float(below) / sum(shard.rows for shard in corpus.shards)
+        self._below = float(below) / sum(shard.rows for shard in corpus.shards)
+        return self._below
 
     def measure(self, part: int) -> Measured:
         """After ``below_tau``, run the remaining stages as a run whose parts hold ``part`` documents would.
 
-        As many requests go to the engine at once as they would there, where the sample
-        is large enough: a few at a time are slower, each for itself. Therefore the
-        threshold is given up, and where a part holds more documents than are rewritten
-        here, the gates of the scores too.
+        As many requests go to the engine at once as it works on there (a part's, up to
+        ``engine.endpoint.concurrency`` or ``max_num_seqs``): a few at a time are slower, each
+        for itself. Therefore the threshold is given up, and where a part holds more documents
+        than are rewritten here, the gates of the scores too.
         """
-        at_once = max(min(part, self._config.engine.requests_per_flush), 1)
+        at_once = max(min(part, self._at_once), 1)
         config = self._config.model_copy(
             update={
                 "difference": _selecting(self._config.difference, at_once),
@@ -175,13 +142,12 @@ class Rehearsal:
         costs = {f"embed {role}": Cost(fixed, cost.each) for role, cost in by_role.items()}
         prompted = {stage: _only(run, stage) for stage in generated.STAGES}
         for stage, done in prompted.items():
-            requests = done.figures["generated"]
-            each = done.figures["busy_seconds"] / max(requests, 1)
-            costs[stage] = Cost.measured(self._walls[stage][0], requests, each)
-        per_step = seconds_per_step(
-            json.loads(run.storage.read(run.require_manifest("finetune").output("log_history")))
-        )
-        steps = run.require_manifest("finetune").figures["steps"]
+            answered = requests(done.figures)
+            each = done.figures["busy_seconds"] / max(answered, 1)
+            costs[stage] = Cost.measured(self._walls[stage][0], answered, each)
+        trained = run.require_manifest("finetune")
+        per_step = seconds_per_step(json.loads(run.storage.read(trained.output("log_history"))))
+        steps = trained.figures["steps"]
         costs["finetune"] = Cost.measured(self._walls["finetune"][0], steps, per_step)
         for stage, walls in self._walls.items():
             if stage != "embed" and stage not in costs:
@@ -193,21 +159,22 @@ class Rehearsal:
             costs=costs,
             tokens={role: unit.tokens / max(unit.rows, 1) for role, _, unit in units},
             generated={
-                stage: done.figures["generated_tokens"] / max(done.figures["generated"], 1)
+                stage: done.figures["generated_tokens"] / max(requests(done.figures), 1)
                 for stage, done in prompted.items()
             },
             questions=_rows_in(prompted["score"]) / max(_rows_in(prompted["rewrite"]), 1),
             kept=kept / max(_rows_in(prompted["score"]), 1),
             answered=_ledger(prompted["answer"]).rows_out / max(_rows_in(prompted["answer"]), 1),
+            below=self._below,
+            devices={
+                stage: max(int(done.figures["devices"]), 1)
+                for stage, done in {"embed": self._unit(run), **prompted, "finetune": trained}.items()
+            },
         )
 
-
-def seconds_per_step(history: Sequence[Mapping[str, Any]]) -> float:
-    """Mean of all steps but the first, which warms up; of a single step, its own."""
-    first, last = history[0], history[-1]
-    if len(history) == 1:
-        return float(first["seconds"])
-    return float(last["seconds"] - first["seconds"]) / (len(history) - 1)
+    @staticmethod
+    def _unit(run: Run) -> Manifest:
+        return run.require_manifest("embed", run.plan.groups[0].digest)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """A few documents and SFT examples of the real input, drawn by hash and read by ranges.
 
-Rows are taken in blocks of neighbours, so that few shards are opened. Where a
-shard gives no row count, one such file is read through, and the others are
-taken to have as many rows a byte.
+Rows are taken in blocks of neighbours, so that few shards are opened.
 """
 
 import logging
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain, count, islice
+from collections.abc import Sequence
+from itertools import accumulate, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +35,7 @@ _SCHEMAS = {
 }
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How much input the run has; ``units`` are the rows of each of its embed units, in order."""
-
-    units: tuple[tuple[str, int], ...]
-
-    def rows(self, role: str) -> int:
-        """All rows of ``corpus`` or ``sft``."""
-        return sum(rows for kind, rows in self.units if kind == role)
-
-
-def write(run: Run, folder: Path, documents: int, examples: int) -> Sizes:
+def write(run: Run, folder: Path, documents: int, examples: int) -> None:
     """Write the sample's shards below ``folder``.
 
     Each role gets two shards, a quarter of the sample and the rest: the first of
@@ -79,7 +65,6 @@ def write(run: Run, folder: Path, documents: int, examples: int) -> Sizes:
             if part:
                 pq.write_table(pa.Table.from_pylist(part, _SCHEMAS[role]), path / f"{number}.parquet")
         log.info("estimate sampled role=%s rows=%d", role, len(mixed))
-    return _sizes(run)
 
 
 def blocks(rows: Sequence[int], wanted: int) -> list[tuple[int, int, int]]:
@@ -132,28 +117,6 @@ def _examples(run: Run, wanted: int) -> list[Any]:
         if len(found) >= wanted:
             break
     return found[:wanted]
-
-
-def _sizes(run: Run) -> Sizes:
-    rate = _rows_per_byte(run, chain.from_iterable(group.shards for group in run.plan.groups))
-    return Sizes(
-        tuple(
-            (
-                group.role,
-                sum(shard.rows if shard.rows >= 0 else round(rate * shard.size) for shard in group.shards),
-            )
-            for group in run.plan.groups
-        )
-    )
-
-
-def _rows_per_byte(run: Run, planned: Iterable[Shard]) -> float:
-    """Of the files without a row count: that of the first of them, read through."""
-    for shard in planned:
-        if shard.rows < 0 and shard.role == "sft" and shard.size:
-            rows = sum(1 for _ in shards.Sft(run.storage, _info(shard), run.config.sft_text).texts())
-            return rows / shard.size
-    return 0.0
 
 
 def _shards(run: Run, role: str) -> list[Shard]:

@@ -220,13 +220,21 @@ class _Nvml(types.ModuleType):
             raise self.NVMLError("not found")
         return f"MIG-{place}"
 
+    def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
+        return "A card"
+
     def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
         return handle
 
 
 def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", _Nvml("pynvml"))
-    assert devices._installed() == [Gpu("GPU-0", 0), Gpu("MIG-0", 1), Gpu("MIG-1", 1), Gpu("GPU-2", 2)]
+    assert devices._installed() == [
+        Gpu("GPU-0", 0, "A card"),
+        Gpu("MIG-0", 1, "A card, a slice"),
+        Gpu("MIG-1", 1, "A card, a slice"),
+        Gpu("GPU-2", 2, "A card"),
+    ]
 
 
 @pytest.mark.parametrize("missing", ["library", "driver"])

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """A table of the result of ``estimate.execute``, one stage a line."""
+    """A table of what ``told.tell`` tells, one stage a line."""
     head = [
         ("documents", f"{result['documents']:,}"),
         ("SFT examples", f"{result['sft_examples']:,}"),
@@ -16,18 +16,25 @@ def render(result: Mapping[str, Any]) -> str:
         ("training steps", f"{result['steps']:,}"),
     ]
     price = result["price"]
-    columns = ["stage", "units", "time", "GPU-hours", *([] if price is None else ["cost"])]
+    cost = f"cost in {result['currency']}" if result["currency"] else "cost"
+    columns = ["stage", "units", "time", "GPU-hours", *([] if price is None else [cost])]
     lines = [
         _line(name, stage["units"], stage["hours"], stage["gpu_hours"], price)
+        if stage["known"]
+        else [name, f"{stage['units']:,}", *["?"] * (len(columns) - 2)]
         for name, stage in result["stages"].items()
     ]
-    total = _line("in all", None, result["hours"], result["gpu_hours"], price)
+    total = _line(
+        "at least" if result["unknown"] else "in all", None, result["hours"], result["gpu_hours"], price
+    )
     rows = [columns, *lines, total]
     widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
     text = [f"{name:<22}{value}" for name, value in head]
     text += ["", *("  ".join(_aligned(row, widths)) for row in rows), ""]
     devices = "1 device" if result["parallel"] == 1 else f"{result['parallel']} devices side by side"
-    text += [f"time: on {devices}, one stage after the other"]
+    text += [f"time: on {devices}, one stage after the other; devices are GPUs, or a machine without any"]
+    if result["unknown"]:
+        text += [f"not known: {', '.join(result['unknown'])}: no earlier run; `aitp estimate` rehearses"]
     return "\n".join([*text, *(f"- {line}" for line in result["assumptions"])]) + "\n"
 
 
@@ -42,15 +49,16 @@ def duration(hours: float) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02d} min"
 
 
-def _line(name: str, units: int | None, hours: float, gpu_hours: float, price: float | None) -> list[str]:
-    cells = [name, "" if units is None else f"{units:,}", duration(hours), _amount(gpu_hours)]
-    return cells if price is None else [*cells, f"{gpu_hours * price:,.2f}" if gpu_hours else "-"]
-
-
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
+    """A figure as people read it; a dash for nothing."""
     if not value:
         return "-"
     return f"{value:,.1f}" if value >= 100 else f"{value:.4f}" if value < 1 else f"{value:.2f}"
+
+
+def _line(name: str, units: int | None, hours: float, gpu_hours: float, price: float | None) -> list[str]:
+    cells = [name, "" if units is None else f"{units:,}", duration(hours), amount(gpu_hours)]
+    return cells if price is None else [*cells, f"{gpu_hours * price:,.2f}" if gpu_hours else "-"]
 
 
 def _aligned(row: list[str], widths: list[int]) -> list[str]:

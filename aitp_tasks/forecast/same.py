@@ -1,0 +1,53 @@
+"""What has to be the same for a figure of one run to hold for another, stage by stage.
+
+A digest of all that decides how long an item takes, or what comes of it: models by
+content, lengths, prompts, engine arguments, batches, servers. Not of it: how many items
+there are (documents, epochs, steps), seeds, and where a model lies.
+"""
+
+from typing import Any
+
+from aitp_tasks.config import Endpoint
+from aitp_tasks.records import digest, generated
+from aitp_tasks.records.plan import Plan
+
+#: Settings of the training that do not decide how long a step takes.
+_OF_NO_STEP = {
+    "model", "revision", "chat_template", "epochs", "max_steps", "learning_rate", "warmup_share", "seed",
+}  # fmt: skip
+#: What a figure may be of beside the stages: the share below tau, and the shares that pass the gates.
+BELOW, KEPT, ANSWERED = "below", "kept", "answered"
+
+
+def setups(plan: Plan) -> dict[str, str]:
+    """Digest of what decides the figures of each stage that has models, and of the shares."""
+    config = plan.config
+    embed = [plan.encoder_digest, config.encoder.batch_tokens, _server(config.encoder.endpoint)]
+    selecting = config.difference.model_dump(
+        mode="json", include={"criterion", "neighbours", "tau", "target_share", "target_documents"}
+    )
+    engine = [
+        plan.engine_identity,
+        config.engine.max_model_len,
+        config.engine.engine_args,
+        _server(config.engine.endpoint),
+        config.prompts.questions_per_document,
+        config.prompts.second_attempt,
+    ]
+    prompted = {stage: [*engine, plan.prompts[stage].digest] for stage in generated.STAGES}
+    gated = [prompted["rewrite"], prompted["score"], config.gates.model_dump(mode="json")]
+    training = config.finetune.model_dump(mode="json", exclude=_OF_NO_STEP)
+    found: dict[str, Any] = {
+        "embed": embed,
+        BELOW: [plan.encoder_digest, config.density.model_dump(mode="json"), selecting],
+        **prompted,
+        KEPT: gated,
+        ANSWERED: [*gated, prompted["answer"]],
+        "finetune": [plan.finetune_identity, training],
+    }
+    return {name: digest.of_value(value) for name, value in found.items()}
+
+
+def _server(endpoint: Endpoint | None) -> list[Any] | None:
+    """What makes a server another one, or asked in another way; its answers' time-out does not."""
+    return [endpoint.url, endpoint.served_model, endpoint.concurrency] if endpoint else None

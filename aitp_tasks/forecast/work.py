@@ -1,0 +1,214 @@
+"""How much a run has to do: its input, what of that is done, and what the stages hand on."""
+
+import math
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Self
+
+from aitp_tasks.config import Difference, Finetune, RunConfig
+from aitp_tasks.dataset import budget
+from aitp_tasks.forecast.costs import Measured
+from aitp_tasks.records import embedded, generated
+from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
+from aitp_tasks.records.run import Run
+from aitp_tasks.records.versions import Yield
+
+#: Stages whose units are groups of shards.
+_BY_GROUP = ("embed", "density")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much input the run has; ``units`` are the rows of each of its embed units, in order."""
+
+    units: tuple[tuple[str, int], ...]
+    #: Shards whose rows no footer tells, and that count by their bytes.
+    guessed: int = 0
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """Those of a plan; a shard without a row count has as many a byte as the others of its role."""
+        counted = {role: _rows_per_byte(plan, role) for role in ("corpus", "sft")}
+        unknown = sum(shard.rows == UNKNOWN_ROWS for group in plan.groups for shard in group.shards)
+        return cls(
+            tuple(
+                (group.role, sum(rows(shard, counted[shard.role]) for shard in group.shards))
+                for group in plan.groups
+            ),
+            unknown,
+        )
+
+    def rows(self, role: str) -> int:
+        """All rows of ``corpus`` or ``sft``."""
+        return sum(rows for kind, rows in self.units if kind == role)
+
+
+def rows(shard: Shard, per_byte: float) -> int:
+    """Rows of a shard, or what its bytes say."""
+    return shard.rows if shard.rows != UNKNOWN_ROWS else round(per_byte * shard.size)
+
+
+def _rows_per_byte(plan: Plan, role: str) -> float:
+    known = [shard for group in plan.groups_of(role) for shard in group.shards if shard.rows != UNKNOWN_ROWS]
+    return sum(shard.rows for shard in known) / max(sum(shard.size for shard in known), 1)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What of a run is there already, and costs nothing.
+
+    Attributes:
+        stages: that have a manifest of their own.
+        units: how many of each stage that fans out.
+        embedded: of each group of the plan, the share of its rows that has vectors, in whatever run they
+            were made; 1 for a unit that is done.
+        selected: documents that are drawn; None where that is not known yet.
+        parts: of those.
+    """
+
+    stages: frozenset[str] = frozenset()
+    units: Mapping[str, int] = field(default_factory=dict)
+    embedded: tuple[float, ...] = ()
+    selected: int | None = None
+    parts: int | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Look at a run: one listing, and a look at each shard of the units that are not done."""
+        there = {info.key for info in run.storage.list(f"{run.prefix}/")}
+        stages = frozenset(
+            key.split("/")[-2] for key in there if key.endswith("/manifest.json") and key.count("/") == 4
+        )
+        difference = run.find_manifest("difference") if "difference" in stages else None
+        parts = run.parts if difference else []
+        units = {
+            stage: sum(run.manifest_key(stage, group.digest) in there for group in run.plan.groups)
+            for stage in _BY_GROUP
+        }
+        units |= {
+            stage: sum(run.manifest_key(stage, part) in there for part in parts) for stage in generated.STAGES
+        }
+        shares = _embedded(
+            run, [run.manifest_key("embed", group.digest) in there for group in run.plan.groups]
+        )
+        return cls(
+            stages,
+            units,
+            tuple(shares),
+            int(difference.figures["selected"]) if difference else None,
+            len(parts) if difference else None,
+        )
+
+
+def _embedded(run: Run, done: Iterable[bool]) -> Iterable[float]:
+    """The share of each group's bytes that has vectors."""
+    storage = run.storage
+
+    def has_vectors(shard: Shard) -> bool:
+        prefix = embedded.shard_prefix(run, shard.role, shard.key, shard.etag)
+        return storage.find(f"{prefix}/manifest.json") is not None
+
+    def share(group: Group, found: Iterable[bool]) -> float:
+        sizes = [(shard.size, there) for shard, there in zip(group.shards, found, strict=True)]
+        total = sum(size for size, _ in sizes)
+        return (
+            sum(size for size, there in sizes if there) / total if total else float(all(t for _, t in sizes))
+        )
+
+    with ThreadPoolExecutor(storage.concurrency) as pool:
+        for group, is_done in zip(run.plan.groups, done, strict=True):
+            yield 1.0 if is_done else share(group, pool.map(has_vectors, group.shards))
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the dataset has room for.
+
+    Attributes:
+        pairs: new ones that can come in, at most; infinite where there is no limit.
+        documents: that are drawn for them, at most.
+    """
+
+    pairs: float
+    documents: int
+
+    @classmethod
+    def of(cls, plan: Plan, sft: int) -> Self:
+        """Those of a plan, with so many rows on the SFT side."""
+        config, earlier = (
+            plan.config,
+            sum(max(shard.rows, 0) for group in plan.groups_of_pairs for shard in group.shards),
+        )
+        room = budget.room(sft - earlier, config.assemble.max_rewritten_share)
+        most = config.difference.max_documents
+        if room is None:
+            return cls(math.inf, most)
+        # Of a full dataset nobody knows how many pairs will be exchanged: all of them at most.
+        pairs = room - earlier if room > earlier else room
+        measured = plan.base.measured if plan.base else Yield()
+        return cls(pairs, min(most, budget.documents(pairs, measured)))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How much each stage of the run will have to do."""
+
+    documents: int
+    sft_examples: int
+    below_tau: int
+    selected: int
+    parts: int
+    questions: int
+    kept: int
+    pairs: int
+    steps: int
+
+
+def forecast(
+    config: RunConfig, sizes: Sizes, measured: Measured, places: Places, done: Done | None = None
+) -> Forecast:
+    """What the run will have to do, all of it; where a share was not measured, the most that it can be."""
+    documents, sft = sizes.rows("corpus"), sizes.rows("sft")
+    below = round(documents * share_below(config.difference, documents, measured))
+    selected, parts = selection(config, below, places)
+    if done is not None and done.selected is not None and done.parts is not None:
+        selected, parts = done.selected, done.parts
+    most = config.prompts.questions_per_document
+    questions = round(selected * (most if measured.questions is None else measured.questions))
+    kept = round(questions * (1.0 if measured.kept is None else measured.kept))
+    pairs = int(min(round(kept * (1.0 if measured.answered is None else measured.answered)), places.pairs))
+    return Forecast(
+        documents=documents,
+        sft_examples=sft,
+        below_tau=below,
+        selected=selected,
+        parts=parts,
+        questions=questions,
+        kept=kept,
+        pairs=pairs,
+        steps=steps(config.finetune, sft + pairs),
+    )
+
+
+def share_below(settings: Difference, documents: int, measured: Measured) -> float:
+    """Share of the documents that the threshold selects: as the target says, as measured, or all."""
+    if settings.target_share is not None:
+        return settings.target_share
+    if settings.target_documents is not None:
+        return min(settings.target_documents / max(documents, 1), 1.0)
+    return 1.0 if measured.below is None else measured.below
+
+
+def selection(config: RunConfig, below: int, places: Places) -> tuple[int, int]:
+    """Documents that will be selected of those below tau, and the parts they make."""
+    selected = min(places.documents, below)
+    return selected, -(-selected // config.difference.documents_per_part)
+
+
+def steps(settings: Finetune, examples: int) -> int:
+    """Optimiser steps of the fine-tuning, as transformers counts them."""
+    if settings.max_steps > 0:
+        return settings.max_steps
+    batches = -(-examples // (settings.batch_size * settings.processes))
+    return max(math.ceil(settings.epochs * max(-(-batches // settings.gradient_accumulation), 1)), 1)
