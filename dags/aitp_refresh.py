@@ -18,12 +18,12 @@ from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, chain, dag, 
 from aitp_approval import ApproveOperator
 from aitp_assets import CHECKPOINTS, DATASETS, tell_checkpoint, tell_dataset
 from aitp_messages import FailureNotifier, GroupNotifier, NotPromotedNotifier, deadline
+from aitp_note import PlanOperator
 from aitp_stage import (
     AS_CONFIGURED,
     LABEL_TEMPLATE,
     AfterPartsOperator,
     BeginOperator,
-    ConfiguredOperator,
     EndOperator,
     StageOperator,
     ranged,
@@ -62,6 +62,8 @@ FORM = (
     "finetune.epochs",
     "finetune.max_steps",
     "finetune.learning_rate",
+    "plan.max_gpu_hours",
+    "plan.max_cost",
 )
 
 
@@ -297,7 +299,7 @@ def aitp_refresh() -> Any:
         on_success_callback=GroupNotifier(str(CONFIG)),
         **configured,
     )
-    plan = ConfiguredOperator(dump="{{ result_of(ti, 'begin')['dump'] }}", **configured, **tasks["plan"])
+    plan = PlanOperator(dump="{{ result_of(ti, 'begin')['dump'] }}", **configured, **tasks["plan"])
     # What is done already is not started again: then there may be nothing to map over, and that is well.
     on_done = TriggerRule.NONE_FAILED
     embed_units = units_left.override(task_id="embed_units")(plan.output, "embed")

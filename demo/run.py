@@ -275,6 +275,7 @@ def run_demo(services: Services, console: Console) -> dict[str, Any]:
     client = services.client()
     client.put_pools(POOLS)
     client.put_s3_connection(services)
+    client.put_note_connection(services)
     client.wait_for_dag()
     client.set_paused(False)
     # A demo that was interrupted left its run behind; Airflow takes it up again by itself.

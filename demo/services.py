@@ -48,6 +48,7 @@ DAG = "aitp_refresh"
 USER = "admin"
 REGION = "us-east-1"
 CONNECTION = "aitp_s3"
+NOTE_CONNECTION = "aitp_airflow"
 #: Name and slots. One GPU slot, because here the two processors are the device.
 POOLS = {"gpu": 1}
 #: LocalExecutor forks this many workers of about 145 MB.
@@ -455,6 +456,21 @@ class AirflowClient:
             "extra": json.dumps(extra),
         }
         self._put("/api/v2/connections", name, body)
+
+    def put_note_connection(self, services: Services, name: str = NOTE_CONNECTION) -> None:
+        """Create or replace the connection by which plan notes its estimate on the run."""
+        password = services.credentials.password
+        body = {"connection_id": name, "conn_type": "http", "login": USER, "password": password}
+        self._put("/api/v2/connections", name, body)
+
+    def note(self, run: str, dag: str = DAG) -> str:
+        """The note of a run."""
+        return str(self._get(f"/api/v2/dags/{dag}/dagRuns/{run}")["note"] or "")
+
+    def put_note(self, run: str, note: str, dag: str = DAG) -> None:
+        """Write the note of a run, as a person does."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}"
+        self._check(self._http.patch(path, params={"update_mask": "note"}, json={"note": note}))
 
     def set_paused(self, paused: bool, dag: str = DAG) -> None:
         """Pause or unpause the DAG."""

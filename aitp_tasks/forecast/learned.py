@@ -151,7 +151,7 @@ def _measured(run: Run, seen: Sequence[Seen]) -> tuple[Measured, dict[str, str],
                 per_item = _mean(kept, "tokens", "items")
                 if stage == "embed":
                     tokens[name.partition(" ")[2]] = per_item
-                else:
+                elif stage in generated.STAGES:
                     per_request[stage] = per_item
     if "embed corpus" in costs or "embed sft" in costs:
         # A unit starts in the same way whatever it holds; how long its rows are is the role's.

@@ -176,8 +176,8 @@ def _work(run: Run, stage: str, done: Manifest) -> tuple[float, float, float]:
     figures = done.figures
     if stage == "embed":
         rows = float(figures["rows_embedded_now"])
-        assert done.ledger is not None
-        tokens = float(figures["tokens"]) * rows / max(done.ledger.rows_in, 1)
+        held = done.ledger.rows_in if done.ledger else 0
+        tokens = float(figures["tokens"]) * rows / max(held, 1)
         return rows, float(figures["busy_seconds"]), tokens
     if stage == "finetune":
         if figures.get("unchanged"):

@@ -72,6 +72,8 @@ def tell(
 
 def line(told: Mapping[str, Any]) -> str:
     """The estimate in one short line."""
+    if not any(stage["units"] for name, stage in told["stages"].items() if name != "plan"):
+        return "nothing is left to do"
     if told["unknown"] and not told["gpu_hours"]:
         return _cut(f"no estimate: no earlier run tells what {', '.join(told['unknown'])} will take")
     cost = "" if told["cost"] is None else f", {told['cost']:,.2f} {told['currency']}"

@@ -9,6 +9,7 @@ earlier runs (see ``forecast``). A shard whose footer cannot be read stays in
 the plan: it fails its own embed unit and no other.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -40,7 +41,9 @@ log = logging.getLogger(__name__)
 _NAMES_SHOWN = 3
 #: Of ranges of units; what a task hands on has to be small.
 _RANGES_CHARACTERS = 100
-#: The same of the names of dumps, which the run's URI has whole.
+#: What a task may hand on; where names are very long, the estimate is cut.
+_RESULT_BYTES = 1024
+#: Of the names of dumps, which the run's URI has whole.
 _LABEL_CHARACTERS = 60
 _SchemaCheck = Callable[[pa.Schema, str], object]
 
@@ -71,7 +74,7 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
     log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
     places = _places(run.plan)
     estimate = _estimate(run, watch) if estimated else ""
-    return {
+    result = {
         "stage": "plan",
         "checked": check,
         "run": run.uri,
@@ -81,9 +84,16 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         "documents": documents,
         "base": run.plan.base and run.plan.base.name,
         **places,
-        "estimate": estimate,
         "seconds": watch.seconds(),
     }
+    return result | {"estimate": _cut(estimate, _RESULT_BYTES - len(json.dumps(result)))}
+
+
+def _cut(text: str, room: int) -> str:
+    """A text as far as there is room for it, with its name, among what a task hands on."""
+    while text and len(json.dumps({"estimate": text})) > room:
+        text = text[:-1]
+    return text
 
 
 def _estimate(run: Run, watch: Stopwatch) -> str:

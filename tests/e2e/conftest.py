@@ -94,9 +94,24 @@ class Pipeline:
         """Run ``in_worker.py`` in the worker environment."""
         return self._run("python", str(Path(__file__).with_name("in_worker.py")), *arguments)
 
-    def estimate(self, dump: str) -> dict[str, Any]:
+    def estimate(self, dump: str, *settings: str) -> dict[str, Any]:
         """What ``aitp estimate`` says of a run."""
-        return self.aitp("estimate", "--config", str(self.config), "--set", f"dump={dump}")
+        given = [word for setting in (f"dump={dump}", *settings) for word in ("--set", setting)]
+        return self.aitp("estimate", "--config", str(self.config), *given)
+
+    def refusal(self, command: str, *settings: str) -> str:
+        """The last line of a command that refuses its configuration."""
+        given = [word for setting in settings for word in ("--set", setting)]
+        done = subprocess.run(
+            [self._repository / ".venv/worker/bin/aitp", command, "--config", str(self.config), *given],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env={**os.environ, **self.services.storage_environment()},
+        )
+        assert done.returncode == 2, done.stderr[-3000:]
+        return done.stderr.splitlines()[-1]
 
     def aitp(self, *arguments: str) -> dict[str, Any]:
         """Run a command of the worker environment against the store."""

@@ -58,8 +58,13 @@ def plan(arguments: list[str]) -> dict[str, object]:
     }
     storage.write(f"{key}/plan.json", json.dumps(told).encode())
     path = Path(storage.uri(key).removeprefix("file://")) / "embed-left"
-    left = path.read_text() if path.exists() else "0"
-    return {"run": storage.uri(key), "embed_units": 1, "embed_left": left, "density_left": "0"}
+    return {
+        "run": storage.uri(key),
+        "embed_units": 1,
+        "embed_left": path.read_text() if path.exists() else "0",
+        "density_left": "0",
+        "estimate": f"2.50 GPU-hours for {config.dump}",
+    }
 
 
 def assemble(run: str) -> dict[str, object]:

@@ -70,6 +70,7 @@ class Nights:
         self.connect("aitp_smtp", self.sinks.mail_connection())
         self.connect("chat", self.sinks.web_connection())
         self.connect("gone", self.sinks.web_connection(port=free_port()))
+        self.client.put_note_connection(self.services)
         self.client.wait_for_dag()
 
     def backfill(self, first: str, last: str, *options: str) -> str:
@@ -159,6 +160,19 @@ def test_a_backfill_by_hand_and_the_night_take_turns_from_the_oldest_dump_on(nig
     assert all(before["to"] < after["from"] for before, after in itertools.pairwise(done))
     assert f"/{DAG}/" in nights.log(by_hand, "begin")
     assert "waits for" in nights.log(by_hand, "begin")
+    assert nights.client.note(by_hand) == f"estimate: 2.50 GPU-hours for {BY_HAND}"
+
+
+def test_what_people_have_noted_stays_when_plan_runs_again(nights: Nights) -> None:
+    (run,) = (run["dag_run_id"] for run in nights.wait_for_all(5) if run["partition_key"] == NIGHT)
+    estimate = f"estimate: 2.50 GPU-hours for {NIGHT}"
+    assert nights.client.note(run) == estimate
+    nights.client.put_note(run, "estimate: stale\nlooked at by Ada")
+    nights.client.clear(run, ["plan"])
+    assert nights.client.wait(run, seconds=240) == "success"
+    assert nights.client.note(run) == f"looked at by Ada\n{estimate}"
+    secret = nights.services.credentials.password
+    assert secret not in nights.log(run, "plan")
 
 
 def test_what_failed_goes_on_when_it_is_cleared_and_waits_for_its_turn_again(nights: Nights) -> None:

@@ -100,23 +100,6 @@ def test_no_secret_is_written_anywhere(pipeline: Pipeline, first: dict[str, Any]
     assert [path.name for path in logs if secret in path.read_bytes()] == []
 
 
-def test_the_estimate_is_near_the_run_and_leaves_nothing(
-    pipeline: Pipeline, first: dict[str, Any], data: dict[str, Any]
-) -> None:
-    told = pipeline.estimate("mini+hostile")
-    assert pipeline.etags() == first["keys"]
-    assert (told["run"], told["documents"], told["sft_examples"]) == (
-        first["run"],
-        data["good"] + data["bad"],
-        data["sft"],
-    )
-    assert (told["selected"], told["steps"]) == (data["good"], 4)
-    tasks = pipeline.client.task_instances(first["dag_run"])
-    took = sum(row["duration"] for row in tasks if row["task_id"] in told["stages"])
-    # Wide: few requests, and machines that tests share. docs/measurements.md has the real deviation.
-    assert 1 / 2.5 < told["hours"] * 3600 / took < 2.5
-
-
 def test_a_second_run_does_no_work_and_touches_nothing(pipeline: Pipeline, first: dict[str, Any]) -> None:
     run, state = pipeline.refresh("hostile+mini", seconds=300)
     assert state == "success"
@@ -125,6 +108,57 @@ def test_a_second_run_does_no_work_and_touches_nothing(pipeline: Pipeline, first
     states = {row["task_id"]: row["state"] for row in pipeline.client.task_instances(run)}
     assert (states["embed"], states["density"], states["merge"]) == ("skipped", "skipped", "success")
     assert pipeline.etags() == first["keys"]
+
+
+def test_a_rehearsal_is_near_the_run_and_leaves_its_figures(
+    pipeline: Pipeline, first: dict[str, Any], data: dict[str, Any]
+) -> None:
+    # On a line without runs.
+    told = pipeline.estimate("mini+hostile", "assemble.dataset=rehearsed")
+    assert told["rehearsed"]
+    added = pipeline.etags().keys() - first["keys"].keys()
+    run, plans = told["run"].removeprefix(f"{ROOT}/"), "datasets/rehearsed/plans/"
+    assert {key for key in added if not key.startswith(plans)} == {
+        f"{run}/plan.json",
+        "datasets/rehearsed/rehearsed.json",
+    }
+    assert (told["documents"], told["sft_examples"]) == (data["good"] + data["bad"], data["sft"])
+    assert (told["selected"], told["steps"]) == (data["good"], 4)
+    # The other line has embedded all of it.
+    assert (told["stages"]["embed"]["units"], told["stages"]["embed"]["gpu_hours"]) == (0, 0)
+    took = _took(pipeline, first, told) - _took(pipeline, first, {"stages": ["embed"]})
+    # Wide: few requests, and machines that tests share. docs/measurements.md has the real deviation.
+    assert 1 / 2.5 < told["hours"] * 3600 / took < 2.5
+    again = pipeline.estimate("mini+hostile", "assemble.dataset=rehearsed")
+    assert not again["rehearsed"]
+    assert again["stages"]["rewrite"] == told["stages"]["rewrite"]
+    refused = pipeline.refusal("plan", "assemble.dataset=rehearsed", "plan.max_gpu_hours=0.0001")
+    assert "more than plan.max_gpu_hours=0.0001 allows; most of it: " in refused
+
+
+def _took(pipeline: Pipeline, first: dict[str, Any], told: dict[str, Any]) -> float:
+    """Seconds of the first run's tasks that an estimate is of."""
+    tasks = pipeline.client.task_instances(first["dag_run"])
+    return sum(row["duration"] for row in tasks if row["task_id"] in told["stages"])
+
+
+def test_what_the_first_run_took_is_learnt_for_one_of_the_same_size(
+    pipeline: Pipeline, first: dict[str, Any], data: dict[str, Any]
+) -> None:
+    # The same shards under another name: nothing of them is done.
+    for dump in ("mini", "hostile"):
+        for key in pipeline.etags(f"corpus/{dump}/"):
+            copy = key.replace(f"/{dump}/", f"/{dump}-again/")
+            pipeline.bucket.put_object(Bucket="e2e", Key=copy, Body=pipeline.read(key))
+    told = pipeline.estimate("mini-again+hostile-again")
+    assert (told["rehearsed"], told["unknown"], told["runs"]) == (False, [], 1)
+    assert told["documents"] == data["good"] + data["bad"]
+    assert told["selected"] >= data["good"]
+    # The SFT set has its vectors, and the first run's pairs are new ones.
+    took = _took(pipeline, first, told)
+    assert 1 / 2.5 < told["hours"] * 3600 / took < 2.5
+    mine = pipeline.estimate("mini+hostile")
+    assert (mine["run"], mine["gpu_hours"], mine["rehearsed"]) == (first["run"], 0, False)
 
 
 def test_a_broken_shard_fails_alone_and_completes_when_replaced(
