@@ -66,7 +66,7 @@ class Progress:
         seconds = max(self._elapsed(), 1e-3)
         return {
             "rows_embedded_now": self.rows,
-            "busy_seconds": round(seconds, 3),
+            "busy_seconds": round(self._elapsed(), 3),
             "rows_per_second": round(self.rows / seconds, 1),
             "tokens_per_second": round(self._tokens / seconds),
             "padding": round(1 - self._tokens / self._padded, 4) if self._padded else 0.0,

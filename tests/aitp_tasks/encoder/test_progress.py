@@ -73,6 +73,7 @@ def test_a_line_tells_the_figures_every_few_seconds(clock: Clock, lines: Lines) 
     assert lines()[0] == {
         "label": "news",
         "rows_embedded_now": "40",
+        "busy_seconds": "6.0",
         "rows_per_second": "6.7",
         "tokens_per_second": "9",
         "padding": "0.1",
@@ -92,6 +93,7 @@ def test_figures_are_those_counted_by_hand(clock: Clock) -> None:
         clock.now += 30
     assert unit.figures() == {
         "rows_embedded_now": 5,
+        "busy_seconds": 4.0,
         "rows_per_second": 1.2,
         "tokens_per_second": 6,
         "padding": round(1 - 23 / 29, 4),
