@@ -36,6 +36,7 @@ from aitp_tasks.stages import STAGES, Stage
 
 #: The configuration of the nights; a run started by hand, or a backfill, may name another one beside it.
 CONFIG = Path(os.environ.get("AITP_CONFIG") or Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
+_LEFT_OUT = object()
 #: One slot a device; a stage that needs a device waits for its slot here.
 GPU_POOL = "gpu"
 
@@ -207,7 +208,8 @@ def _configured(setting: str, field: dict[str, Any]) -> str:
             continue
         found: Any = values
         for key in setting.split("."):
-            found = found.get(key, field.get("default")) if isinstance(found, dict) else None
+            found = found.get(key, _LEFT_OUT) if isinstance(found, dict) else _LEFT_OUT
+        found = field.get("default") if found is _LEFT_OUT else found
         if field["type"] == "boolean":
             found = "on" if found else "off"
         said[name] = "not set" if found is None else str(found)

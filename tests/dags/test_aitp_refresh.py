@@ -319,9 +319,10 @@ def test_one_deployment_offers_all_configurations_of_its_folder(tmp_path: Path) 
 def test_a_unit_whose_process_was_lost_is_told_of_by_the_dag_processor(
     dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "config.yaml").write_text("messages: {email_to: [a@example.org]}")
+    # As the form's "config" names it.
+    (tmp_path / "demo.yaml").write_text("messages: {email_to: [a@example.org]}")
     (tells,) = dag.get_task("embed").on_failure_callback
-    monkeypatch.setattr(tells, "config", str(tmp_path / "config.yaml"))
+    monkeypatch.setattr(tells, "config", str(tmp_path / "demo.yaml"))
     sent: list[Any] = []
     monkeypatch.setattr("aitp_messages.send", lambda message, _: sent.append(message))
     now, run = datetime.now(UTC), "manual__x"
