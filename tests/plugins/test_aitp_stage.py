@@ -373,7 +373,7 @@ def test_plan_is_told_the_dump_and_the_params_that_are_set(
 )
 def test_a_run_may_name_another_configuration(params: dict[str, str], expected: str) -> None:
     operator = aitp_stage.ConfiguredOperator(
-        task_id="plan", stage="plan", config="/etc/law.yaml", settings={}
+        task_id="plan", stage="plan", config="/etc/law.yaml", settings={"dump": "dump"}
     )
     context: Any = {"params": {"dump": "c4", **params}, "dag_run": SimpleNamespace(partition_key=None)}
     assert operator.command_arguments(context)[:2] == ["--config", expected]
