@@ -8,15 +8,77 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.forecast.costs import Measured
 from aitp_tasks.forecast.work import Sizes
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
+from aitp_tasks.tools import estimate
 from aitp_tasks.tools.estimate import sample
 from aitp_tasks.tools.estimate.rehearsal import Rehearsal
 from tests.aitp_tasks.conftest import Configure, alpaca, write_shard
+from tests.aitp_tasks.forecast import conftest as nights
+from tests.aitp_tasks.forecast.conftest import MEASURED, Line, whole
 from tests.aitp_tasks.test_cli import aitp
 
 pytestmark = pytest.mark.slow
+
+line = nights.line
+
+
+class StandIn:
+    """Rehearses nothing, and has measured what was made up."""
+
+    asked: list[int]
+
+    def __init__(self, config: object, folder: Path) -> None:
+        StandIn.asked = []
+
+    def below_tau(self) -> float:
+        return 0.5
+
+    def measure(self, part: int) -> Measured:
+        self.asked.append(part)
+        return MEASURED
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    StandIn.asked = []
+    monkeypatch.setattr(estimate, "Rehearsal", StandIn)
+    return StandIn
+
+
+def test_where_runs_tell_all_nothing_is_rehearsed(
+    line: Line, stand_in: type[StandIn], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole(line.night("one"))
+    # The limits do not hold for who asks.
+    limited = {"max_gpu_hours": 0, "price_per_gpu_hour": 36.0}
+    line.planned("two")
+    told = estimate.execute(line.config("two", plan=limited))
+    assert (told["rehearsed"], told["runs"], told["sampled"], stand_in.asked) == (False, 1, 0, [])
+    assert told["gpu_hours"] == pytest.approx(254 / 3600, abs=1e-6)
+    assert told["cost"] == pytest.approx(2.54, abs=1e-3)
+    assert estimate.execute(line.config("two"), price=1.0)["cost"] == pytest.approx(254 / 3600, abs=1e-3)
+    assert "in all" in capsys.readouterr().err
+
+
+def test_where_no_run_tells_a_rehearsal_does_and_plan_knows_it_then(
+    line: Line, stand_in: type[StandIn]
+) -> None:
+    line.planned("one")
+    told = estimate.execute(line.config("one"))
+    assert (told["rehearsed"], told["runs"], told["unknown"]) == (True, 0, [])
+    # Half of the documents are below tau.
+    assert stand_in.asked == [6]
+    assert plan.execute(line.config("one"))["estimate"].endswith("by a rehearsal")
+    again = estimate.execute(line.config("one"))
+    assert (again["rehearsed"], again["gpu_hours"]) == (False, told["gpu_hours"])
+    whole(line.night("night"))
+    line.planned("two")
+    here = estimate.execute(line.config("two"), rehearse=True)
+    assert (here["rehearsed"], here["runs"]) == (True, 0)
+    assert estimate.execute(line.config("two"))["runs"] == 1
 
 
 @pytest.mark.parametrize("rows", [[1000] * 50, [3] * 500, [5000, 1], [0, 7, 0, 9000]])
