@@ -158,6 +158,10 @@ def _add_to_search(command: argparse.ArgumentParser) -> None:
     command.add_argument("-k", type=int, default=10, metavar="N", help="how many; by default 10")
 
 
+def _add_to_units(command: argparse.ArgumentParser) -> None:
+    command.add_argument("of", choices=("embed", "density"), help="the stage")
+
+
 def _add_to_explain(command: argparse.ArgumentParser) -> None:
     command.add_argument("doc_id", help="the document's id, or its first 8 digits or more")
 
@@ -253,6 +257,7 @@ _ARGUMENTS = {
     "estimate": _add_to_estimate,
     "search": _add_to_search,
     "explain": _add_to_explain,
+    "units": _add_to_units,
     "prompt": _add_to_prompt,
 }
 #: What is handed to a tool, beside its configuration or run.
@@ -267,6 +272,7 @@ _HANDED = {
     "estimate": ("price", "parallel", "sample", "rehearse"),
     "search": ("text", "role", "k"),
     "explain": ("doc_id",),
+    "units": ("of",),
     "prompt": ("action", "prompt", "document"),
 }
 

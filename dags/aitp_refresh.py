@@ -26,7 +26,8 @@ from aitp_stage import (
     BeginOperator,
     EndOperator,
     StageOperator,
-    ranged,
+    Unit,
+    UnitsOperator,
     required,
     result_of,
 )
@@ -39,6 +40,8 @@ CONFIG = Path(os.environ.get("AITP_CONFIG") or Path(__file__).resolve().parents[
 _LEFT_OUT = object()
 #: One slot a device; a stage that needs a device waits for its slot here.
 GPU_POOL = "gpu"
+#: Of the dumps' names in a label.
+DUMP_CHARACTERS = 60
 
 #: Settings that the trigger form offers, by the path they have in the configuration.
 FORM = (
@@ -242,15 +245,11 @@ def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @task(task_id="parts")
-def part_numbers(result: Any) -> list[int]:
-    """The parts, from difference's result; Airflow maps over a list only."""
-    return list(range(required(result, "difference")["parts"]))
-
-
-@task
-def units_left(result: Any, stage: str) -> list[int]:
-    """The units of a stage that are not done yet, from plan's result."""
-    return ranged(required(result, "plan")[f"{stage}_left"])
+def listed_parts(result: Any) -> list[Unit]:
+    """The parts, from difference's result, each with what it holds; Airflow maps over a list only."""
+    found = required(result, "difference")
+    dump, parts = found["label"][:DUMP_CHARACTERS], found["parts"]
+    return [{"number": part, "holds": f"{dump} part {part + 1} of {parts}"} for part in range(parts)]
 
 
 @dag(
@@ -304,18 +303,18 @@ def aitp_refresh() -> Any:
     plan = PlanOperator(dump="{{ result_of(ti, 'begin')['dump'] }}", **configured, **tasks["plan"])
     # What is done already is not started again: then there may be nothing to map over, and that is well.
     on_done = TriggerRule.NONE_FAILED
-    embed_units = units_left.override(task_id="embed_units")(plan.output, "embed")
-    embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=embed_units)
+    embed_units = UnitsOperator(task_id="embed_units", of="embed", run=run)
+    embed = StageOperator.partial(run=run, **tasks["embed"]).expand(unit=embed_units.output)
     merge = StageOperator(run=run, trigger_rule=on_done, **tasks["merge"])
-    density_units = units_left.override(task_id="density_units")(plan.output, "density")
-    density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=density_units)
+    density_units = UnitsOperator(task_id="density_units", of="density", run=run)
+    density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=density_units.output)
     index = StageOperator(run=run, trigger_rule=on_done, **tasks["index"])
     difference = StageOperator(run=run, trigger_rule=on_done, **tasks["difference"])
-    parts = part_numbers(difference.output)
+    parts = listed_parts(difference.output)
 
     # A group a part: one that waits, fails or is cleared holds no other one up.
     @task_group(group_id="prompts", prefix_group_id=False)
-    def prompts(unit: int) -> None:
+    def prompts(unit: Unit) -> None:
         rewrite = StageOperator(run=run, unit=unit, **tasks["rewrite"])
         score = AfterPartsOperator(run=run, unit=unit, after="rewrite", **tasks["score"])
         answer = AfterPartsOperator(run=run, unit=unit, after="score", **tasks["answer"])

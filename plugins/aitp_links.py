@@ -78,4 +78,4 @@ class RunLink(_RunLink):
         return f"{run}/"
 
 
-LINKS = (OutputsLink(), ReportLink(), RunLink())
+LINKS: tuple[BaseOperatorLink, ...] = (OutputsLink(), ReportLink(), RunLink())

@@ -327,11 +327,11 @@ def _moment(time: object) -> str:
 
 
 def _unit(context: Any) -> str:
-    """The number that ``--unit`` takes, where it is known, and what the unit holds."""
-    number, label = _number(context), context.get("label")
-    return number if label in (None, f"unit {number}") else f"{number} ({label})"
+    """The number that ``--unit`` takes, and what the unit holds; a lost process leaves its place only."""
+    unit = getattr(context["ti"].task, "unit", None)
+    return f"{unit['number']} ({unit['holds']})" if isinstance(unit, Mapping) else _number(context)
 
 
 def _number(context: Any) -> str:
-    number = getattr(context["ti"].task, "unit", None)
-    return str(number) if isinstance(number, int) else f"map index {context['ti'].map_index}"
+    unit = getattr(context["ti"].task, "unit", None)
+    return str(unit["number"]) if isinstance(unit, Mapping) else f"map index {context['ti'].map_index}"

@@ -24,8 +24,9 @@ import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypedDict, TypeVar
 
 import psutil
 from airflow.sdk import BaseHook, BaseOperator
@@ -37,9 +38,10 @@ from airflow.sdk.exceptions import (
     AirflowRescheduleException,
     DownstreamTasksSkipped,
 )
+from airflow.sdk.execution_time import comms, task_runner
 from pydantic import BaseModel, ValidationError
 
-from aitp_links import LINKS
+from aitp_links import LINKS, ReportLink, RunLink
 from aitp_tasks.config import Schedule, file
 from aitp_tasks.errors import ExitCode, InputError
 from aitp_tasks.machine import processes
@@ -57,10 +59,14 @@ CONNECTION = "aitp_s3"
 POLL_VARIABLE = "AITP_POLL_SECONDS"
 #: How a choice of the form begins that leaves a setting as the configuration file has it.
 AS_CONFIGURED = "as configured"
-#: Shows what a unit holds as soon as that is known, and its number until then.
-LABEL_TEMPLATE = "{{ label | default('unit ' ~ task.unit) }}"
+#: Shows what a unit holds, and what its stage has told of it in the end.
+LABEL_TEMPLATE = "{{ label | default(task.unit.holds) }}"
+#: That many fit into a label's column.
+LABEL_CHARACTERS = 250
 
 RESULT_BYTES = 1024
+#: Of the list of units, which Airflow maps over.
+UNITS_BYTES = 256 * 1024
 LINE_CHARACTERS = 8192
 #: Together less than the 5 s that Airflow leaves between SIGTERM and SIGKILL.
 TERMINATE_SECONDS = 3.0
@@ -72,9 +78,14 @@ TREE_POLL_SECONDS = 0.05
 LIBRARY_LINES = 200
 #: The product's own lines, as ``aitp`` writes them.
 _OWN_LINE = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) aitp_tasks[. ]")
-#: A log line's label, up to the next ``key=``.
-_LABEL = re.compile(r"\blabel=(.+?)(?=\s+\w+=|$)")
 _NO_RETRY = {ExitCode.BAD_INPUT: "bad input", ExitCode.BUDGET_EXCEEDED: "failure budget exceeded"}
+
+
+class Unit(TypedDict):
+    """One unit of a stage that fans out; what it ``holds`` is for people."""
+
+    number: int
+    holds: str
 
 
 class StageOperator(BaseOperator):
@@ -92,12 +103,13 @@ class StageOperator(BaseOperator):
     Args:
         stage: name of the stage.
         run: URI of the run, from the plan's result.
-        unit: number of the unit of a stage that fans out.
+        unit: the unit of a stage that fans out.
         arguments: further arguments of the command.
     """
 
     template_fields: Sequence[str] = ("run", "unit", "arguments")
     operator_extra_links = LINKS
+    result_bytes = RESULT_BYTES
     ui_color = "#e8f0fe"
 
     def __init__(
@@ -105,7 +117,7 @@ class StageOperator(BaseOperator):
         *,
         stage: str,
         run: str | None = None,
-        unit: int | None = None,
+        unit: Unit | None = None,
         arguments: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -126,13 +138,11 @@ class StageOperator(BaseOperator):
                 that does not keep the contract; a retry cannot help.
             AirflowException: a passing fault, a crash or a signal; Airflow may retry.
         """
-        if self.unit is not None:
-            # A label must be there in any case: an undefined one fails the task after its work.
-            _set_label(context, f"unit {self.unit}")
         return self._call([self.stage, *self._location(), *self.command_arguments(context)], context)
 
     def _call(self, arguments: list[str], context: Context) -> dict[str, Any]:
         """Run one command of the worker environment to its end."""
+        keep_on_retry(self.unit and self.unit["holds"])
         command = [worker_command(), *arguments]
         self.log.info("command=%s", " ".join(command))
         lines: queue.Queue[str | None] = queue.Queue(maxsize=1000)
@@ -152,8 +162,8 @@ class StageOperator(BaseOperator):
                 assert self._process.stdout is not None
                 assert self._process.stderr is not None
                 _start_thread(_read_lines, self._process.stderr, lines)
-                reader = _start_thread(_read_result, self._process.stdout, output)
-                last_error = self._stream(lines, context)
+                reader = _start_thread(_read_result, self._process.stdout, output, self.result_bytes)
+                last_error = self._stream(lines)
                 code = self._process.wait()
                 reader.join()
             finally:
@@ -170,13 +180,13 @@ class StageOperator(BaseOperator):
 
     def _location(self) -> list[str]:
         arguments = ["--run", self.run] if self.run else []
-        return arguments if self.unit is None else [*arguments, "--unit", str(self.unit)]
+        return arguments if self.unit is None else [*arguments, "--unit", str(self.unit["number"])]
 
-    def _stream(self, lines: queue.Queue[str | None], context: Context) -> str:
+    def _stream(self, lines: queue.Queue[str | None]) -> str:
         """Log lines until the process and its output have ended; the last ``error:`` line."""
         assert self._process is not None
         last_error = ""
-        ended = labelled = False
+        ended = False
         while True:
             if not ended and self._process.poll() is not None:
                 # A grandchild that outlives the stage would keep the pipe open for ever.
@@ -197,9 +207,6 @@ class StageOperator(BaseOperator):
                 # Of a library: shown when the stage fails.
                 self._of_libraries.append(line)
                 self.log.debug("%s", line)
-            if self.unit is not None and not labelled and (match := _LABEL.search(line)):
-                labelled = True
-                _set_label(context, match[1].strip('"'))
 
     def _end_tree(self) -> None:
         """Terminate, then kill, every process below this one that was not there before the stage.
@@ -227,11 +234,11 @@ class StageOperator(BaseOperator):
 
     def _outcome(self, code: int, output: bytes, last_error: str, context: Context) -> dict[str, Any]:
         if code == ExitCode.DONE:
-            result = parse_result(self.stage, output)
+            result = parse_result(self.stage, output, self.result_bytes)
             # Plan's own links lead into the run that it has made.
             self.run = self.run or result.get("run")
             if self.unit is not None and isinstance(result.get("label"), str):
-                _set_label(context, result["label"])
+                context["label"] = result["label"][:LABEL_CHARACTERS]  # type: ignore[typeddict-unknown-key]
             return result
         for line in self._of_libraries:
             self.log.info("%s", line)
@@ -272,9 +279,28 @@ class AfterPartsOperator(StageOperator):
         return super().execute(context)
 
     def _marked(self, context: Context) -> list[int]:
-        units = list(range(int(self.parts))) if self.unit is None else [self.unit]
+        units = list(range(int(self.parts))) if self.unit is None else [self.unit["number"]]
         found = context["ti"].xcom_pull(task_ids=self.after, map_indexes=units)
         return [unit for unit, result in zip(units, found, strict=True) if result is None]
+
+
+class UnitsOperator(StageOperator):
+    """Lists the units that a stage has left, each with what it holds; Airflow maps the stage over them.
+
+    Args:
+        of: name of the stage.
+    """
+
+    result_bytes = UNITS_BYTES
+    # It writes nothing.
+    operator_extra_links = (ReportLink(), RunLink())
+
+    def __init__(self, *, of: str, **kwargs: Any) -> None:
+        super().__init__(stage="units", arguments=[of], **kwargs)
+
+    def execute(self, context: Context) -> Any:
+        """The list: each unit, as ``StageOperator`` takes it."""
+        return super().execute(context)["units"]
 
 
 class ConfiguredOperator(StageOperator):
@@ -386,15 +412,6 @@ def level_of(line: str) -> int:
     """The level of one of the product's own lines; 0 of any other."""
     match = _OWN_LINE.match(line)
     return logging.getLevelNamesMapping()[match[1]] if match else 0
-
-
-def ranged(told: str) -> list[int]:
-    """The numbers that ``0-3,7`` stands for."""
-    found: list[int] = []
-    for part in filter(None, told.split(",")):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
 
 
 def holder_name(context: Context) -> str:
@@ -523,6 +540,15 @@ def required(result: Any, task: str) -> dict[str, Any]:
     return result
 
 
+def keep_on_retry(label: str | None) -> None:
+    """Let this process's instance keep its label while it waits for its next try.
+
+    Airflow 3.3.2 builds that message without the label, which the API server takes for
+    none. A task has its process to itself, so that no other one's message is touched.
+    """
+    vars(task_runner)["RetryTask"] = partial(comms.RetryTask, rendered_map_index=label)
+
+
 def worker_command() -> str:
     """Path of the worker environment's ``aitp``.
 
@@ -564,15 +590,15 @@ def storage_credentials() -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def parse_result(stage: str, output: bytes) -> dict[str, Any]:
+def parse_result(stage: str, output: bytes, limit: int = RESULT_BYTES) -> dict[str, Any]:
     """The one JSON object on a finished stage's standard output.
 
     Raises:
         AirflowFailException: there is none, or it is too large for an XCom.
     """
     text = output.decode(errors="replace").strip()
-    if len(output) > RESULT_BYTES:
-        raise AirflowFailException(f"{stage}: its result has more than {RESULT_BYTES} bytes: {text[:200]!r}…")
+    if len(output) > limit:
+        raise AirflowFailException(f"{stage}: its result has more than {limit} bytes: {text[:200]!r}…")
     try:
         result = json.loads(text)
     except ValueError:
@@ -582,10 +608,6 @@ def parse_result(stage: str, output: bytes) -> dict[str, Any]:
             f"{stage}: its output {text[:200]!r} is not one JSON object: mend the stage"
         )
     return result
-
-
-def _set_label(context: Context, label: str) -> None:
-    context["label"] = label  # type: ignore[typeddict-unknown-key]
 
 
 def _read_lines(stream: IO[bytes], lines: queue.Queue[str | None]) -> None:
@@ -607,11 +629,11 @@ def _put_line(line: bytes, lines: queue.Queue[str | None]) -> None:
         lines.put(text[start : start + LINE_CHARACTERS])
 
 
-def _read_result(stream: IO[bytes], output: list[bytes]) -> None:
+def _read_result(stream: IO[bytes], output: list[bytes], limit: int) -> None:
     """Keep a little more than a result may have, and read the rest so that the stage cannot block."""
     kept = 0
     while chunk := os.read(stream.fileno(), 65536):
-        if kept <= RESULT_BYTES:
+        if kept <= limit:
             output.append(chunk)
             kept += len(chunk)
 

@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 #: Of shards, and of kinds of problems, in one message.
 _NAMES_SHOWN = 3
-#: Of ranges of units; what a task hands on has to be small.
-_RANGES_CHARACTERS = 100
 #: What a task may hand on; where names are very long, the estimate is cut.
 _RESULT_BYTES = 1024
 #: Of the names of dumps, which the run's URI has whole.
@@ -80,7 +78,6 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         "run": run.uri,
         "label": config.dump[:_LABEL_CHARACTERS],
         "embed_units": len(run.plan.groups),
-        **{f"{stage}_left": _left(run, stage) for stage in ("embed", "density")},
         "documents": documents,
         "base": run.plan.base and run.plan.base.name,
         **places,
@@ -118,29 +115,6 @@ def _estimate(run: Run, watch: Stopwatch) -> str:
             log.info("estimate %s", line)
     limits.check(settings, told_of)
     return told.line(told_of)
-
-
-def _left(run: Run, stage: str) -> str:
-    """Numbers of the units without a manifest, as ranges: ``0-3,7``; all of them where that is too long."""
-    done = {info.key for info in run.storage.list(run.key(stage, ""))}
-    left = [
-        number
-        for number, group in enumerate(run.plan.groups)
-        if run.manifest_key(stage, group.digest) not in done
-    ]
-    told = ranges(left)
-    return told if len(told) <= _RANGES_CHARACTERS else ranges(range(len(run.plan.groups)))
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Rising numbers, neighbours joined."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
 
 
 def _places(plan: Plan) -> dict[str, int | None]:

@@ -15,6 +15,7 @@ TOOLS = (
     Tool("estimate", "say what a run will take, from earlier runs or a rehearsal on a sample of its input"),
     Tool("search", "find the documents or SFT examples that are nearest to a text"),
     Tool("explain", "say where a document lies, and why it was selected or not"),
+    Tool("units", "say which units of embed or density are left, and what each one holds"),
     Tool("dataset", "mark pairs of the dataset as good or bad"),
     Tool("gc", "tell, or delete, what no version and no unfinished run refers to"),
     Tool("compact", "join small objects of responses, whoever has left them"),

@@ -20,6 +20,7 @@ from airflow.callbacks.callback_requests import TaskCallbackRequest
 from airflow.dag_processing import processor
 from airflow.dag_processing.dagbag import DagBag
 
+import aitp_labels
 from aitp_tasks.config import RunConfig
 from aitp_tasks.stages import STAGES
 from demo.services import POOLS
@@ -97,6 +98,9 @@ def test_every_stage_has_a_timeout_retries_and_backoff(dag: Any, stage: str) -> 
 @pytest.mark.parametrize("stage", sorted(MAPPED))
 def test_mapped_stages_are_labelled(dag: Any, stage: str) -> None:
     assert "label" in dag.get_task(stage).map_index_template
+    listed_by = aitp_labels.LISTED_BY[stage]
+    assert listed_by in dag.get_task(stage).get_flat_relative_ids(upstream=True)
+    assert {task for task in MAPPED if task in aitp_labels.LISTED_BY} == MAPPED
 
 
 def test_every_task_tells_of_its_failure_and_three_of_more(dag: Any) -> None:
@@ -193,15 +197,17 @@ stage, *arguments = sys.argv[1:]
 with open(os.environ["CALLS"], "a") as calls:
     print(json.dumps(sys.argv[1:]), file=calls)
 result = {"stage": stage, "run": "s3://b/runs/x", "seconds": 0}
-if "--unit" in arguments:
+if "--unit" in arguments and arguments[-1] == "1":
     result["label"] = "shards of " + arguments[arguments.index("--unit") + 1]
 if stage == "line":
     result |= {"taken": True, "dump": "c4", "left": {}, "waits_for": None}
 if stage == "plan":
-    left = os.environ["LEFT"]
-    result |= {"embed_units": 2, "documents": 9, "embed_left": left, "density_left": left}
+    result |= {"embed_units": 2, "documents": 9}
+if stage == "units":
+    left = [int(number) for number in os.environ["LEFT"].split()]
+    result["units"] = [{"number": number, "holds": f"c4 {{{{ 7 * 7 }}}} {number}"} for number in left]
 if stage == "difference":
-    result |= {"selected": 5, "parts": int(os.environ["PARTS"])}
+    result |= {"label": "c4 {{ 7 * 7 }}", "selected": 5, "parts": int(os.environ["PARTS"])}
 print(json.dumps(result))
 """
 
@@ -214,7 +220,7 @@ print(json.dumps([run.state, rows]))
 """
 
 
-@pytest.mark.parametrize(("left", "parts"), [("0-1", 2), ("0-1", 0), ("", 2)])
+@pytest.mark.parametrize(("left", "parts"), [("0 1", 2), ("0 1", 0), ("", 2)])
 def test_a_run_calls_every_stage_and_one_with_nothing_to_do_still_ends(
     airflow: dict[str, str], tmp_path: Path, left: str, parts: int
 ) -> None:
@@ -239,7 +245,12 @@ def test_a_run_calls_every_stage_and_one_with_nothing_to_do_still_ends(
     assert state == "success"
     labels = {(task, index): label for task, index, _, label in rows}
     if left:
+        # A name is a name, and no template.
+        assert labels["embed", 0] == "c4 {{ 7 * 7 }} 0"
         assert labels["embed", 1] == "shards of 1"
+    if parts:
+        assert labels["rewrite", 0] == "c4 {{ 7 * 7 }} part 1 of 2"
+        assert labels["rewrite", 1] == "shards of 1"
 
     first, *called, last = [json.loads(line) for line in calls.read_text().splitlines()]
     assert first[:3] == ["line", "begin", "--holder"]

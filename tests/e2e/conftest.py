@@ -15,15 +15,19 @@ import yaml
 from demo.services import POOLS, AirflowClient, Services
 
 if TYPE_CHECKING:
-    from tests.e2e.test_line import Nights
+    from tests.e2e.nights import Nights
 
 BUCKET = "e2e"
 ROOT = f"s3://{BUCKET}"
 
 
+#: Last: what they do there, earlier tests on the same services do not expect.
+LAST = ("test_browser.py", "test_documented_commands.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The documented commands come last: they may write what the run's own tests do not expect."""
-    items.sort(key=lambda item: item.path.name == "test_documented_commands.py")
+    """Tests that share services come in an order in which none is in another's way."""
+    items.sort(key=lambda item: item.path.name in LAST)
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +42,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 @pytest.fixture(scope="session")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Nights]":
     """An Airflow with a real line, and stages that do next to nothing."""
-    from tests.e2e.test_line import Nights
+    from tests.e2e.nights import Nights
 
     made = Nights(tmp_path_factory.mktemp("line"))
     try:
+        made.start()
         yield made
     finally:
         made.stop()

@@ -1,9 +1,10 @@
 """Stands in for ``aitp`` where only the order of runs counts: a real line, and stages that do nothing.
 
 ``plan`` builds on the latest version, ``assemble`` adds one to the line and writes
-down that the run was under way between the two. A file ``fail-STAGE``, or
-``fail-STAGE-UNIT``, beside the plan makes that fail once, with its text as the error;
-``embed-left`` there says which groups are to be embedded.
+down that the run was under way between the two. A unit of ``embed`` is one shard, or
+what ``embed-left`` in the run's folder names. There ``fail-STAGE`` or ``fail-STAGE-UNIT``
+makes that fail once, with the exit code in the file, or with its text as the error of
+wrong input; what ``hold-STAGE-UNIT`` names waits until the file is gone.
 """
 
 import json
@@ -25,13 +26,10 @@ def main() -> None:
     if stage == "plan":
         result |= plan(arguments)
     run = str(result["run"])
-    folder = Path(run.removeprefix("file://"))
-    for fail in (folder / f"fail-{stage}", folder / f"fail-{stage}-{value(arguments, '--unit')}"):
-        if fail.exists():
-            told = fail.read_text() or f"{stage} was told to fail"
-            fail.unlink()
-            print(f"error: {told}", file=sys.stderr)
-            sys.exit(2)
+    folder, unit = Path(run.removeprefix("file://")), value(arguments, "--unit")
+    as_told(folder, stage if unit is None else f"{stage}-{unit}")
+    if stage == "units":
+        result["units"] = units(run) if "embed" in arguments else units(run)[:1]
     if stage == "skip":
         with (folder / "skipped").open("a") as file:
             file.write(json.dumps(arguments) + "\n")
@@ -41,7 +39,37 @@ def main() -> None:
         checkpoint = run.replace("/runs/", "/models/line/").removesuffix("/x")
         result |= {"checkpoint": checkpoint, "train_loss_first": 2.0, "train_loss_last": 1.0}
         result |= {"unchanged": False}
-    print(json.dumps(result | {"parts": 1, "label": stage}))
+    held = {str(one["number"]): one["holds"] for one in units(run)} if stage == "embed" else {}
+    print(json.dumps(result | {"parts": 1, "label": held.get(unit or "", dump_of(run))}))
+
+
+def as_told(folder: Path, what: str) -> None:
+    while (folder / f"hold-{what}").exists():
+        time.sleep(0.1)
+    for name in (what, what.partition("-")[0]):
+        fail = folder / f"fail-{name}"
+        if fail.exists():
+            told = fail.read_text()
+            fail.unlink()
+            is_code = told.isdecimal()
+            print(f"error: {told if told and not is_code else f'{name} was told to fail'}", file=sys.stderr)
+            sys.exit(int(told) if is_code else 2)
+
+
+def units(run: str) -> list[dict[str, object]]:
+    dump, folder = dump_of(run), Path(run.removeprefix("file://"))
+    names = [path.stem for path in sorted((folder.parents[2] / "corpus" / dump).glob("*.parquet"))]
+    found = [{"number": number, "holds": f"{dump} {name}"} for number, name in enumerate(names)]
+    left = folder / "embed-left"
+    if left.exists():
+        found = [
+            {"number": int(number), "holds": f"{dump} part-{number}"} for number in left.read_text().split()
+        ]
+    return found
+
+
+def dump_of(run: str) -> str:
+    return run.split("/")[-2]
 
 
 def plan(arguments: list[str]) -> dict[str, object]:
@@ -55,16 +83,10 @@ def plan(arguments: list[str]) -> dict[str, object]:
         "line": config.assemble.dataset,
         "base": base and base.model_dump(),
         "from": time.time(),
+        "settings": settings,
     }
     storage.write(f"{key}/plan.json", json.dumps(told).encode())
-    path = Path(storage.uri(key).removeprefix("file://")) / "embed-left"
-    return {
-        "run": storage.uri(key),
-        "embed_units": 1,
-        "embed_left": path.read_text() if path.exists() else "0",
-        "density_left": "0",
-        "estimate": f"2.50 GPU-hours for {config.dump}",
-    }
+    return {"run": storage.uri(key), "estimate": f"2.50 GPU-hours for {config.dump}"}
 
 
 def assemble(run: str) -> dict[str, object]:

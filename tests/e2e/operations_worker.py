@@ -25,12 +25,15 @@ def main() -> None:
 
         cli.main()
     run = Path(plan(arguments) if stage == "plan" else value(arguments, "--run").removeprefix("file://"))
+    result = {"stage": stage, "run": f"file://{run}", "seconds": 0, "parts": 1, "label": stage}
+    if stage == "units":
+        done = (run / f"{arguments[-1]}.json").exists()
+        print(json.dumps(result | {"units": [] if done else [{"number": 0, "holds": run.parent.name}]}))
+        return
     require(run, stage)
     if not (run / f"{stage}.json").exists():
         work(run, stage)
-    result = {"stage": stage, "run": f"file://{run}", "seconds": 0, "parts": 1, "label": stage}
-    left = {f"{name}_left": "" if (run / f"{name}.json").exists() else "0" for name in ("embed", "density")}
-    print(json.dumps(result | {"embed_units": 1} | left))
+    print(json.dumps(result | {"embed_units": 1}))
 
 
 def plan(arguments: list[str]) -> str:

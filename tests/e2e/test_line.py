@@ -6,132 +6,12 @@ who waits for whom; the line, its lease and its versions are the real ones.
 
 import itertools
 import json
-import os
-import subprocess
-import sys
-import time
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
 
 import pytest
-import yaml
 
-from demo.services import AIRFLOW_PROGRAM, DAG, POOLS, REPOSITORY, AirflowClient, ServiceError, Services
-from tests.sinks import Sinks, free_port
-
-TODAY = datetime.now(UTC).date()
-#: The night's own dump is that of the day that has ended.
-NIGHT = f"{TODAY - timedelta(days=1)}"
-BACKFILLED = [f"{TODAY - timedelta(days=days)}" for days in (5, 4, 3)]
-OTHER = "other"
-BY_HAND = f"{TODAY - timedelta(days=2)}"
-#: Everything that happens here is told to the sinks.
-MESSAGES = {"email_to": ["team@example.org"], "webhook_connections": ["chat", "gone"], "late_hours": 0.005}
-
-
-class Nights:
-    """An Airflow whose worker does next to nothing, and its storage in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "storage"
-        for day in (*BACKFILLED, BY_HAND, NIGHT):
-            path = self.root / f"corpus/{day}/_SUCCESS"
-            path.parent.mkdir(parents=True)
-            path.write_text("")
-            path.with_name("part.parquet").write_bytes(b"")
-        values = yaml.safe_load((REPOSITORY / "configs/demo.yaml").read_text())
-        values |= {"root": f"file://{self.root}", "schedule": {"lag_hours": 0, "settle_minutes": 0}}
-        values |= {"messages": MESSAGES}
-        self.config = folder / "config.yaml"
-        self.config.write_text(yaml.safe_dump(values))
-        worker = folder / "aitp"
-        python = REPOSITORY / ".venv/worker/bin/python"
-        worker.write_text(f'#!/bin/sh\nexec {python} {Path(__file__).with_name("line_worker.py")} "$@"\n')
-        worker.chmod(0o755)
-        self.line = str(values["assemble"]["dataset"]) if "assemble" in values else "aitp"
-        # A second dataset of the same deployment, whose fine-tunes a person approves.
-        other = values | {"assemble": {"dataset": OTHER}, "approval": {"before_finetune": True}}
-        (folder / "other.yaml").write_text(yaml.safe_dump(other))
-        self.services = Services(
-            folder / "services",
-            worker=worker,
-            config=self.config,
-            environment={
-                "AITP_POLL_SECONDS": "12",
-                "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
-                "PYTHONPATH": str(REPOSITORY),
-            },
-        )
-        self.services.start_airflow()
-        self.sinks = Sinks()
-        self.client: AirflowClient = self.services.client()
-        self.client.put_pools(POOLS)
-        self.connect("aitp_smtp", self.sinks.mail_connection())
-        self.connect("chat", self.sinks.web_connection())
-        self.connect("gone", self.sinks.web_connection(port=free_port()))
-        self.client.put_note_connection(self.services)
-        self.client.wait_for_dag()
-
-    def backfill(self, first: str, last: str, *options: str) -> str:
-        """``airflow backfill create``; what it prints."""
-        command = ["backfill", "create", "--dag-id", DAG, "--from-date", first, "--to-date", last, *options]
-        done = subprocess.run(
-            [AIRFLOW_PROGRAM, *command],
-            env={
-                **os.environ,
-                **self.services.airflow_environment(),
-                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-            },
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
-
-    def connect(self, name: str, connection: dict[str, Any]) -> None:
-        """Create or replace a connection."""
-        self.client._put("/api/v2/connections", name, {"connection_id": name, **connection})
-
-    def stop(self) -> None:
-        """End the services and the sinks."""
-        self.services.stop()
-        self.sinks.stop()
-
-    def wait_for_all(self, count: int, seconds: float = 600) -> list[dict[str, Any]]:
-        """All runs, once so many have ended."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            runs: list[dict[str, Any]] = self.client._get(f"/api/v2/dags/{DAG}/dagRuns", limit=100)[
-                "dag_runs"
-            ]
-            if len(runs) >= count and all(run["state"] in ("success", "failed") for run in runs):
-                return runs
-            time.sleep(2)
-        raise AssertionError([(run["dag_run_id"], run["state"]) for run in runs])
-
-    def wait_for_task(self, run: str, task: str, state: str, seconds: float = 240) -> None:
-        """Wait until a task of a run is in a state."""
-        deadline = time.monotonic() + seconds
-        states: dict[str, str] = {}
-        while states.get(task) != state:
-            assert time.monotonic() < deadline, states
-            time.sleep(1)
-            states = {one["task_id"]: one["state"] for one in self.client.task_instances(run)}
-
-    def done(self) -> list[dict[str, Any]]:
-        """What the runs' assemble tasks have written down, in the order of their plans."""
-        found = [json.loads(path.read_text()) for path in self.root.glob("runs/*/x/done.json")]
-        return sorted(found, key=lambda told: float(told["from"]))
-
-    def log(self, run: str, task: str) -> str:
-        """The logs of a task's tries."""
-        paths = sorted(
-            (self.services.logs / "tasks").glob(f"dag_id={DAG}/run_id={run}/task_id={task}/**/*.log")
-        )
-        return "\n".join(path.read_text() for path in paths)
+from demo.services import DAG, ServiceError
+from tests.e2e.nights import BACKFILLED, BY_HAND, NIGHT, OTHER, TODAY, Nights
 
 
 def test_a_backfill_by_hand_and_the_night_take_turns_from_the_oldest_dump_on(nights: Nights) -> None:
@@ -140,8 +20,7 @@ def test_a_backfill_by_hand_and_the_night_take_turns_from_the_oldest_dump_on(nig
     assert all(day in told for day in BACKFILLED)
     assert BY_HAND not in told
     # One of them fails in the middle, and gives its turn back.
-    (nights.root / f"runs/{BACKFILLED[1]}/x").mkdir(parents=True)
-    (nights.root / f"runs/{BACKFILLED[1]}/x/fail-answer").write_text("")
+    nights.tell(BACKFILLED[1], "fail-answer", "2")
     nights.backfill(BACKFILLED[0], BACKFILLED[-1])
     by_hand = nights.client.trigger({"dump": BY_HAND})
     # Unpausing starts the latest missed night.
@@ -275,21 +154,23 @@ def test_a_part_that_is_marked_as_success_is_given_up_and_the_run_goes_on(nights
 
 
 def test_another_dataset_is_chosen_by_name_and_its_fine_tune_waits_for_a_person(nights: Nights) -> None:
-    runs = [nights.client.trigger({"dump": dump, "config": OTHER}) for dump in ("approved", "rejected")]
-    for run, answer, expected in zip(runs, ("Approve", "Reject"), ("success", "skipped"), strict=True):
+    runs = {dump: nights.client.trigger({"dump": dump, "config": OTHER}) for dump in ("approved", "rejected")}
+    for (dump, run), answer, expected in zip(
+        runs.items(), ("Approve", "Reject"), ("success", "skipped"), strict=True
+    ):
         nights.wait_for_task(run, "approve", "awaiting_input")
         asked = nights.client.asked(run, "approve")
-        assert asked["subject"] == "Fine-tune on assemble?"
+        assert asked["subject"] == f"Fine-tune on {dump}?"
         assert "- new pairs: 7" in asked["body"]
         nights.client.answer(run, "approve", answer)
         assert nights.client.wait(run, seconds=240) == "success"
         states = {task["task_id"]: task["state"] for task in nights.client.task_instances(run)}
         assert (states["approve"], states["finetune"], states["report"]) == ("success", expected, expected)
         assert states["end"] == "success"
-    lines = {told["line"] for told in nights.done() if told["dump"] in ("approved", "rejected")}
+    lines = {told["line"] for told in nights.done() if told["dump"] in runs}
     assert lines == {OTHER}
     # Nobody is asked where the configuration does not say so.
-    others = [run for run in nights.wait_for_all(1) if run["dag_run_id"] not in runs]
+    others = [run for run in nights.wait_for_all(1) if run["dag_run_id"] not in runs.values()]
     assert any(
         task["task_id"] == "approve" and task["state"] == "success"
         for run in others

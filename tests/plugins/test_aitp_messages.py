@@ -74,7 +74,7 @@ class Run:
             map_index=map_index,
             try_number=2,
             log_url="http://airflow/log",
-            task=SimpleNamespace(unit=map_index + 10),
+            task=SimpleNamespace(unit={"number": map_index + 10, "holds": "c4 00004–00007"}),
             xcom_push=push,
             xcom_pull=pull,
         )
@@ -160,7 +160,9 @@ def test_units_that_fail_alike_are_one_message_and_a_cleared_run_begins_anew(sen
     bad, slow = AirflowFailException("embed: bad input: a"), RuntimeError("embed: passing fault: b")
     for index, error in ((2, bad), (0, bad), (1, slow), (3, bad)):
         notifier(run.context(error, index))
-    kinds = [(message.title.rpartition(": ")[2], "unit: 12" in message.text) for message in sent]
+    kinds = [
+        (message.title.rpartition(": ")[2], "unit: 12 (c4 00004–00007)" in message.text) for message in sent
+    ]
     assert kinds == [("bad input", True), ("passing fault", False)]
     assert "Further units of this stage" in sent[0].text
     ends = GroupNotifier(config(TOLD))
@@ -194,7 +196,7 @@ def test_units_that_fail_at_the_same_moment_are_one_message(
 
     monkeypatch.setattr(aitp_messages.time, "sleep", another)
     notifier(run.context(error, 2))
-    assert [message.text.splitlines()[4] for message in sent] == ["unit: 10"]
+    assert [message.text.splitlines()[4] for message in sent] == ["unit: 10 (c4 00004–00007)"]
 
 
 def test_where_no_xcom_can_be_written_the_message_is_sent(sent: Sent, config: Any) -> None:

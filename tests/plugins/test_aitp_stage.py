@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,9 @@ from airflow.sdk.exceptions import (
     AirflowTaskTimeout,
     DownstreamTasksSkipped,
 )
+from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.timeout import timeout
+from jinja2 import Template
 
 import aitp_stage
 from aitp_tasks.errors import ExitCode
@@ -83,28 +86,54 @@ def stage(**arguments: Any) -> aitp_stage.StageOperator:
     return aitp_stage.StageOperator(task_id="t", **{"stage": "embed", "run": "s3://b/runs/x", **arguments})
 
 
+def unit(holds: str = "c4 00000", number: int = 3) -> aitp_stage.Unit:
+    return {"number": number, "holds": holds}
+
+
 def test_a_finished_stage_returns_its_result_and_label(program: Program) -> None:
     program("""echo '{"stage": "embed", "label": "c4 00000–00001", "args": "'"$*"'"}'""")
-    result, context = run(stage(unit=3))
+    result, context = run(stage(unit=unit()))
     assert result["args"] == "embed --run s3://b/runs/x --unit 3"
     assert context["label"] == "c4 00000–00001"
 
 
 @pytest.mark.parametrize(
-    ("log", "label"),
+    ("body", "label"),
     [
-        ("", "unit 3"),
-        ("INFO aitp embed label=c4 00000–00001 shards=2", "c4 00000–00001"),
-        ("INFO aitp embed label=c4", "c4"),
-        ("INFO first label=one x=1\nINFO other label=two", "one"),
+        ("""echo '{"label": "c4 part 1 of 2, 24 rows"}'""", "c4 part 1 of 2, 24 rows"),
+        ("echo '{\"label\": \"'$(printf '%0300d' 0)'\"}'", "0" * aitp_stage.LABEL_CHARACTERS),
+        ("""echo '{"label": 7}'""", "c4 part 1 of 2"),
+        ("exit 75", "c4 part 1 of 2"),
     ],
+    ids=["told", "too long", "no text", "failed"],
 )
-def test_a_failed_unit_has_a_label_too(program: Program, log: str, label: str) -> None:
-    program(f"echo '{log}' >&2; exit 75")
-    context: dict[str, Any] = {}
-    with pytest.raises(AirflowException):
-        aitp_stage.StageOperator.execute.__wrapped__(stage(unit=3), context)  # type: ignore[attr-defined]
-    assert context["label"] == label
+def test_an_instance_is_labelled_by_what_its_unit_holds_or_by_what_the_stage_tells_in_the_end(
+    program: Program, body: str, label: str
+) -> None:
+    program(body)
+    operator = stage(unit=unit("c4 part 1 of 2"))
+    context: dict[str, Any] = {"task": operator}
+    with contextlib.suppress(AirflowException):
+        aitp_stage.StageOperator.execute.__wrapped__(operator, context)  # type: ignore[attr-defined]
+    assert Template(aitp_stage.LABEL_TEMPLATE).render(context) == label
+
+
+def test_an_instance_keeps_its_label_until_its_next_try(program: Program) -> None:
+    program("exit 75")
+    for of, label in ((unit("c4 part 1 of 2"), "c4 part 1 of 2"), (None, None)):
+        with pytest.raises(AirflowException):
+            run(stage(unit=of))
+        message = task_runner.RetryTask(end_date=datetime.now(UTC))
+        assert message.model_dump()["rendered_map_index"] == label
+
+
+def test_units_are_listed_with_what_they_hold_and_the_list_may_be_longer_than_a_result(
+    program: Program,
+) -> None:
+    units = [{"number": number, "holds": f"c4 {number:050}"} for number in range(200)]
+    program(f"""test "$*" = "units --run s3://b/runs/x embed" && echo '{json.dumps({"units": units})}'""")
+    operator = aitp_stage.UnitsOperator(task_id="t", of="embed", run="s3://b/runs/x")
+    assert aitp_stage.UnitsOperator.execute.__wrapped__(operator, {}) == units  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +246,8 @@ import aitp_stage
 aitp_stage.storage_credentials = dict
 aitp_stage.StageOperator.log = logging.getLogger("stage")
 logging.basicConfig(level=logging.INFO)
-operator = aitp_stage.StageOperator(task_id="t", stage="embed", run="s3://b/runs/x", unit=0)
+unit = {"number": 0, "holds": "c4"}
+operator = aitp_stage.StageOperator(task_id="t", stage="embed", run="s3://b/runs/x", unit=unit)
 aitp_stage.StageOperator.execute.__wrapped__(operator, {})
 """
 #: The real command line, with a stage that waits: it has a child, and one in a session of its own.
@@ -582,8 +612,8 @@ class Results:
 @pytest.mark.parametrize(
     ("arguments", "left", "given_up"),
     [
-        ({"stage": "score", "unit": 1, "after": "rewrite"}, {("rewrite", 1): {}}, []),
-        ({"stage": "score", "unit": 1, "after": "rewrite"}, {("rewrite", 0): {}}, [1]),
+        ({"stage": "score", "unit": unit(number=1), "after": "rewrite"}, {("rewrite", 1): {}}, []),
+        ({"stage": "score", "unit": unit(number=1), "after": "rewrite"}, {("rewrite", 0): {}}, [1]),
         ({"stage": "assemble", "parts": "3", "after": "answer"}, {("answer", 1): {}}, [0, 2]),
         ({"stage": "assemble", "parts": "0", "after": "answer"}, {}, []),
     ],

@@ -305,22 +305,6 @@ def test_what_is_only_checked_leaves_no_plan(configure: Configure, root: Path) -
         plan.execute(configure(dump="typo"), check=True)
 
 
-def test_what_is_done_is_told_so_that_it_is_not_started_again(configure: Configure) -> None:
-    config = configure(plan={"group_bytes": 1})
-    first = plan.execute(config)
-    assert (first["embed_left"], first["density_left"]) == ("0-2", "0-2")
-    run = Run.open(first["run"])
-    for unit in (0, 2):
-        run.commit(Manifest(stage="embed", label=""), run.plan.groups[unit].digest)
-    again = plan.execute(config)
-    assert (again["embed_left"], again["density_left"]) == ("1", "0-2")
-
-
-def test_neighbours_are_joined() -> None:
-    assert plan.ranges([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
-    assert plan.ranges([]) == ""
-
-
 def test_the_result_is_small_however_long_names_are_and_whatever_is_done(
     configure: Configure, root: Path
 ) -> None:
