@@ -31,7 +31,7 @@ FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
 .PHONY: help setup lock demo demo-down demo-clean test test-fast bench-embed bench-difference bench-rewrite format check lint \
-    types docs
+    types docs pictures
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,7 +88,7 @@ lock: $(TOOLS_STAMP) ## Compile requirements/ from pyproject.toml
 	compile --extra airflow -o requirements/airflow.txt; \
 	compile --extra worker-gpu -o requirements/worker-gpu.txt; \
 	compile --extra worker-cpu $${links:+--find-links "$$links"} -o requirements/worker-cpu.txt; \
-	compile --extra dev --extra sinks -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
+	compile --extra dev --extra sinks --extra browser -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
 	compile --extra dev --extra demo $${links:+--find-links "$$links"} -c requirements/worker-cpu.txt \
 	    -o requirements/worker-dev.txt; \
 	printf '%s\n' $(PEERS) | $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 \
@@ -148,6 +148,10 @@ lint: $(PROJECT_STAMPS) ## Check format, style and the walls between the rooms o
 types: $(PROJECT_STAMPS) ## Check types, each part in its own environment
 	@$(WORKER)/mypy aitp_tasks demo/prepare.py docs/generate.py
 	@$(AIRFLOW)/mypy plugins dags demo/services.py demo/run.py
+
+pictures: demo ## Make the pictures in docs/pictures/ anew: of the demo, and of Airflow's forms
+	@AITP_PICTURES=$(CURDIR)/docs/pictures $(AIRFLOW)/python -m tests.e2e.pictures
+	@AITP_PICTURES=$(CURDIR)/docs/pictures $(AIRFLOW)/python -m pytest tests/e2e/test_browser.py
 
 docs: $(PROJECT_STAMPS) ## Write what docs/ takes from the code: docs/reference/ and the picture of the walls
 	@$(WORKER)/python -m docs.generate
