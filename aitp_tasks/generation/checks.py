@@ -1,11 +1,14 @@
 """What follows from prompts, model and settings alone, so that nothing is spent to find it out."""
 
 import logging
+import math
+from pathlib import Path
 
 from aitp_tasks import config
 from aitp_tasks.errors import InputError
+from aitp_tasks.generation.engine import weights_share
 from aitp_tasks.generation.engine.prompting import Prompter
-from aitp_tasks.machine import models
+from aitp_tasks.machine import devices, models
 from aitp_tasks.records.plan import FrozenPrompt
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,39 @@ def require_room(settings: config.Engine, prompts: dict[str, FrozenPrompt]) -> N
                 f"prompt {name} and its response of up to {room} tokens leave no room for a document of "
                 f"{len(_TEXT)} characters in engine.max_model_len={settings.max_model_len}"
             )
+
+
+def require_memory(settings: config.Engine) -> None:
+    """Make sure that the model's weights fit onto the GPUs, where this machine has the model and GPUs.
+
+    Only what cannot fit in any case is refused: two bytes a weight, or less where they are stored in less.
+
+    Raises:
+        InputError: they do not.
+    """
+    gpus = [gpu for gpu in devices.visible() if gpu.memory]
+    if settings.folder is None or settings.endpoint is not None or not gpus:
+        return
+    share = settings.engine_args.get("gpu_memory_utilization", 1.0)
+    room = min(gpu.memory for gpu in gpus) * (share if isinstance(share, float) else 1.0)
+    needed = _weights(settings.folder) / weights_share(settings)
+    if needed > room:
+        raise InputError(
+            f"the weights of {settings.label} take {needed / 1e9:.1f} GB a GPU, and {room / 1e9:.1f} GB may "
+            "be used: raise tensor_parallel_size (engine.engine_args), or take a smaller or quantised model"
+        )
+
+
+def _weights(folder: Path) -> float:
+    """Bytes that a model's weights take at least."""
+    from safetensors import safe_open
+
+    total = 0.0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "numpy") as file:
+            count = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        total += min(path.stat().st_size, 2 * count)
+    return total
 
 
 def _no_room(why: str) -> InputError:

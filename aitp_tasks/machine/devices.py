@@ -43,6 +43,8 @@ class Gpu:
     index: int
     #: Its model.
     name: str = ""
+    #: Bytes; 0 where that is not known.
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -251,11 +253,19 @@ def _slices(nvml: Any, index: int) -> list[Gpu]:
         in_slices = False
     name = str(nvml.nvmlDeviceGetName(handle))
     if not in_slices:
-        return [Gpu(nvml.nvmlDeviceGetUUID(handle), index, name)]
+        return [Gpu(nvml.nvmlDeviceGetUUID(handle), index, name, _memory(nvml, handle))]
     slices = []
     for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
             slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
         except nvml.NVMLError:
             continue
-    return [Gpu(nvml.nvmlDeviceGetUUID(one), index, f"{name}, a slice") for one in slices]
+    return [Gpu(nvml.nvmlDeviceGetUUID(one), index, f"{name}, a slice", _memory(nvml, one)) for one in slices]
+
+
+def _memory(nvml: Any, handle: Any) -> int:
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError:
+        # Where memory is shared with the processor.
+        return 0

@@ -154,6 +154,7 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], ch
 
     if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):
         checks.require_room(config.engine, inputs.prompts)
+        checks.require_memory(config.engine)
         training_checks.require_template(config.finetune)
 
     def made_on(base: versions.Version | None) -> str:

@@ -115,6 +115,13 @@ def gpus_wanted(settings: config.Engine) -> int:
     return math.prod(value for value in values if isinstance(value, int) and value > 0)
 
 
+def weights_share(settings: config.Engine) -> int:
+    """Over how many GPUs the weights are cut; data parallelism copies them."""
+    kinds = ("tensor_parallel_size", "pipeline_parallel_size")
+    values = (settings.engine_args.get(kind) for kind in kinds)
+    return math.prod(value for value in values if isinstance(value, int) and value > 0)
+
+
 def requests_at_once(settings: config.Engine, on_gpus: bool) -> int:
     """How many requests the engine works on at the same time, where there are so many."""
     if settings.endpoint is not None:

@@ -223,6 +223,11 @@ class _Nvml(types.ModuleType):
     def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
         return "A card"
 
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> types.SimpleNamespace:  # noqa: N802
+        if handle == "GPU-2":
+            raise self.NVMLError("not supported")
+        return types.SimpleNamespace(total=20 if handle.startswith("MIG") else 80)
+
     def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
         return handle
 
@@ -230,9 +235,9 @@ class _Nvml(types.ModuleType):
 def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", _Nvml("pynvml"))
     assert devices._installed() == [
-        Gpu("GPU-0", 0, "A card"),
-        Gpu("MIG-0", 1, "A card, a slice"),
-        Gpu("MIG-1", 1, "A card, a slice"),
+        Gpu("GPU-0", 0, "A card", 80),
+        Gpu("MIG-0", 1, "A card, a slice", 20),
+        Gpu("MIG-1", 1, "A card, a slice", 20),
         Gpu("GPU-2", 2, "A card"),
     ]
 

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import footers
+from aitp_tasks.machine import devices
+from aitp_tasks.machine.devices import Gpu
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
 from aitp_tasks.records.run import Run
@@ -261,6 +264,36 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_spent(
         ):
             plan.execute(configure(**change))
     assert not list((root / "runs").rglob("plan.json"))
+
+
+@pytest.mark.parametrize(
+    ("memory", "arguments", "fits"),
+    [
+        (0, {}, True),
+        (300_000_000, {}, True),
+        (200_000_000, {}, False),
+        (300_000_000, {"gpu_memory_utilization": 0.8}, False),
+        (200_000_000, {"tensor_parallel_size": 2}, True),
+        (200_000_000, {"data_parallel_size": 2}, False),
+    ],
+)
+def test_weights_that_no_gpu_can_hold_are_refused_before_anything_is_spent(
+    configure: Configure,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int,
+    arguments: dict[str, Any],
+    fits: bool,
+) -> None:
+    # 134.5 million weights in bfloat16: 269 MB.
+    gpus = [Gpu("GPU-0", 0, "A card", memory), Gpu("GPU-1", 1, "A card", 2 * memory)]
+    monkeypatch.setattr(devices, "_installed", lambda: gpus)
+    engine = configure().engine.model_dump(mode="json") | {"engine_args": arguments}
+    if fits:
+        plan.execute(configure(engine=engine), check=True)
+    else:
+        with pytest.raises(InputError, match=r"take 0.3 GB a GPU, and 0.2 GB may be used: raise tensor"):
+            plan.execute(configure(engine=engine), check=True)
 
 
 @pytest.mark.parametrize(
