@@ -176,7 +176,7 @@ def test_the_dialog_clears_one_instance_and_what_follows(nights: Nights, ui: Ui,
     ui.page.get_by_role("button", name="Press shift+c to clear").click()
     expect(ui.dialog).to_contain_text("Clear Task Instance: embed")
     expect(ui.dialog.get_by_role("row").filter(has_text="embed")).to_have_count(1)
-    ui.picture("clear.png")
+    ui.picture("clear.png", ui.dialog)
     ui.dialog.get_by_role("button", name="Confirm").click()
     until(lambda: nights.client.state(started) != "failed")
     assert nights.client.wait(started, seconds=240) == "success"
