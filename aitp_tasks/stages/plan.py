@@ -72,6 +72,9 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
     log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
     places = _places(run.plan)
     estimate = _estimate(run, watch) if estimated else ""
+    if not check:
+        # Only now: a run that is refused leaves no plan.
+        run = Run.create(storage, run.plan)
     result = {
         "stage": "plan",
         "checked": check,
@@ -141,7 +144,7 @@ def _places(plan: Plan) -> dict[str, int | None]:
 
 
 def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], check: bool) -> Run:
-    """The run of these inputs, on the version that they build on; not stored where only that is checked."""
+    """The run of these inputs, on the version that they build on; its plan is not stored yet."""
     inputs = Plan(
         config=config,
         encoder_identity=models.identity(config.encoder),
@@ -161,12 +164,14 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], ch
         plan = _on(storage, inputs, sources, base)
         return plan.version(plan.digest)
 
-    if check:
-        base = versions.named(storage, config.assemble.dataset, config.assemble.base)
-        plan = _on(storage, inputs, sources, base)
-        return Run(storage, plan, plan.digest)
-    base = versions.base(storage, config.assemble.dataset, config.assemble.base, inputs.digest, made_on)
-    return Run.create(storage, _on(storage, inputs, sources, base))
+    line, name = config.assemble.dataset, config.assemble.base
+    base = (
+        versions.named(storage, line, name)
+        if check
+        else versions.base(storage, line, name, inputs.digest, made_on)
+    )
+    plan = _on(storage, inputs, sources, base)
+    return Run(storage, plan, plan.digest)
 
 
 def _sources(storage: Storage, config: RunConfig) -> list[list[Shard]]:

@@ -34,6 +34,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def collect(world: World, keep: int = 0, days: float = 0.0, delete: bool = True) -> dict[str, Any]:
     config: RunConfig = world.runs[-1].config
+    # The file system's clock ticks some hundred times a second: what was written is to be older.
+    time.sleep(0.05)
     return gc.execute(config, keep, days, delete)
 
 
