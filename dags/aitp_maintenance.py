@@ -7,17 +7,16 @@ It needs no turn on a dataset's line: each command can run beside nights.
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, TriggerRule, dag
 
-from aitp_stage import StageOperator
+from aitp_messages import FailureNotifier
+from aitp_stage import StageOperator, deployments_config
 from aitp_tasks.tools import TOOLS
 
-CONFIG = os.environ.get("AITP_CONFIG") or str(Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
+CONFIG = str(deployments_config())
 #: Longest duration of each command.
 TIMEOUTS = {
     "gc": timedelta(hours=12),
@@ -61,6 +60,7 @@ def command_table() -> str:
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": 2.0,
         "max_retry_delay": timedelta(hours=1),
+        "on_failure_callback": FailureNotifier(CONFIG),
     },
 )
 def aitp_maintenance() -> Any:

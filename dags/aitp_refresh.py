@@ -8,7 +8,6 @@ parsed again and again.
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from aitp_stage import (
     StageOperator,
     Unit,
     UnitsOperator,
+    deployments_config,
     required,
     result_of,
 )
@@ -36,7 +36,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.stages import STAGES, Stage
 
 #: The configuration of the nights; a run started by hand, or a backfill, may name another one beside it.
-CONFIG = Path(os.environ.get("AITP_CONFIG") or Path(__file__).resolve().parents[1] / "configs" / "demo.yaml")
+CONFIG = deployments_config()
 _LEFT_OUT = object()
 #: One slot a device; a stage that needs a device waits for its slot here.
 GPU_POOL = "gpu"

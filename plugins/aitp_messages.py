@@ -127,18 +127,19 @@ class FailureNotifier(Notifier):
         if mapped and not self._is_first(context, failure):
             log.warning("no message is sent: %s has told of %r in this run", ti.task_id, failure.kind)
             return None
+        dump = dump_name(context)
         lines = {
             "error": failure.error,
             "remedy": REMEDIES[failure.kind],
             "class": failure.kind,
             "stage": ti.task_id,
             "unit": _unit(context) if mapped else None,
-            "dump": dump_name(context),
+            "dump": dump,
             "tries": str(ti.try_number),
             "log": ti.log_url,
             "run": run_url(ti.dag_id, ti.run_id),
         }
-        title = f"AITP: {ti.task_id} of {dump_name(context)} failed: {failure.kind}"
+        title = f"AITP: {ti.task_id}{f' of {dump}' if dump else ''} failed: {failure.kind}"
         more = "Further units of this stage that fail so are told of together, when the run ends."
         return made(title, lines, more if mapped else None)
 
@@ -311,8 +312,8 @@ def cut(text: str, characters: int) -> str:
 
 
 def dump_name(context: Any) -> str:
-    """The dump that a run stands for, as far as it says so."""
-    return context["dag_run"].partition_key or (context.get("params") or {}).get("dump") or "no dump"
+    """The dump that a run stands for, as far as it says so; empty for one of the maintenance."""
+    return context["dag_run"].partition_key or (context.get("params") or {}).get("dump") or ""
 
 
 def run_url(dag: str, run: str) -> str:

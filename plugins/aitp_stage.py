@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
+#: Names the configuration file; without it, that of the demo.
+CONFIG_VARIABLE = "AITP_CONFIG"
 #: Names the worker environment's command; by default it is looked up on PATH.
 COMMAND_VARIABLE = "AITP_COMMAND"
 #: An ``aws`` connection with the storage's credentials; without it the process's own environment counts.
@@ -356,6 +358,9 @@ class BeginOperator(ConfiguredOperator):
     Where there is nothing new, all tasks after it are skipped, and the run succeeds.
     """
 
+    # Before plan there is no run, and after it nothing is written.
+    operator_extra_links = ()
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Begin, or come back later.
 
@@ -402,6 +407,9 @@ class BeginOperator(ConfiguredOperator):
 class EndOperator(ConfiguredOperator):
     """Gives the line back, whatever became of the run."""
 
+    # Before plan there is no run, and after it nothing is written.
+    operator_extra_links = ()
+
     def command_arguments(self, context: Context) -> list[str]:
         """The action, the holder and the configuration."""
         self.arguments = ["end", "--holder", holder_name(context)]
@@ -442,6 +450,12 @@ def kind_of(run_type: str) -> str:
     """What ``aitp line`` calls a run of that type."""
     kinds = {"scheduled": "nightly", "backfill": "backfill"}
     return kinds.get(str(getattr(run_type, "value", run_type)), "manual")
+
+
+def deployments_config() -> Path:
+    """The configuration file that the nights and the maintenance of this Airflow go by."""
+    demo = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
+    return Path(os.environ.get(CONFIG_VARIABLE) or demo)
 
 
 def config_path(config: str, params: Mapping[str, Any]) -> str:

@@ -64,6 +64,12 @@ def test_it_runs_on_sundays_one_at_a_time_and_catches_nothing_up(dag: Any) -> No
     assert (dag.max_active_runs, dag.catchup) == (1, False)
 
 
+def test_whoever_is_to_know_is_told_of_a_command_that_fails(dag: Any) -> None:
+    for task in dag.tasks:
+        (tells,) = task.on_failure_callback
+        assert type(tells).__name__ == "FailureNotifier"
+
+
 def test_every_task_has_a_timeout_and_retries_and_takes_no_device(dag: Any) -> None:
     for task in dag.tasks:
         assert timedelta(0) < task.execution_timeout <= timedelta(hours=12)

@@ -138,6 +138,16 @@ def test_what_else_ends_a_task_has_its_kind_too(error: BaseException | None, kin
     assert failure.error
 
 
+def test_a_failure_of_the_maintenance_names_no_dump(sent: Sent, config: Any) -> None:
+    context = Run().context(AirflowFailException("indexes: bad input: index x is damaged"))
+    context["dag_run"].partition_key, context["params"] = None, {}
+    context["ti"].task_id = "indexes"
+    FailureNotifier(config(TOLD))(context)
+    (message,) = sent
+    assert message.title == "AITP: indexes failed: bad input"
+    assert "dump" not in message.text
+
+
 def test_a_failure_names_all_that_is_needed(sent: Sent, config: Any) -> None:
     FailureNotifier(config(TOLD))(Run().context(AirflowFailException("embed: bad input: no such key")))
     (message,) = sent
