@@ -25,6 +25,15 @@ OTHER = "other"
 MESSAGES = {"email_to": ["team@example.org"], "webhook_connections": ["chat", "gone"], "late_hours": 0.005}
 
 
+def stand_in(folder: Path, script: str) -> Path:
+    """A command in the place of ``aitp``: one of the scripts here, in the worker's environment."""
+    worker = folder / "aitp"
+    python = REPOSITORY / ".venv/worker/bin/python"
+    worker.write_text(f'#!/bin/sh\nexec {python} {Path(__file__).with_name(script)} "$@"\n')
+    worker.chmod(0o755)
+    return worker
+
+
 class Nights:
     """An Airflow whose worker does next to nothing, and its storage in a folder."""
 
@@ -40,14 +49,10 @@ class Nights:
         # Its fine-tunes a person approves.
         other = values | {"assemble": {"dataset": OTHER}, "approval": {"before_finetune": True}}
         (folder / f"{OTHER}.yaml").write_text(yaml.safe_dump(other))
-        worker = folder / "aitp"
-        python = REPOSITORY / ".venv/worker/bin/python"
-        worker.write_text(f'#!/bin/sh\nexec {python} {Path(__file__).with_name("line_worker.py")} "$@"\n')
-        worker.chmod(0o755)
         self.line = str(values["assemble"]["dataset"]) if "assemble" in values else "aitp"
         self.services = Services(
             folder / "services",
-            worker=worker,
+            worker=stand_in(folder, "line_worker.py"),
             config=self.config,
             environment={
                 "AITP_POLL_SECONDS": "12",

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from demo.services import DAG, POOLS, REPOSITORY, AirflowClient, ServiceError, Services
+from tests.e2e.nights import stand_in
 
 DUMP = "2026-11-20"
 
@@ -32,16 +33,9 @@ class Operations:
         self.values = yaml.safe_load((REPOSITORY / "configs/demo.yaml").read_text())
         self.values |= {"root": f"file://{self.root}", "assemble": {"dataset": "aitp"}}
         self.config.write_text(yaml.safe_dump(self.values))
-        worker = folder / "aitp"
-        python, script = (
-            REPOSITORY / ".venv/worker/bin/python",
-            Path(__file__).with_name("operations_worker.py"),
-        )
-        worker.write_text(f'#!/bin/sh\nexec {python} {script} "$@"\n')
-        worker.chmod(0o755)
         self.services = Services(
             folder / "services",
-            worker=worker,
+            worker=stand_in(folder, "operations_worker.py"),
             config=self.config,
             environment={
                 "AITP_POLL_SECONDS": "4",
