@@ -163,7 +163,9 @@ def _settle(run: Run) -> None:
 
 def _made(run: Run) -> _Made:
     """The pairs of this run, apart from those that it need not look at."""
-    made = _pairs(run)
+    # Looked up once: a part that is done meanwhile is given up all the same, and told so.
+    without = _without(run)
+    made = _pairs(run, [part for part in run.parts if part not in without])
     before = pairs.read(run.storage, run.plan.base.pairs) if run.plan.base else None
     known = set() if before is None else set(before["pair_id"].to_pylist())
     fresh = [pair for pair in made if pair["pair_id"] not in known]
@@ -184,7 +186,7 @@ def _made(run: Run) -> _Made:
             for pair in (before.to_pylist() if before is not None and run.plan.left else [])
             if pair["pair_id"] in run.plan.left
         ],
-        without=_without(run),
+        without=without,
     )
 
 
@@ -376,8 +378,8 @@ def _measured(run: Run, done: Manifest, documents: int) -> versions.Yield:
     return before.plus(documents, done.figures["pairs"] + done.figures.get("no_room", 0))
 
 
-def _pairs(run: Run) -> list[dict[str, Any]]:
-    """All pairs of all parts with where they come from, in the order of their ids."""
+def _pairs(run: Run, parts: Sequence[str]) -> list[dict[str, Any]]:
+    """All pairs of some parts with where they come from, in the order of their ids."""
     provenance = {
         "prompt_digest": run.plan.prompts["answer"].digest,
         "prompts": [f"{name}@{run.plan.prompts[name].version}" for name in generated.STAGES],
@@ -386,10 +388,11 @@ def _pairs(run: Run) -> list[dict[str, Any]]:
     }
     made = []
     columns = ["doc_id", "dump", "shard", "row", "ratio"]
-    for part in generated.parts(run, "answer"):
+    for part in parts:
+        answers = generated.kept_rows(run, "answer", part)
         documents = {row["doc_id"]: row for row in selected.documents(run, part, columns)}
         scores = {row["question_id"]: row for row in generated.kept_rows(run, "score", part)}
-        for row in generated.kept_rows(run, "answer", part):
+        for row in answers:
             document, score = documents[row["doc_id"]], scores[row["question_id"]]
             made.append(
                 {

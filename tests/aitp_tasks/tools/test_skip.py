@@ -123,3 +123,21 @@ def test_what_is_done_is_not_given_up(world: World) -> None:
         skip.execute(run, 1, "answer", WHY)
     with pytest.raises(InputError, match="unit 3 does not exist: the difference set has 3 parts"):
         skip.execute(run, 3, "answer", WHY)
+
+
+def test_a_part_that_is_done_while_the_version_is_made_is_told_as_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun(world)
+    do(run, [0, 2])
+    skip.execute(run, 1, "rewrite", WHY)
+    looked = generated.without
+
+    def without(asked: Run) -> dict[str, str]:
+        found = looked(asked)
+        do(run, [1])
+        return found
+
+    monkeypatch.setattr(generated, "without", without)
+    made = assemble.execute(run)
+    assert (made["pairs"], made["parts_given_up"]) == (documents(run, 0) + documents(run, 2), 1)
