@@ -2,8 +2,8 @@
 
 nights_share_max: the largest share of rewritten pairs after any night, over the
 limit. nights_versions: how many of the nights made a version. The others: median of
-the last twenty nights over that of the third ten, of seconds, of bytes that stay, of
-bytes that are read and of objects that are listed.
+the last twenty nights over that of the second twenty, of seconds, of seconds of
+processors, of bytes that stay, of bytes that are read and of objects that are listed.
 """
 
 import subprocess

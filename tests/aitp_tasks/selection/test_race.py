@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -38,18 +38,12 @@ def crowd(sft: Floats, corpus: Floats, pairs: Floats, place: Floats) -> float:
     return kernels / density(corpus, place)
 
 
-def plainly(sft: Floats, corpus: Floats, pairs: Floats, count: int) -> list[float]:
-    """The crowds of those that leave, one after the other, by nothing but the definition."""
-    left, told = list(range(len(pairs))), list[float]()
-    for _ in range(count):
-        crowds = {
-            place: crowd(sft, corpus, pairs[[other for other in left if other != place]], pairs[place])
-            for place in left
-        }
-        worst = max(left, key=lambda place: crowds[place])
-        told.append(crowds[worst])
-        left.remove(worst)
-    return told
+def crowds_of(sft: Floats, corpus: Floats, pairs: Floats, left: list[int]) -> dict[int, float]:
+    """The crowds of those that are left, by nothing but the definition."""
+    return {
+        place: crowd(sft, corpus, pairs[[other for other in left if other != place]], pairs[place])
+        for place in left
+    }
 
 
 def mixture(seed: int, count: int, spread: float) -> Floats:
@@ -59,6 +53,7 @@ def mixture(seed: int, count: int, spread: float) -> Floats:
 
 
 @settings(max_examples=40)
+@example(seed=1000000, count=11, spread=6.0, share=1.0)
 @given(st.integers(0, 10**6), st.integers(1, 25), st.sampled_from([0.5, 2.0, 6.0]), st.floats(0, 1))
 def test_those_leave_whose_places_are_best_covered_without_them(
     seed: int, count: int, spread: float, share: float
@@ -74,12 +69,12 @@ def test_those_leave_whose_places_are_best_covered_without_them(
     found = race.leaving([OrderKey.RARITY], rows, pairs, crowds, leaving)
     assert len(set(found)) == leaving
     corpus = np.concatenate([corpus, pairs])
-    # Two whose crowds are as good as equal may leave in either order: what they leave is compared.
-    left, told = list(range(count)), list[float]()
+    # Of two whose crowds are as good as equal, either may leave; after that, others may be left.
+    left = list(range(count))
     for place in found:
+        exact = crowds_of(sft, corpus, pairs, left)
+        assert exact[place] >= max(exact.values()) * (1 - 5e-3) - 1e-9
         left.remove(place)
-        told.append(crowd(sft, corpus, pairs[left], pairs[place]))
-    assert told == pytest.approx(plainly(sft, corpus, pairs, leaving), rel=5e-3, abs=1e-9)
 
 
 @settings(max_examples=40)
