@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.exceptions import AirflowFailException
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from aitp_stage import config_path, read_section
@@ -36,7 +37,12 @@ class ApproveOperator(ApprovalOperator):
 
     def __init__(self, *, config: str, **kwargs: Any) -> None:
         # How long a person may take is no matter of how long the task may run.
-        super().__init__(subject=_SUBJECT, body=_BODY, execution_timeout=None, retries=0, **kwargs)
+        limits: dict[str, Any] = {
+            "execution_timeout": None,
+            "retries": 1,
+            "retry_delay": timedelta(seconds=5),
+        }
+        super().__init__(subject=_SUBJECT, body=_BODY, **limits, **kwargs)
         self.config = config
 
     def execute(self, context: Context) -> Any:
@@ -47,3 +53,14 @@ class ApproveOperator(ApprovalOperator):
             return None
         self.response_timeout = timedelta(hours=approval.wait_hours)
         return super().execute(context)
+
+    def process_trigger_event_error(self, event: dict[str, Any]) -> None:
+        """Nobody is asked again who has not answered in time.
+
+        The one retry is for another case: Airflow 3.3 fails a task that is answered before the process that
+        asked has ended. Then the question is put again.
+
+        Raises:
+            AirflowFailException: always.
+        """
+        raise AirflowFailException(f"nobody has answered: {event['error']}")

@@ -148,6 +148,18 @@ class Nights:
             time.sleep(1)
             states = {one["task_id"]: one["state"] for one in self.client.task_instances(run)}
 
+    def wait_for_question(self, run: str, seconds: float = 240) -> None:
+        """Wait until a person is asked, and the scheduler knows that the process that asks has ended.
+
+        Airflow fails a task that is answered before that (``ApproveOperator`` asks again then).
+        """
+        self.wait_for_task(run, "approve", "awaiting_input", seconds)
+        told = f"TaskInstance Finished: dag_id={DAG}, task_id=approve, run_id={run},"
+        deadline = time.monotonic() + seconds
+        while told not in (self.services.logs / "scheduler.log").read_text():
+            assert time.monotonic() < deadline, "the process that asks has not ended"
+            time.sleep(0.5)
+
     def done(self) -> list[dict[str, Any]]:
         """What the runs' assemble tasks have written down, in the order of their plans."""
         found = [json.loads(path.read_text()) for path in self.root.glob("runs/*/x/done.json")]

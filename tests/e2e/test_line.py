@@ -158,7 +158,7 @@ def test_another_dataset_is_chosen_by_name_and_its_fine_tune_waits_for_a_person(
     for (dump, run), answer, expected in zip(
         runs.items(), ("Approve", "Reject"), ("success", "skipped"), strict=True
     ):
-        nights.wait_for_task(run, "approve", "awaiting_input")
+        nights.wait_for_question(run)
         asked = nights.client.asked(run, "approve")
         assert asked["subject"] == f"Fine-tune on {dump}?"
         assert "- new pairs: 7" in asked["body"]
