@@ -9,12 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from aitp_tasks.errors import InputError
 from aitp_tasks.generation.generator import Generator
 from aitp_tasks.generation.requests import PromptStage, Reading, Rejected
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices
 from aitp_tasks.records import generated, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts, commonest
+from aitp_tasks.records.plan import RULES
 from aitp_tasks.records.run import Run
 
 log = logging.getLogger(__name__)
@@ -24,8 +26,8 @@ def execute(stage: PromptStage, run: Run, unit: int) -> dict[str, Any]:
     """Run one part of a stage.
 
     Raises:
-        InputError: an earlier stage has not been run, the model is not the planned one any more, or the
-            engine cannot be loaded.
+        InputError: an earlier stage has not been run, the model is not the planned one any more, the run was
+            planned with other rules, or the engine cannot be loaded.
         BudgetExceededError: too many requests were quarantined.
         TransientError: the engine died.
     """
@@ -65,6 +67,7 @@ def _cannot_be_done(stage: PromptStage, run: Run, part: str) -> str | None:
 
 
 def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Manifest:
+    _require_rules(run)
     prompt = run.plan.prompts[stage.name]
     generator = Generator(stage, prompt, run.storage, run.config, run.plan.engine_identity)
     requests = stage.requests(run, part)
@@ -98,6 +101,15 @@ def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Mani
         ),
         part,
     )
+
+
+def _require_rules(run: Run) -> None:
+    """Refuse a run whose other parts were, or will be, read and gated otherwise."""
+    if run.plan.rules != RULES:
+        raise InputError(
+            f"{run.uri} was planned with the rules {run.plan.rules} of reading and gating responses, this "
+            f"release has the rules {RULES}: plan it again; what was generated is used again"
+        )
 
 
 def _rows(reading: Reading) -> list[dict[str, Any]]:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from aitp_tasks.config import Criterion, LongTexts, RunConfig
 from aitp_tasks.records import digest, versions
 
+#: Rules of reading and gating responses: counted up when the same response may be read or gated otherwise, so
+#: that no run mixes the results of two releases. The first ones stand in no plan.
+RULES, _FIRST_RULES = 2, 1
 #: Raised when the same settings come to make another grid; since 2 cells follow from the bandwidth too.
 _GEOMETRY_FORMAT = 2
 #: Rows of a shard whose footer cannot be read, or that is no Parquet.
@@ -103,6 +106,8 @@ class Plan(Frozen):
     marked_bad: tuple[str, ...] = ()
     #: Digest of the plan without what follows from the base; empty in earlier releases.
     inputs: str = ""
+    #: Which rules read and gate the run's responses.
+    rules: int = RULES
     #: Of the base's pairs, why some are not among the groups, by their id.
     left: dict[str, str] = {}
 
@@ -127,6 +132,8 @@ class Plan(Frozen):
         # Parsed once: what is checked is what is used, whatever a parser makes of a name that is there twice.
         values = json.loads(data)
         plan = cls.model_validate(values)
+        if "rules" not in plan.model_fields_set:
+            plan = plan.model_copy(update={"rules": _FIRST_RULES})
         return plan, plan._digest(RunConfig.identity_of(values["config"]))
 
     def _digest(self, config: Mapping[str, Any]) -> str:
@@ -140,6 +147,7 @@ class Plan(Frozen):
                 "geometry": self.geometry and self.geometry.key,
                 # Left out while there are none, as in the plans of releases that did not know them.
                 **({"marked_bad": self.marked_bad} if self.marked_bad else {}),
+                **({"rules": self.rules} if self.rules != _FIRST_RULES else {}),
             }
         )
 

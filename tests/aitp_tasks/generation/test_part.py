@@ -161,6 +161,13 @@ def test_a_second_run_generates_nothing(run: Run, engine: type[StandIn]) -> None
     assert engine.asked == []
 
 
+def test_what_another_release_has_begun_is_not_gone_on_with(run: Run, engine: type[StandIn]) -> None:
+    begun = Run(run.storage, run.plan.model_copy(update={"rules": 1}), run.digest)
+    with pytest.raises(InputError, match="planned with the rules 1"):
+        rewrite.execute(begun, 0)
+    assert engine.asked == []
+
+
 def test_an_interrupted_part_generates_only_what_is_missing(run: Run, engine: type[StandIn]) -> None:
     calls = 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records.plan import Plan
+from aitp_tasks.records.plan import RULES, Plan
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import open_storage
 
@@ -47,6 +47,14 @@ def test_it_is_found_again_when_it_is_planned_again(planned: Path, name: str) ->
     assert again.prefix == f"runs/{name}"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_it_keeps_the_rules_of_that_release(planned: Path, name: str) -> None:
+    plan = Run.open(f"file://{planned}/runs/{name}").plan
+    assert plan.rules < RULES
+    assert plan.model_copy(update={"rules": RULES}).digest != plan.digest
+    assert Plan.read(plan.model_dump_json().encode())[0] == plan
+
+
 def test_a_setting_that_came_later_does_not_refuse_the_plans_before(planned: Path) -> None:
     # As if the release that made it had not known the setting.
     path = planned / "runs" / NAMES[0] / "plan.json"
@@ -75,6 +83,7 @@ def test_a_setting_that_came_later_does_not_refuse_the_plans_before(planned: Pat
         pytest.param(lambda plan: plan["config"].update(dump="other"), id="dump"),
         pytest.param(lambda plan: plan["base"].update(name="other"), id="base"),
         pytest.param(lambda plan: plan.update(geometry=None), id="geometry"),
+        pytest.param(lambda plan: plan.update(rules=RULES), id="rules"),
     ],
 )
 def test_an_edited_plan_is_refused(planned: Path, change: Callable[[Plain], object]) -> None:
