@@ -35,13 +35,19 @@ class Gates(Section):
         title="Questions in their document's language",
         description="Leave out questions that are surely in another language than their document.",
     )
+    answer_language: bool = Field(
+        True,
+        title="Answers in their question's language",
+        description="Leave out answers that are surely, or in part, in another language than their question.",
+    )
     max_copied: Share = Field(
         0.8,
         title="Largest copied share of an answer",
         description="Of the answer's runs of eight words, those that are in the document word for word.",
     )
     min_support: Share = Field(
-        0.05,
+        0.01,
         title="Least support of an answer",
-        description="Share of the answer's words with content that occur in the document or the question.",
+        description="Share of the answer's words with content that occur in the document or the question; "
+        "less has nothing to do with either.",
     )

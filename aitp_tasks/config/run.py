@@ -41,9 +41,10 @@ _PLACES = {
 #: Where results are stored, when a run is started, who is asked or told, and what is tidied up.
 _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
 #: Settings that came later, with what they were before: left out while they are that, so that a run that was
-#: planned without them is found again.
+#: planned without them is found again. A gate is left out while it is as the rules have it (``Plan.rules``).
 _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
+    "gates": {"answer_language": True},
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
 }
 #: One path may be written without a list.

@@ -2,6 +2,7 @@
 
 import re
 
+from aitp_tasks.generation.gates import identification
 from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.languages import Language
 from aitp_tasks.generation.gates.words import split
@@ -12,6 +13,7 @@ _QUESTION_MARK = re.compile(
 )
 _SENTENCE = re.compile(r"[^.!:;…\n]+")
 _CLAUSE = re.compile(r'[^,("“„«—–]+')
+_FULL_STOP = re.compile("[^.…]{3}[.。!]['\"”」)]*$")
 #: How many words after a statement's opening its verb is looked for, and after any other word.
 _REACH, _SHORT_REACH = 12, 2
 
@@ -20,15 +22,23 @@ def asks(text: Text) -> bool:
     """Whether a text is a question or an instruction, or may be one.
 
     It is none where it has no question mark, no clause opens with a question
-    word or an imperative, and it opens as statements do. Where the language is
-    not among those of ``languages``, it may be one.
+    word or what may be an imperative, and it is a sentence, by its full stop or
+    because it opens as statements do. Where the language is not among those of
+    ``languages``, it may be one.
     """
     if _QUESTION_MARK.search(text.raw):
         return True
     language = text.language
     if language is None or language.asks.search(text.flat):
         return True
-    return _opens_request(text, language) or not _opens_statement(text, language)
+    if _opens_request(text, language):
+        return True
+    return not (_opens_statement(text, language) or _is_sentence(text, language))
+
+
+def _is_sentence(text: Text, language: Language) -> bool:
+    """Whether a text ends as sentences do, and its language, whose verbs are known, is not excluded."""
+    return bool(_FULL_STOP.search(text.flat)) and identification.may_be(text.raw, language.code)
 
 
 def _opens_request(text: Text, language: Language) -> bool:
@@ -39,6 +49,8 @@ def _opens_request(text: Text, language: Language) -> bool:
             verb_follows = second in language.verbs
             if first in language.question_words and (number == 0 or verb_follows):
                 return True  # within a sentence, "which visit" is a relative clause
+            if language.commands.search(" ".join(clause.split())):
+                return True
             if number == 0 and first in language.verbs:
                 return True
             if language.is_imperative(first) and not verb_follows:

@@ -10,6 +10,8 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 #: A text's beginning tells its language.
 _CHARACTERS = 1000
+#: A language that has no greater probability is excluded.
+EXCLUDED = 0.02
 
 
 def most_likely(text: str) -> tuple[str, float]:
@@ -21,6 +23,11 @@ def most_likely(text: str) -> tuple[str, float]:
 def probabilities(text: str) -> dict[str, float]:
     """The probability of each of 140 languages, by their codes."""
     return dict(_identifier().rank(text[:_CHARACTERS]))
+
+
+def may_be(text: str, code: str) -> bool:
+    """Whether a text may be in a language, however unlikely."""
+    return probabilities(text)[code] > EXCLUDED
 
 
 @cache

@@ -12,12 +12,18 @@ patterns are searched, whatever their case, in a text's one-line normal form.
     verbs                finite forms; as the first word they open a question
     states               pattern of a statement, where words do not tell
     dangling             words that end no sentence
-    documents, works, authors, pointers   words without which no mention is looked for
+    documents, backgrounds, works, authors, pointers   words without which no mention is looked for
     mentions             patterns of speech about a document that is not there
     in_questions         such patterns that in an answer may be about the answer itself
     perhaps              such patterns that count only without what ``unless`` finds
     unless               pattern of a document, author or work that the text itself brings in
+    referring            patterns of speech about what should stand before them: "the code above"
+    announcing           patterns of speech about what should follow: "the following statements"
+    picturing            patterns of speech about a picture or table: "in Figure 3"
+    tongues              pattern of a question whose answer may be in another language than it
+    commands             pattern of a clause that may be an instruction, though its verb is not in the list
     refusals             patterns of a refusal, searched in an answer's opening
+    asking_back          pattern of an answer that is a question to whom has asked
     fragments            named parts: ``<name>`` in a pattern; the lists of words are such, too
 
 Line ends in patterns mean nothing.
@@ -40,6 +46,7 @@ _WORDS_SEEN = 200
 _LEAST_SHARE = 0.15
 _SPACED = ("de", "en", "es", "fr", "it", "nl", "pt", "ru")
 _KANA = re.compile("[\u3040-\u30ff]")
+_CYRILLIC = re.compile("[а-яё]{3}")
 _HAN = re.compile("[\u4e00-\u9fff]")
 _WORD_LISTS = (
     "stop_words",
@@ -50,11 +57,27 @@ _WORD_LISTS = (
     "verbs",
     "dangling",
     "documents",
+    "backgrounds",
     "works",
     "authors",
     "pointers",
 )
-_PATTERNS = ("asks", "states", "mentions", "in_questions", "perhaps", "unless", "refusals")
+_MENTION_WORDS = ("documents", "backgrounds", "works", "authors", "pointers")
+_PATTERNS = (
+    "asks",
+    "commands",
+    "states",
+    "mentions",
+    "in_questions",
+    "perhaps",
+    "unless",
+    "referring",
+    "announcing",
+    "picturing",
+    "tongues",
+    "refusals",
+    "asking_back",
+)
 
 
 @dataclass(frozen=True)
@@ -72,12 +95,18 @@ class Language:
     dangling: frozenset[str]
     mention_words: frozenset[str]
     asks: re.Pattern[str]
+    commands: re.Pattern[str]
     states: re.Pattern[str]
     mentions: re.Pattern[str]
     in_questions: re.Pattern[str]
     perhaps: re.Pattern[str]
     unless: re.Pattern[str]
+    referring: re.Pattern[str]
+    announcing: re.Pattern[str]
+    picturing: re.Pattern[str]
+    tongues: re.Pattern[str]
     refusals: re.Pattern[str]
+    asking_back: re.Pattern[str]
 
     @cached_property
     def frequent_words(self) -> frozenset[str]:
@@ -114,7 +143,7 @@ def of(words: Sequence[str]) -> Language | None:
     shares = {code: known()[code].share(different) for code in _SPACED}
     most = max(shares.values())
     if most < _LEAST_SHARE:
-        return None
+        return _russian(seen)
     likely = [code for code, share in shares.items() if share == most]
     return known()[likely[0] if len(likely) == 1 else _most_probable(likely, seen)]
 
@@ -129,6 +158,14 @@ def _most_probable(codes: list[str], words: Sequence[str]) -> str:
     """Of some languages that share the frequent words of a short text, the most probable one."""
     found = identification.probabilities(" ".join(words))
     return max(codes, key=lambda code: found[code])
+
+
+def _russian(words: Sequence[str]) -> Language | None:
+    """Russian, if the model takes Cyrillic words for it: its short sentences have no frequent words."""
+    text = " ".join(words)
+    if _CYRILLIC.search(text) and identification.most_likely(text)[0] == "ru":
+        return known()["ru"]
+    return None
 
 
 def _east_asian(words: Sequence[str]) -> Language | None:
@@ -156,14 +193,8 @@ def _load(path: Path) -> Language:
         statement_openings=words["statement_openings"],
         verbs=words["verbs"],
         dangling=words["dangling"],
-        mention_words=words["documents"] | words["works"] | words["authors"] | words["pointers"],
-        asks=patterns["asks"],
-        states=patterns["states"],
-        mentions=patterns["mentions"],
-        in_questions=patterns["in_questions"],
-        perhaps=patterns["perhaps"],
-        unless=patterns["unless"],
-        refusals=patterns["refusals"],
+        mention_words=frozenset().union(*(words[name] for name in _MENTION_WORDS)),
+        **patterns,
     )
 
 
@@ -171,5 +202,5 @@ def _pattern(written: str | list[str], parts: dict[str, str]) -> re.Pattern[str]
     """One or several patterns, with the named parts filled in and line ends left out."""
     alternatives = [written] if isinstance(written, str) else written
     whole = "|".join(f"(?:{one})" for one in alternatives).replace("\n", "")
-    filled = re.sub("<([a-z]+)>", lambda found: f"(?:{parts[found[1]]})", whole)
+    filled = re.sub("<([a-z_]+)>", lambda found: f"(?:{parts[found[1]]})", whole)
     return re.compile(filled, re.IGNORECASE)

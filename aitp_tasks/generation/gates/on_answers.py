@@ -4,12 +4,10 @@ import re
 import unicodedata
 
 from aitp_tasks.config import Gates
-from aitp_tasks.generation.gates import endings, mentions, overlap
+from aitp_tasks.generation.gates import endings, foreign, mentions, overlap, refusing
 from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.words import runs
 
-#: A refusal stands in an answer's beginning.
-_OPENING = 400
 #: A loop is the same words so often in a row, and so many words in all.
 _LOOP_REPEATS, _LOOP_WORDS = 5, 15
 #: Words in a row that tell one place of a loop from another.
@@ -30,12 +28,12 @@ def closed(answer: str, question: str, document: str, settings: Gates) -> str | 
 
     Returns:
         ``empty``, ``refusal``, ``repeats_itself``, ``cut_off``, ``mentions_document``,
-        ``copies_document`` or ``unsupported``: the first that applies.
+        ``wrong_language``, ``copies_document`` or ``unsupported``: the first that applies.
     """
     text, asked = Text(answer), Text(question)
     if _is_empty(text):
         return "empty"
-    if _refuses(text):
+    if refusing.refuses(text, asked):
         return "refusal"
     if _loops(text):
         return "repeats_itself"
@@ -43,6 +41,8 @@ def closed(answer: str, question: str, document: str, settings: Gates) -> str | 
         return "cut_off"
     if mentions.in_answer(text, asked):
         return "mentions_document"
+    if settings.answer_language and foreign.answer_is(text, asked, document):
+        return "wrong_language"
     if overlap.copied_share(text, document) > settings.max_copied:
         return "copies_document"
     if overlap.support(text, asked, document) < settings.min_support:
@@ -55,13 +55,6 @@ def _is_empty(text: Text) -> bool:
     return not any(
         character.isalnum() or unicodedata.category(character) in ("Sm", "Sc", "So") for character in text.raw
     )
-
-
-def _refuses(text: Text) -> bool:
-    """Whether a text opens as refusals do, in one of the languages known."""
-    beginning = Text(text.raw[:_OPENING])
-    language = beginning.language
-    return language is not None and bool(language.refusals.search(beginning.flat))
 
 
 def _loops(text: Text) -> bool:

@@ -9,10 +9,13 @@ from aitp_tasks.generation.gates.words import is_unspaced, mostly_unspaced, runs
 #: Words in a row that are compared; of scripts without spaces, pieces of words.
 _RUN, _UNSPACED_RUN = 8, 16
 #: Shorter answers may be all quotation, or have too few words for a share to mean anything.
-_LEAST_RUNS, _LEAST_CONTENT = 20, 12
+_LEAST_RUNS, _LEAST_CONTENT = 20, 18
 #: A document and question of fewer different words support no answer of that length.
 _LEAST_KNOWN = 30
-_CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+#: What answers without saying what it answers: code, and the items of a list.
+_WITHOUT_SUBJECT = re.compile(
+    r"```.*?(?:```|\Z)|^[ \t]*(?:[-*•+]|\d{1,3}[.)]) [^\n]*", re.DOTALL | re.MULTILINE
+)
 #: How many documents are kept taken apart: several answers to one follow each other.
 _DOCUMENTS = 4
 
@@ -30,10 +33,12 @@ def copied_share(answer: Text, document: str) -> float:
 def support(answer: Text, question: Text, document: str) -> float:
     """Share of an answer's words with content that are in document or question, inflections aside.
 
-    1 for a short answer, and where document and question are short. Code is left
-    out. Where the language is not known, all words count.
+    Tells an answer to something else, not one from the model's own knowledge, which
+    is still about the question. 1 for a short answer, and where document and question
+    are short. Code and lists are left out. Where the language is not known, all words
+    count.
     """
-    prose = Text(_CODE_BLOCK.sub(" ", answer.raw))
+    prose = Text(_WITHOUT_SUBJECT.sub(" ", answer.raw))
     language = prose.language
     said = {
         piece

@@ -15,6 +15,7 @@ QUESTION_REASONS = [
     "too_short",
     "not_a_question",
     "mentions_document",
+    "lacks_material",
     "wrong_language",
     "near_identical",
 ]
@@ -24,6 +25,7 @@ ANSWER_REASONS = [
     "repeats_itself",
     "cut_off",
     "mentions_document",
+    "wrong_language",
     "copies_document",
     "unsupported",
 ]
@@ -40,6 +42,15 @@ REPEATED = [
     "the author's ",
     "文中",
     "e\u0301\u0316",
+    "„",
+    "(",
+    "$x ",
+    "\\[",
+    "a-",
+    "the following ",
+    "mentioned ",
+    "1,",
+    "suivantes ",
 ]
 MEGABYTE = 1_000_000
 

@@ -42,7 +42,7 @@ def test_answers_that_are_not_kept(gate: str, answer: str) -> None:
 @pytest.mark.parametrize("case", [case for gate in CASES for case in CASES[gate]["open"]])
 def test_near_misses_are_kept(case: str | list[str]) -> None:
     answer, question = case if isinstance(case, list) else (case, QUESTION)
-    assert closed(answer, question) is None
+    assert closed(answer, question, answer_language=False) is None
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
@@ -65,15 +65,28 @@ def test_a_quotation_is_no_copy(code: str) -> None:
 
 @pytest.mark.parametrize("code", [code for code in LANGUAGES if code not in TOLERANT])
 def test_an_answer_about_something_else(code: str) -> None:
-    assert closed_in(code, LANGUAGES[code]["other_subject"]) == "unsupported"
+    assert closed_in(code, LANGUAGES[code]["other_subject"], min_support=0.05) == "unsupported"
     assert closed_in(code, LANGUAGES[code]["other_subject"], min_support=0.0) is None
+
+
+@pytest.mark.parametrize("code", ["fr", "it", "ja", "ko", "nl", "ru", "zh"])
+def test_an_answer_without_a_word_of_its_question_or_document(code: str) -> None:
+    assert closed_in(code, LANGUAGES[code]["other_subject"]) == "unsupported"
+
+
+def test_an_answer_from_own_knowledge_is_kept() -> None:
+    answer = (
+        "Hornets and wax moths do so: the former hunt workers on the wing, the latter eat comb and brood."
+    )
+    assert closed(answer, "Which insects harm a colony?", LANGUAGES["en"]["document"]) is None
 
 
 @pytest.mark.parametrize(
     ("code", "of"), [("ru", "en"), ("zh", "en"), ("ja", "de"), ("ar", "fr"), ("en", "ko")]
 )
 def test_an_answer_in_another_script(code: str, of: str) -> None:
-    assert closed_in(of, LANGUAGES[code]["answer"]) == "unsupported"
+    assert closed_in(of, LANGUAGES[code]["answer"]) == "wrong_language"
+    assert closed_in(of, LANGUAGES[code]["answer"], answer_language=False) == "unsupported"
 
 
 @pytest.mark.parametrize("code", TOLERANT)
