@@ -25,12 +25,14 @@ from itertools import islice
 from typing import Any
 
 from aitp_tasks.generation.responses import (
+    courtesies,
     delimiters,
     keys,
     lines,
     listed,
     objects,
     payload,
+    reasoning,
     remarks,
     shapes,
     tags,
@@ -76,7 +78,7 @@ def _read(text: str, asked: Keys, repairs: Repairs, layer: int = 0) -> Response:
     value = payload.loaded(text, repairs)
     if value is not None:
         return _of_value(value, asked, repairs, layer)
-    text = payload.without_reasoning(text, repairs)
+    text = reasoning.without(text, repairs)
     text = delimiters.plain(payload.once(text, asked, repairs), repairs)
     found = _find_all(text, asked, repairs)
     if found:
@@ -207,20 +209,20 @@ def _label(gap: str) -> str:
 
 
 def _check_around(gaps: list[str], chosen: Response, asked: Keys) -> None:
-    """Refuse an object that is part of another one, is taken back, or is contradicted."""
+    """Refuse an object that is part of another one, is contradicted, or is not the end of what is said."""
     before, behind = gaps[-2], gaps[-1]
     if before.count("{") > before.count("}"):
         wrapper = _WRAPPER.search(before)
         if not wrapper or not _WRAPPER_END.match(behind) or remarks.holds_no_answer(wrapper["key"] or ""):
             raise UnreadableError(f"the object is part of another one: {excerpt(before, before.find('{'))}")
-    if remarks.takes_back(behind) or ("{" in behind and remarks.says_final(behind[: remarks.NEAR])):
-        raise UnreadableError(f"the text behind the object takes it back: {excerpt(behind.strip())}")
     if any(map(remarks.asks_for_input, gaps)):
         raise UnreadableError("the text around the object asks for what the prompt gives: it is an example")
     for gap in gaps:
         for name, given in lines.values(gap, asked).items():
             if any(value not in (None, chosen.value.get(name)) for value in given):
                 raise UnreadableError(f"{name} is given twice, with different values")
+    if not courtesies.are_all(behind):
+        raise UnreadableError(f"text behind the object may change it: {excerpt(behind.strip())}")
 
 
 def _around(gaps: list[str]) -> Repairs:

@@ -21,6 +21,9 @@ _NARROW = str.maketrans("｛｝［］", "{}[]")
 
 def plain(text: str, repairs: Repairs) -> str:
     """The text with JSON's own delimiters."""
+    if '"' not in text and "＂" in text:
+        repairs["smart quotes"] = None
+        text = text.replace("＂", '"')
     if '"' not in text and _ENTITY.search(text):
         repairs["html entities"] = None
         text = html.unescape(text)

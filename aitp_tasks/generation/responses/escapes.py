@@ -2,77 +2,71 @@ r"""What a model meant by the backslashes of a JSON string, most of all by LaTeX
 
 A model that writes LaTeX into JSON forgets to double backslashes: ``\frac`` is
 then a form feed and "rac", ``\nu`` a line break and "u", and ``\alpha`` no JSON.
-``repair`` doubles such a backslash where LaTeX is what is meant:
+What JSON has no escape for is text. What it has one for is what JSON says, unless
+the opposite is proved:
 
-- certain: a known command, whole, whose rest is no word (``\frac``, ``\times``);
-- doubtful: the rest may be a word or a variable (``\nu``, ``\to``, ``\ne``): only
-  in a formula, or beside other LaTeX, and never where a line may well begin;
-- an escape that JSON does not have (``\alpha``, ``\(``, ``\%``) stays text, and a
-  regular expression's ``\b`` beside ``\w`` or ``\d``.
+- a form feed or a backspace before letters is in no text;
+- within mathematics (``regions``) no control character stands before letters, but
+  line breaks and the tabs behind them in a display;
+- where a backslash elsewhere in the string is not doubled, a command that is no word
+  is one; that and its neighbours prove a doubtful one (``\nu``, ``\to``, ``\neq``);
+- paths and regular expressions (``literals``).
 
-Where it is not clear, the escape stays what JSON says it is; ``\x27``, which JSON does
-not have, may be a quotation mark or those four characters, and is refused.
+Nothing is proved in code, or where the response doubles the backslash of a command:
+there an eaten command within mathematics is refused. So is ``\x27``, which JSON does
+not have: it may be a quotation mark or those four characters.
 """
 
 import re
 from bisect import bisect_right
 from functools import cached_property
-from typing import NamedTuple
 
+from aitp_tasks.generation.responses import literals
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
+from aitp_tasks.generation.responses.regions import Region, Regions
 
 #: Names of the repairs.
 LATEX, ESCAPE, CONTROL = "latex", "escape", "control character"
 
 _WORDS = re.compile(r"[A-Za-z]+")
+#: Commands whose rest is a word in no language, nor a column of a table.
 _CERTAIN = frozenset(
     _WORDS.findall("""
-    backepsilon backprime backsim backsimeq backslash bar barwedge bcancel because begin beta beth
-    between bf bfseries bibitem big bigcap bigcirc bigcup bigg biggl biggm biggr bigl bigm bigodot
-    bigoplus bigotimes bigr bigskip bigsqcup bigstar bigtriangledown bigtriangleup biguplus bigvee
-    bigwedge binom blacklozenge blacksquare blacktriangle bm bmod boldmath boldsymbol bot bottomrule
-    bowtie boxed boxminus boxplus boxtimes bra brace brack braket breve buildrel bullet bumpeq
-    fallingdotseq fbox flat footnote footnotesize forall frac frak frown
-    nLeftarrow nLeftrightarrow nRightarrow nVDash nVdash nabla natural nearrow newcommand newline ngeq
-    ngeqslant ngtr nleftarrow nleftrightarrow nleq nleqslant noindent nolimits nonumber notag notin nprec
-    npreceq nrightarrow nsubseteq nsucc nsucceq nsupseteq ntriangleleft ntriangleright nvDash nvdash
-    nwarrow
-    rVert raisebox rangle rbrace rbrack rceil ref renewcommand rfloor rgroup rhd rho right rightarrow
-    rightarrowtail rightharpoondown rightharpoonup rightleftarrows rightleftharpoons rightrightarrows
-    rightsquigarrow risingdotseq rlap rm rmoustache rtimes rvert
-    tanh tbinom textasciitilde textbackslash textdegree textstyle textwidth tfrac therefore theta
-    thickapprox thicksim tilde times toprule triangle triangledown triangleleft trianglelefteq triangleq
-    triangleright trianglerighteq twoheadrightarrow
+    nabla rangle rceil rfloor rho rightarrow rightleftharpoons rightharpoonup rVert rvert rtimes
+    text textbf textit textrm textsc textsf texttt textup textcolor textdegree textsubscript
+    textsuperscript therefore theta thickapprox thicksim times triangle triangleleft triangleq triangleright
+    twoheadrightarrow
     """)
 )
-#: Certain before a brace; "ext" and "ag" alone may be words of a table.
-_BEFORE_BRACE = frozenset(
+_RELATIONS = frozenset(
     _WORDS.findall("""
-    root rule tag text textbf textcolor textit textmd textnormal textrm textsc textsf textsubscript
-    textsuperscript texttt textup
+    ncong ne neq ngeq ngtr ni nleq nless nmid not notin nparallel nprec nsim nsubseteq nsucc nsupseteq
     """)
 )
-_RELATIONS = frozenset({"ncong", "ne", "neq", "ni", "nless", "nmid", "not", "nparallel", "nsim"})
 #: The rest is a variable's name.
 _AMBIGUOUS = frozenset({"nu", "ne", "ni"})
-_DOUBTFUL = _RELATIONS | {"neg", "nexists", "nu", "tan", "tau", "to", "top"}
+_DOUBTFUL = _RELATIONS | set(_WORDS.findall("natural nearrow neg newline nexists noindent nu nwarrow"))
+_DOUBTFUL_TABS = frozenset({"tan", "tanh", "tau", "tilde", "tfrac", "to", "top"})
 
 _TOKEN = re.compile(
     r'(?P<pairs>(?:\\\\)++)|(?P<code>\\u[0-9a-fA-F]{4})|\\(?P<word>[A-Za-z]++)|\\.|\\|["\x00-\x1f]', re.DOTALL
 )
-_DRIVE_PATH = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\[\w.-]++)++(?!\\)")
-_CLASS = re.compile(r"(?<!\\)\\[dswDSW](?![a-z])")
 #: An escape of other languages; JSON has none of the kind.
 _HEXADECIMAL = re.compile(r"\\x[0-9A-Fa-f]{2}")
-_UNKNOWN_ESCAPE = re.compile(r"\\[^bfnrtu]")
-#: Whoever escapes one command well escapes them all; whoever does not, none.
+#: Whoever doubles the backslash of one command doubles it of all; whoever does not, of none.
 _DOUBLED = re.compile(r"(?<!\\)\\\\[A-Za-z]{2}")
 _SINGLE = re.compile(
-    r"(?<!\\)\\(?:[ac-egh-mo-qsv-zA-Z][A-Za-z]|[()\[\]{}]|frac\b|beta\b|theta\b|times\b|rho\b)"
+    r"(?<!\\)\\(?:[ac-egh-mo-qsv-zA-Z][A-Za-z]|[()\[\]{}]|[bf][A-Za-z]|t(?:heta|imes)\b|rho\b)"
 )
+#: What proves it in a string, whatever the others do.
+_UNDOUBLED = re.compile(r"(?<!\\)\\(?:[ac-egh-mo-qsv-zA-Z][A-Za-z]|[()\[\]])")
+_EXPRESSION = re.compile(r"(?<!\\)\\[dswDSW](?![a-z])")
+_ROW_HEIGHT = re.compile(r"\[-?\d[\d.]*+ ?(?:pt|em|ex|mm|cm|in)\]")
 _BREAK = re.compile(r"(?<!\\)(?:\\\\)++(?![A-Za-z\\])|(?<!\\)\\n(?![a-z])|\n")
 _LINE_START = re.compile(r"[ \t]*+(?:\\(n[A-Za-z]*+)|\n)")
 _LINE_END = re.compile(r"(?:\\n|\n)[ \t]*+\Z")
+_AT_LINE_START = re.compile(r"(?:(?<!\\)(?:\\\\)*+\\n|\n)(?:\s|\\t)*+\Z")
+_PRICE = re.compile(r"\d[\d.,]*+(?:\s|\\[nrt])")
 _RELATION_SIGN = re.compile(r"[=<>&]|\\(?:leq?|geq?|approx|equiv|sim|propto)(?![A-Za-z])")
 _COMMAND_BEHIND = re.compile(r"\\(?![bfnrt])[A-Za-z]++\Z")
 _COMMAND_AHEAD = re.compile(r" ?\\{1,2}(?![bfnrt])[A-Za-z]{2}|[_^{]")
@@ -80,6 +74,7 @@ _WORD_AHEAD = re.compile(r" ?[A-Za-z]{2}")
 _NEGATED_AHEAD = re.compile(r"\s*[=<>\\]")
 _OPERAND_BEHIND = re.compile(r"(?:\A|[\s($])[A-Za-z0-9)}\]']{1,3} \Z")
 _OPERAND_AHEAD = re.compile(r" [A-Za-z0-9(\\-]{1,3}(?![A-Za-z])")
+_MID_LINE = tuple(" ([{=+-*/^_|,")
 _ELISION_BEHIND = re.compile(
     r"(?<![^\W\d_])(?:[cdjlmnst]|qu|jusqu|lorsqu|puisqu|quelqu|aujourd|(?:d|n|s)?[ae]ll|un)\Z", re.IGNORECASE
 )
@@ -90,11 +85,17 @@ _NEAR = 80
 _MOST_DOUBTFUL = 2000
 
 
-def repair(raw: str) -> tuple[str, list[str]]:
+def doubles(text: str) -> bool:
+    """Whether a response escapes the backslash of a command as JSON wants it, and none of a share."""
+    return any(not literals.is_share(text, match.start()) for match in _DOUBLED.finditer(text))
+
+
+def repair(raw: str, doubled: bool) -> tuple[str, list[str]]:
     """The content of a JSON string as its writer meant it.
 
     Args:
         raw: what stands between the delimiters, escapes and all.
+        doubled: whether the response doubles backslashes elsewhere (``doubles``).
 
     Returns:
         Content of a well-formed JSON string, and the names of the repairs made.
@@ -102,15 +103,16 @@ def repair(raw: str) -> tuple[str, list[str]]:
     Raises:
         UnreadableError: an escape has two readings.
     """
-    content = _Content(raw)
+    content = _Content(raw, doubled)
     return _TOKEN.sub(content.replace, raw), list(content.repairs)
 
 
 class _Content:
     """One string's content, while its escapes are replaced from left to right."""
 
-    def __init__(self, raw: str) -> None:
+    def __init__(self, raw: str, doubled: bool) -> None:
         self._raw = raw
+        self._doubled = doubled and bool(_DOUBLED.search(raw) or not _UNDOUBLED.search(raw))
         self._environments = 0
         self._doubtful = 0
         self.repairs: dict[str, None] = {}
@@ -122,12 +124,12 @@ class _Content:
         if token < " ":
             self.repairs[CONTROL] = None
             return f"\\u{ord(token):04x}"
+        if self._in_path(match.start()):
+            return self._path(match)
         if match["pairs"]:
             return self._pairs(match)
         if match["code"]:
             return token
-        if self._in_path(match.start()):
-            return self._literal(token, ESCAPE)
         if _HEXADECIMAL.match(self._raw, match.start()):
             raise UnreadableError(f"{excerpt(self._raw, match.start())} may be a character or text")
         if match["word"]:
@@ -142,29 +144,52 @@ class _Content:
         rest = token[1:]
         return "\\\\" + (f"\\u{ord(rest):04x}" if rest and rest < " " else rest)
 
+    def _path(self, match: re.Match[str]) -> str:
+        if match["pairs"]:
+            self.repairs[ESCAPE] = None
+            return match[0] * 2
+        return self._literal(match[0], ESCAPE)
+
     def _word(self, match: re.Match[str]) -> str:
         word = match["word"]
         if word[0] not in "bfnrt":
             self._environments -= word == "end" and self._environments > 0
             return self._literal(match[0], ESCAPE)
-        if word[0] == "b" and self._is_expression:
-            return self._literal(match[0], ESCAPE)
-        if not self._is_latex(word, match.start(), match.end()):
-            return match[0]
-        self._environments += word == "begin"
-        return self._literal(match[0], LATEX)
+        if self._is_latex(word, match.start(), match.end()):
+            self._environments += word == "begin"
+            return self._literal(match[0], LATEX)
+        return self._literal(match[0], ESCAPE) if self._is_of_expression(word, match.start()) else match[0]
+
+    def _is_of_expression(self, word: str, start: int) -> bool:
+        if self._doubled or not self._has_expression:
+            return False
+        return word[0] == "b" or (word[0] in "nrt" and literals.is_of_expression(self._raw, start))
 
     def _pairs(self, match: re.Match[str]) -> str:
-        """Two backslashes stand for one, but between ``\\begin`` and ``\\end`` not doubled they end a row."""
+        """Two backslashes stand for one, but where those of commands are not doubled they end a row."""
         ahead = self._raw[match.end() : match.end() + 4]
-        if not self._environments:
-            return match[0]
-        if ahead.startswith("end{"):
+        if self._environments and ahead.startswith("end{"):
             self._environments -= 1
-        elif match[0] == "\\\\" and not ahead[:2].isalpha():
+        elif match[0] == "\\\\" and not ahead[:2].isalpha() and self._ends_row(match):
             self.repairs[LATEX] = None
             return "\\\\\\\\"
         return match[0]
+
+    def _ends_row(self, match: re.Match[str]) -> bool:
+        if self._environments:
+            return True
+        if not self._writes_single or self._raw[match.end() : match.end() + 1] in (
+            "(",
+            ")",
+            "]",
+            "$",
+            "{",
+            "}",
+        ):
+            return False
+        region = self._regions.at(match.start())
+        is_mathematics = region is not None and region.kind != "code"
+        return is_mathematics or bool(_ROW_HEIGHT.match(self._raw, match.end()))
 
     def _is_apostrophe(self, match: re.Match[str]) -> bool:
         r"""``don\'t``, ``l\'eau``; but ``caf\'e`` is an accent."""
@@ -178,52 +203,93 @@ class _Content:
 
     @cached_property
     def _paths(self) -> list[tuple[int, int]]:
-        r"""Where ``C:\Users\new`` stands: whose backslashes are not doubled in one place are not in any."""
-        found = [match.span() for match in _DRIVE_PATH.finditer(self._raw)]
-        return [(start, end) for start, end in found if _UNKNOWN_ESCAPE.search(self._raw, start, end)]
+        return [] if self._doubled else literals.paths(self._raw)
+
+    @cached_property
+    def _regions(self) -> Regions:
+        return Regions(self._raw)
+
+    @cached_property
+    def _has_expression(self) -> bool:
+        return bool(_EXPRESSION.search(self._raw))
+
+    @cached_property
+    def _writes_single(self) -> bool:
+        return not self._doubled and bool(_SINGLE.search(self._raw))
 
     def _is_latex(self, word: str, start: int, end: int) -> bool:
-        if word in _CERTAIN:
-            return True
-        if word in _BEFORE_BRACE:
-            return self._raw.startswith("{", end)
-        self._doubtful += word in _DOUBTFUL
-        if word not in _DOUBTFUL or self._doubtful > _MOST_DOUBTFUL:
+        region = self._regions.at(start)
+        is_code, rest = region is not None and region.kind == "code", word[1:]
+        if is_code or (not rest and not (region and word != "n" and self._raw.startswith("{", end))):
             return False
-        formula = self._formula(start)
-        line = self._line_before(start, formula)
-        if formula:
-            return formula.inline or word not in _AMBIGUOUS or self._is_displayed(line, start, end, formula)
-        return self._is_no_tab(line, end) if word[0] == "t" else self._is_no_break(word, line, end)
+        if word[0] in "bf":
+            return region is not None or not (self._doubled or (word[0] == "b" and self._has_expression))
+        if region is None:
+            return not self._doubled and self._is_latex_in_text(word, start, end)
+        meant = self._is_latex_in_mathematics(word, start, end, region)
+        if meant and self._doubled:
+            raise UnreadableError(
+                f"backslashes are doubled, but not in {excerpt(self._raw, start)}: a command or a line break"
+            )
+        return meant
 
-    def _is_displayed(self, line: str, start: int, end: int, formula: "_Formula") -> bool:
+    def _is_latex_in_mathematics(self, word: str, start: int, end: int, region: Region) -> bool:
+        """Whether a control character before letters is none: all but breaks and tabs that begin a line."""
+        if word[0] == "r":
+            return True
+        is_known = word in _CERTAIN | _DOUBTFUL | _DOUBTFUL_TABS
+        if not is_known and _PRICE.match(self._raw, region.start):
+            return False
+        if word[0] == "t":
+            before = self._raw[max(region.start, start - _NEAR) : start]
+            is_command = is_known or region.kind == "inline" or self._raw.startswith("{", end)
+            return is_command or not _AT_LINE_START.search(before)
+        if len(word) == 2 and word not in _AMBIGUOUS:
+            return False
+        if region.kind == "inline" or (is_known and word not in _AMBIGUOUS):
+            return True
+        return self._is_displayed(self._line_before(start, region), start, end, region)
+
+    def _is_displayed(self, line: str, start: int, end: int, region: Region) -> bool:
         r"""Whether ``\nu``, ``\ne`` or ``\ni`` in a display is LaTeX, or a line break and a variable."""
-        if not line and start > formula.start:
+        if not line and start > region.start:
             # A line break before it: a formula has no empty lines.
             return self._raw.endswith("\\n", 0, start)
         if not line:
             # What opens with a line break closes with one.
-            return not _LINE_END.search(self._raw, formula.start, formula.end)
-        if line[-1] in " ([{^_|&/" or _COMMAND_BEHIND.search(line) or not self._is_on_lines(formula):
+            return not _LINE_END.search(self._raw, region.start, region.end)
+        if line[-1] in " ([{^_|&/" or _COMMAND_BEHIND.search(line) or not self._is_on_lines(region):
             return True
-        rest = _BREAK.split(self._raw[end : min(formula.end, end + _NEAR)], maxsplit=1)[0]
+        rest = _BREAK.split(self._raw[end : min(region.end, end + _NEAR)], maxsplit=1)[0]
         return not (_RELATION_SIGN.search(line) and _RELATION_SIGN.search(rest))
 
-    def _is_on_lines(self, formula: "_Formula") -> bool:
+    def _is_on_lines(self, region: Region) -> bool:
         """Whether a formula opens with a line break, one that is no command."""
-        match = _LINE_START.match(self._raw, formula.start)
+        match = _LINE_START.match(self._raw, region.start)
         return match is not None and match[1] not in _CERTAIN | (_DOUBTFUL - _AMBIGUOUS)
 
+    def _is_latex_in_text(self, word: str, start: int, end: int) -> bool:
+        """Whether a word outside of mathematics is LaTeX, by what stands beside it or elsewhere."""
+        if word not in _CERTAIN | _DOUBTFUL | _DOUBTFUL_TABS:
+            return False
+        self._doubtful += 1
+        if self._doubtful > _MOST_DOUBTFUL:
+            return False
+        line = self._line_before(start, None)
+        if word in _CERTAIN:
+            return self._writes_single or (word[0] != "n" and bool(line.strip()) and line[-1] in _MID_LINE)
+        return self._is_no_tab(line, end) if word[0] == "t" else self._is_no_break(word, line, end)
+
     def _is_no_tab(self, line: str, end: int) -> bool:
-        """Whether a word outside of formulas is LaTeX, or a tab and a word."""
+        """Whether a word is LaTeX, or a tab and a word."""
+        if not self._writes_single:
+            return False
         if _COMMAND_AHEAD.match(self._raw, end) or _COMMAND_BEHIND.search(line):
             return True
-        if line[-1:] not in tuple(" ([{=+-*/^_|,"):
-            return False
-        return self._writes_single or not _WORD_AHEAD.match(self._raw, end)
+        return line[-1:] in _MID_LINE
 
     def _is_no_break(self, word: str, line: str, end: int) -> bool:
-        """Whether a word outside of formulas is LaTeX, or a line break and a word.
+        """Whether a word is LaTeX, or a line break and a word.
 
         Nobody writes a space, an opening bracket or an operator before a line break.
         """
@@ -237,67 +303,6 @@ class _Content:
             return True
         return self._writes_single or bool(_COMMAND_AHEAD.match(self._raw, end))
 
-    def _line_before(self, start: int, formula: "_Formula | None") -> str:
-        first = max(start - _NEAR, formula.start if formula else 0)
+    def _line_before(self, start: int, region: Region | None) -> str:
+        first = max(start - _NEAR, region.start if region else 0)
         return _BREAK.split(self._raw[first:start])[-1]
-
-    @cached_property
-    def _is_expression(self) -> bool:
-        return bool(_CLASS.search(self._raw)) and not _DOUBLED.search(self._raw)
-
-    @cached_property
-    def _writes_single(self) -> bool:
-        return bool(_SINGLE.search(self._raw)) and not _DOUBLED.search(self._raw)
-
-    def _formula(self, position: int) -> "_Formula | None":
-        number = bisect_right(self._starts, position) - 1
-        return self._formulas[number] if number >= 0 and position < self._formulas[number].end else None
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return [formula.start for formula in self._formulas]
-
-    @cached_property
-    def _formulas(self) -> "list[_Formula]":
-        return _formulas(self._raw)
-
-
-class _Formula(NamedTuple):
-    start: int
-    end: int
-    inline: bool
-
-
-_DELIMITER = re.compile(
-    r"\\{1,2}\$|\$\$|\$|\\{1,2}[()\[\]]|\\{1,2}begin\{[A-Za-z]+\*?\}(?:\{[a-z| ]*\})?|\\{1,2}end\{"
-)
-_CLOSING = {"$": "$", "$$": "$$", "\\(": "\\)", "\\[": "\\]", "\\begin": "\\end"}
-_LONGEST = {"$": 300, "\\(": 600}
-_LONGEST_DISPLAY = 4000
-_IN_BRACES = re.compile(r"\\+[A-Za-z]++|[_{][^{}]*")
-_PROSE = re.compile(r"[^\W\d_]{3}")
-
-
-def _formulas(raw: str) -> list[_Formula]:
-    """Where LaTeX's formulas stand, in one pass; of nested ones the outer."""
-    found: list[_Formula] = []
-    opening, start = "", 0
-    for match in _DELIMITER.finditer(raw):
-        mark = match[0].replace("\\\\", "\\").partition("{")[0]
-        near = match.start() - start <= _LONGEST.get(opening, _LONGEST_DISPLAY)
-        if opening and mark == _CLOSING[opening] and near and _is_formula(raw, opening, start, match):
-            found.append(_Formula(start, match.start(), opening in ("$", "\\(")))
-            opening = ""
-        elif mark in _CLOSING and (not opening or not near or (opening == "$" and mark != "\\begin")):
-            opening, start = mark, match.end()
-    return found
-
-
-def _is_formula(raw: str, opening: str, start: int, closing: re.Match[str]) -> bool:
-    """Whether two dollars are no prices: no blank inside them, no digit after them, no prose between them."""
-    if opening != "$":
-        return True
-    content, after = raw[start : closing.start()], raw[closing.end() : closing.end() + 1]
-    if not content or content[0].isspace() or content[-1].isspace() or after.isdigit():
-        return False
-    return not _PROSE.search(_IN_BRACES.sub(" ", content))

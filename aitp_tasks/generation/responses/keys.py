@@ -13,7 +13,7 @@ CLOSING = {
 }  # fmt: skip
 #: All quotation marks, as a character class.
 QUOTES = "\"'`“”„«»‘’‚"
-COMMA = "[,，;；、]"
+COMMA = "[,，;；、،]"
 #: A key that may be any schema's, with its colon; one in quotation marks.
 _KEY_QUOTES = rf"[{QUOTES}*]{{0,4}}+"
 ANY_KEY = rf"{_KEY_QUOTES}[^\W\d][\w \-.]{{0,40}}{_KEY_QUOTES}\s*+[:：]"
@@ -33,6 +33,7 @@ class Keys:
         kinds: JSON types of each property.
         item_kinds: JSON types of the items of each property that is a list.
         required: properties without which no object is whole.
+        has_text: whether a property, or an item of a list, is text.
         only_list: the one property that a bare list may stand for.
         singular: the name of one item of that list.
         spellings: pattern of a key alone.
@@ -47,6 +48,7 @@ class Keys:
         self.properties: Mapping[str, Any] = schema.get("properties", {})
         self.kinds = {name: _kinds(value) for name, value in self.properties.items()}
         self.item_kinds = {name: _kinds(value.get("items", {})) for name, value in self.properties.items()}
+        self.has_text = any("string" in kinds for kinds in [*self.kinds.values(), *self.item_kinds.values()])
         self.required = frozenset(schema.get("required", self.properties))
         lists = [name for name, kinds in self.kinds.items() if kinds == {"array"}]
         self.only_list = lists[0] if len(lists) == 1 else None

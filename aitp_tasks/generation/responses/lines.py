@@ -8,6 +8,7 @@ from aitp_tasks.generation.responses.errors import UnreadableError
 from aitp_tasks.generation.responses.keys import Keys
 from aitp_tasks.generation.responses.values import Repairs, Response, said, to_response
 
+_ROW = re.compile(r"^[ \t]*+\|(.{1,200})\|[ \t]*+$", re.MULTILINE)
 _DIGITS = re.compile(r"[\d.]++")
 
 
@@ -17,6 +18,9 @@ def read(text: str, keys: Keys, repairs: Repairs) -> Response | None:
     Raises:
         UnreadableError: lines are missing, contradict one another, or have no clear value.
     """
+    members = _row(text, keys)
+    if members:
+        return to_response(members, keys, repairs | {"lines": None})
     found = values(text, keys)
     if not found:
         return None
@@ -25,6 +29,18 @@ def read(text: str, keys: Keys, repairs: Repairs) -> Response | None:
             raise UnreadableError(f"the line of {name} has no clear value")
     members = [(name, value) for name, given in found.items() for value in given]
     return to_response(members, keys, repairs | {"lines": None}, repeatable=True)
+
+
+def _row(text: str, keys: Keys) -> list[tuple[str, Any]]:
+    """The members in a table of one row; empty without one."""
+    cells = [[cell.strip(" *`") for cell in row[1].split("|")] for row in _ROW.finditer(text)]
+    if len(cells) != 3 or any(cell.strip("-:") for cell in cells[1]) or _ROW.sub("", text).strip():
+        return []
+    heads, _, row = cells
+    names = [keys.name(head) for head in heads]
+    if len(heads) != len(row) or None in names:
+        return []
+    return [(name, said(cell, keys, name)) for name, cell in zip(names, row, strict=True) if name]
 
 
 def values(text: str, keys: Keys) -> dict[str, list[Any]]:

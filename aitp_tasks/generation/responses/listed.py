@@ -12,11 +12,12 @@ from aitp_tasks.generation.responses import remarks
 
 _LABEL = "(?:Q|Question|Frage|Pregunta|Domanda|Pergunta|Vraag|Вопрос|问题|質問)"
 _ITEM = re.compile(
-    r"(?:\*\*)?+(?:[-*•·–+](?=[\s\"“])|\(?(?P<number>\d{1,2})[.):、]"
-    rf"|{_LABEL}[ .]?#?(?P<label>\d{{1,2}})\s*+[.):：]|Q(?=:))"
+    r"(?:\*\*)?+(?:[-*•·–+](?=[\s\"“])|[(（]?(?P<number>\d{1,2}|[一二三四五六七八九十])[.):、．）]"
+    rf"|{_LABEL}[ .]?#?(?P<label>\d{{1,2}}|[一二三四五六七八九十])\s*+[.):：]|Q(?=:))"
     r"[*:]{0,3}+\s*+(?P<text>\S.*+)",
     re.IGNORECASE,
 )
+_NUMERALS = [*"一二三四五六七八九十"]
 _HEADING = re.compile(r"#.*+|.{0,200}[:：]\*{0,2}|\*\*[^*]{1,60}\*\*|```\w*+|---")
 _REMARK = re.compile(r"(?:```|---|(?:let me know|i hope|hope|feel free)\b[^?]{0,200})", re.IGNORECASE)
 #: Question marks.
@@ -32,11 +33,15 @@ def items(text: str) -> list[str]:
     places = [place for place, match in enumerate(found) if match]
     if not places or not _stand_alone(lines, places):
         return []
-    numbers = [match["number"] or match["label"] for match in found if match]
-    if any(numbers) and numbers != [str(number) for number in range(1, len(numbers) + 1)]:
+    numbers = [_number(match["number"] or match["label"] or "") for match in found if match]
+    if any(numbers) and numbers != list(range(1, len(numbers) + 1)):
         return []
     questions = [_question(match["text"]) for match in found if match]
     return [question for question in questions if question] if all(questions) else []
+
+
+def _number(written: str) -> int:
+    return _NUMERALS.index(written) + 1 if written in _NUMERALS else int(written or 0)
 
 
 def _stand_alone(lines: list[str], places: list[int]) -> bool:

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from aitp_tasks.generation.responses import escapes
@@ -92,6 +93,10 @@ class _Reader:
         self._value_end = start
         self._found = Found(start, start)
         self._is_asked_for = not text.startswith("{", start)
+
+    @cached_property
+    def _doubled(self) -> bool:
+        return escapes.doubles(self._text)
 
     def object(self) -> Found:
         try:
@@ -302,7 +307,7 @@ class _Reader:
         while plus := PLUS.match(self._text, self._at):
             self._at = plus.end()
             parts.append(self._literal(find_end))
-            one_blank = parts[-2][-1:].isspace() and parts[-1][:1].isalnum()
+            one_blank = parts[-2][-1:].isspace() != parts[-1][:1].isspace()
             if "inner quotes" in self._found.repairs or not ("\n" in plus[0] or one_blank):
                 raise UnreadableError(f"whether strings are joined is not clear: {excerpt(parts[-1])}")
             self._note("joined strings")
@@ -326,7 +331,7 @@ class _Reader:
     def _decoded(self, raw: str, opening: str) -> str:
         if opening in "'`":
             raw = _ESCAPED.sub(lambda match: opening if match[0][1] == opening else match[0], raw)
-        fixed, repairs = escapes.repair(raw)
+        fixed, repairs = escapes.repair(raw, self._doubled)
         for repair in repairs:
             self._note(repair)
         return str(json.loads(f'"{fixed}"'))

@@ -1,53 +1,15 @@
-"""What of a response is its text proper: without reasoning, without repetition; and the JSON in it."""
+"""What of a response is its text proper, without repetition; and the JSON in it."""
 
 import json
 import re
 from typing import Any
 
 from aitp_tasks.generation.responses import escapes
-from aitp_tasks.generation.responses.errors import UnreadableError
 from aitp_tasks.generation.responses.keys import Keys
 from aitp_tasks.generation.responses.values import Members, Repairs
 
 #: A string; one that does not end takes the rest of the text, so that it is looked at once only.
 _LITERAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)', re.DOTALL)
-_THOUGHT = "(?:think|thinking|thoughts?|reasoning|reflection)"
-_REASONING_START = re.compile(rf"\s*+[<\[]{_THOUGHT}[>\]]", re.IGNORECASE)
-_REASONING_END = re.compile(rf"[<\[]/{_THOUGHT}[>\]]", re.IGNORECASE)
-_MARK_OR_REASONING_END = re.compile(rf"\\.|[\"{{}}]|{_REASONING_END.pattern}", re.IGNORECASE | re.DOTALL)
-
-
-def without_reasoning(text: str, repairs: Repairs) -> str:
-    """The text behind the reasoning, which a prompt may have opened already.
-
-    Raises:
-        UnreadableError: the reasoning does not end.
-    """
-    while start := _REASONING_START.match(text):
-        end = _REASONING_END.search(text, start.end())
-        if end is None:
-            raise UnreadableError("the reasoning does not end")
-        text = text[end.end() :]
-        repairs["reasoning"] = None
-    behind = _end_of_opened_reasoning(text)
-    if behind:
-        repairs["reasoning"] = None
-    return text[behind:]
-
-
-def _end_of_opened_reasoning(text: str) -> int:
-    """Behind the last closing tag that stands in no string or object."""
-    if not _REASONING_END.search(text):
-        return 0
-    behind = quotes = depth = 0
-    for mark in _MARK_OR_REASONING_END.finditer(text):
-        if mark[0] == '"':
-            quotes += 1
-        elif mark[0] in "{}":
-            depth += 1 if mark[0] == "{" else -1
-        elif mark[0][0] != "\\" and depth == 0 and quotes % 2 == 0:
-            behind = mark.end()
-    return behind
 
 
 def once(text: str, keys: Keys, repairs: Repairs) -> str:
@@ -80,9 +42,10 @@ def loaded(text: str, repairs: Repairs) -> Any:
     if not text.lstrip().startswith(("{", "[", '"')):
         return None
     made: Repairs = {}
+    doubled = escapes.doubles(text)
 
     def replace(match: re.Match[str]) -> str:
-        fixed, names = escapes.repair(match[1])
+        fixed, names = escapes.repair(match[1], doubled)
         made.update(dict.fromkeys(names))
         return f'"{fixed}{match[2]}'
 

@@ -2,9 +2,12 @@
 
 import re
 
+from aitp_tasks.generation.responses.keys import squash
+
 #: Characters before or behind an object that say what it is.
 NEAR = 300
 
+_WORDS = re.compile(r"\w+")
 _PROVISIONAL = re.compile(
     r"\b(?:for example|for instance|e\.g\.|such as|example\s*+:?+\Z|preliminary"
     r"|example (?:of|for|format|output|response|json|answer)\b|draft|first (?:attempt|try|version)"
@@ -53,14 +56,32 @@ _RETRACTION = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
-#: A member with such a key changes, or goes on with, what another one says, or says that it is none.
-_CHANGING_KEY = re.compile(
-    r"final|correct|revis|updat|improv|amend|continu|alternat|draft|example|sample|placeholder|template|err",
-    re.I,
+#: Keys of what a model notes for itself, or repeats, which is no part of what it is asked for.
+_NOTES = frozenset(
+    _WORDS.findall("""
+    think thinking thought thoughts reasoning reasoningcontent reason reasons rationale chainofthought cot
+    scratchpad plan notes note comment comments why language lang locale topic topics subject category tags
+    keywords sources source references reference citations confidence certainty count length wordcount tokens
+    version timestamp date id index document documents question questions answer answers overall total average
+    """)
 )
+#: Keys of what explains a mark; beside a text they may go on with it.
+_GROUNDS = _NOTES | frozenset(
+    _WORDS.findall("""
+    analysis explanation explanations justification evaluation feedback summary strengths weaknesses remarks
+    reflection description
+    """)
+)
+#: Members that say that all is well.
+_FINE = {
+    "truncated": (False,),
+    "complete": (True,),
+    "success": (True,),
+    "status": ("ok", "success", "complete"),
+}
 #: What is in a member with such a key is no answer.
 _OTHER_CONTENT = re.compile(
-    r"example|sample|draft|schema|format|template|propert|default|input|request|prompt|instruction|document"
+    r"example|sample|draft|schema|format|template|default|\binput|request|prompt|instruction|document"
     r"|think|thought|reasoning|analysis|scratch|beispiel|entwurf|exempl|ejemplo|esempio|voorbeeld|пример|示例",
     re.IGNORECASE,
 )
@@ -110,9 +131,19 @@ def asks_for_input(text: str) -> bool:
     return bool(_REQUEST.search(text[:NEAR]) or _REQUEST.search(text[-NEAR:]))
 
 
-def may_change(key: str) -> bool:
-    """Whether a member of this key may change what the members of the schema say."""
-    return bool(_CHANGING_KEY.search(key))
+def is_note(key: str) -> bool:
+    """Whether what stands under a key changes nothing of what is asked for."""
+    return squash(key) in _NOTES
+
+
+def is_ground(key: str) -> bool:
+    """Whether what stands under a key explains a mark."""
+    return squash(key) in _GROUNDS
+
+
+def is_fine(key: str, value: object) -> bool:
+    """Whether a member says that the response is whole."""
+    return any(value is fine or value == fine for fine in _FINE.get(squash(key), ()))
 
 
 def holds_no_answer(key: str) -> bool:

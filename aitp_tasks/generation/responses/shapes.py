@@ -13,12 +13,13 @@ from aitp_tasks.generation.responses import remarks
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
 from aitp_tasks.generation.responses.keys import Keys, squash
 from aitp_tasks.generation.responses.listed import ASKS
-from aitp_tasks.generation.responses.values import BOOLEANS, Members, Repairs
+from aitp_tasks.generation.responses.values import Members, Repairs
 
 _MOST_LAYERS = 6
-#: What stands beside the content in a tool call or a chat message.
+#: What stands beside the content in a tool call or a chat message, if it is a word or a number.
 _ENVELOPE = frozenset(
-    {"name", "type", "id", "role", "index", "tool", "toolname", "callid", "recipientname", "object", "model"}
+    {"name", "type", "id", "role", "index", "number", "tool", "toolname", "function", "action", "callid"}
+    | {"recipientname", "object", "model"}
 )
 #: Under which the value itself stands, beside what explains it.
 _VALUE_KEYS = frozenset(
@@ -29,6 +30,8 @@ _SCALARS = {"string", "integer", "number", "boolean"}
 _ORDINALS = {"first": 1, "one": 1, "second": 2, "two": 2, "third": 3, "three": 3}
 _NUMBERED = re.compile(rf"(?P<stem>\D*?)(?P<number>\d{{1,2}}|{'|'.join(_ORDINALS)})(?P<behind>\D*)")
 _OBJECT = re.compile(r"\s*+\{\s*+[\"'].*\}\s*+", re.DOTALL)
+#: Types of a message's parts that are no text of it.
+_THOUGHTS = frozenset({"thinking", "reasoning", "redactedthinking"})
 
 
 def unwrapped(value: Any, keys: Keys, repairs: Repairs) -> Members | str | None:
@@ -49,7 +52,7 @@ def unwrapped(value: Any, keys: Keys, repairs: Repairs) -> Members | str | None:
             return Members([(keys.only_list, value)])
         elif value and isinstance(value, list) and all(isinstance(item, Members) for item in value):
             repairs["list of objects"] = None
-            value = Members(member for item in value for member in item)
+            value = Members(member for item in value for member in item if not _is_thought(item))
         else:
             return None
     return None
@@ -59,6 +62,10 @@ def _are_strings(value: Any) -> bool:
     return bool(value) and isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+def _is_thought(part: Members) -> bool:
+    return any(squash(key) == "type" and squash(str(value)) in _THOUGHTS for key, value in part)
+
+
 def holds(members: Members, keys: Keys) -> bool:
     """Whether a member is one that is asked for, or an item of its list."""
     return any(keys.name(key) is not None or _place(key, keys) is not None for key, _ in members)
@@ -66,10 +73,14 @@ def holds(members: Members, keys: Keys) -> bool:
 
 def _content(members: Members) -> Any:
     """What a wrapper holds: the value of its only member that is not about the wrapper."""
-    content = [(key, value) for key, value in members if squash(key) not in _ENVELOPE]
+    content = [member for member in members if not _is_envelope(*member)]
     if len(content) != 1 or remarks.holds_no_answer(content[0][0]):
         return None
     return content[0][1]
+
+
+def _is_envelope(key: str, value: Any) -> bool:
+    return not isinstance(value, list) and squash(key) in _ENVELOPE
 
 
 def _encoded(members: Members, keys: Keys) -> str | None:
@@ -146,33 +157,20 @@ def _check_others(members: Members, others: list[Any], keys: Keys) -> None:
     for member in others:
         key, value = member
         taken_back = id(member) in behind and isinstance(value, str) and remarks.takes_back(value)
-        changes = (
-            taken_back or remarks.may_change(key) or _rivals(key, value, keys) or _names_any(value, keys)
-        )
-        if changes and value not in (None, False, "", []):
+        if taken_back or not _is_harmless(key, value, keys) or _names_any(value, keys):
             raise UnreadableError(f"another member may change the object: {excerpt(key)}")
 
 
-def _rivals(key: str, value: Any, keys: Keys) -> bool:
-    """Whether a member has a name like that of a property, and a value that it could have."""
-    key = squash(key)
-    for name, kinds in keys.kinds.items():
-        alike = squash(name) in key or (name == keys.only_list and keys.singular and keys.singular in key)
-        if alike and any(_may_be(value, kind) for kind in kinds):
-            return True
-    return False
-
-
-def _may_be(value: Any, kind: str) -> bool:
-    if kind == "array":
-        return isinstance(value, list | str)
-    if isinstance(value, Members):
+def _is_harmless(key: str, value: Any, keys: Keys) -> bool:
+    """Whether a member that is not asked for says nothing, or nothing of what those say that are."""
+    if _place(key, keys) is not None:
+        return False
+    if value in (None, "", []) or remarks.is_fine(key, value) or remarks.is_note(key):
         return True
-    if kind == "boolean":
-        return isinstance(value, bool) or (isinstance(value, str) and value.strip().casefold() in BOOLEANS)
-    if kind in ("integer", "number"):
-        return not isinstance(value, bool) and bool(re.match(r"[\s\"'~]*[+-]?\d", str(value)))
-    return isinstance(value, str)
+    if not keys.has_text and remarks.is_ground(key):
+        return True
+    rests = [squash(key).replace(squash(name), "", 1) for name in keys.kinds if squash(name) in squash(key)]
+    return isinstance(value, str) and any(rest and remarks.is_ground(rest) for rest in rests)
 
 
 def _names_any(value: Any, keys: Keys) -> bool:
@@ -194,7 +192,7 @@ def _value(value: Any, keys: Keys, name: str, repairs: Repairs) -> Any:
     if "string" in keys.item_kinds.get(name, set()):
         return _listed(value, keys, repairs)
     if isinstance(value, Members) and len(kinds) == 1 and kinds <= _SCALARS:
-        return _said_within(value, name, next(iter(kinds)), repairs)
+        return _said_within(value, {squash(name)}, keys, repairs)
     return value
 
 
@@ -215,19 +213,15 @@ def _item(item: Any, keys: Keys, repairs: Repairs) -> Any:
         raise UnreadableError(f"an item is an object within a string: {excerpt(item)}")
     if not isinstance(item, Members):
         return item
-    own = [value for key, value in item if squash(key) in (keys.singular, f"{keys.singular}text")]
-    if len(own) == 1:
-        repairs["nested value"] = None
-        return own[0]
-    return _said_within(item, keys.singular or "", "string", repairs)
+    return _said_within(item, {f"{keys.singular}", f"{keys.singular}text"}, keys, repairs)
 
 
-def _said_within(members: Members, name: str, kind: str, repairs: Repairs) -> Any:
-    """The value among what explains it; the members themselves where that is not clear."""
-    own = {*_VALUE_KEYS, squash(name)}
-    values = [value for key, value in members if squash(key) in own]
-    rivals = [key for key, value in members if squash(key) not in own and _may_be(value, kind)]
-    if len(values) != 1 or rivals:
+def _said_within(members: Members, names: set[str], keys: Keys, repairs: Repairs) -> Any:
+    """The value among notes on it; the members themselves where that is not clear."""
+    said = [member for member in members if squash(member[0]) in names]
+    said = said or [member for member in members if squash(member[0]) in _VALUE_KEYS]
+    others = [(key, value) for key, value in members if (key, value) not in said]
+    if len(said) != 1 or not all(_is_envelope(*other) or _is_harmless(*other, keys) for other in others):
         return members
     repairs["nested value"] = None
-    return values[0]
+    return said[0][1]

@@ -17,19 +17,24 @@ from aitp_tasks.generation.responses.keys import ANY_KEY, CLOSING, COMMA, QUOTED
 #: A string with more quotation marks, or more places to end at, has no clear end.
 _MOST_QUOTES = 20_000
 _MOST_ENDS = 20
+#: Marks that are a string's own: in a fence, or one that closes a German one.
+_OWN = r"```\w*+(?:\\n|\n)[^`]*+(?:`{1,2}+(?!`)[^`]*+)*+```|„[^\"“”„{}\n]{1,200}+\"|"
 _APOSTROPHES = "'‘’‚"
 #: Beside a quotation mark, they tell an opening one from a closing one.
 _BEFORE_WORD = tuple(" \t\n([{<-–—/=:¿¡")
 _AFTER_WORD = tuple(" \t\n)]}>,.;:!?，。；：！？、")
 _SENTENCE_ENDS = tuple(".?!…。？！")
 
-_GAP = r"(?:\s++|(?://|#)[^\n]*+\n|/\*[^*]*+\*/)*+"
+_GAP = r"(?:\s++|(?://|#)[^\n]*+(?:\n|\Z)|/\*[^*]*+\*/)*+"
+#: A closing mark alone on its line, at the end of everything.
+_CLOSING_LINE = re.compile(r"\n[\"'][\s,}`]*+\Z")
 _FENCE = r"(?<=\n)```"
 _CLOSING_BRACE = r"\}(?![A-Za-z0-9_\"'“])"
 _SEPARATOR = re.compile(rf"{_GAP}(?P<comma>{COMMA})?+{_GAP}")
 _OBJECT_END = re.compile(rf"{_GAP}{COMMA}?+{_GAP}{_CLOSING_BRACE}")
 #: Without a bracket, the end of the fence or of everything; what is cut may look like that too.
 _TEXT_END = re.compile(rf"{_GAP}{COMMA}?+{_GAP}(?:{_FENCE}|\Z)")
+_FENCE_END = re.compile(r"(?=```\s*+\Z)")
 _NEXT_ITEM = re.compile(rf"{_GAP}{COMMA}{_GAP}[{QUOTES}]")
 #: The next item, the comma before it missing.
 _ITEM = re.compile(rf"(?P<gap>\s++)[{QUOTES}](?=\w)")
@@ -96,6 +101,10 @@ class _Mark(NamedTuple):
     stray: bool  # inches, or the apostrophe of a plural or a decade
 
 
+def _is_own(mark: re.Match[str]) -> bool:
+    return len(mark[0]) > 2 and mark[0][0] in "`„"
+
+
 class Strings:
     """The strings of one text, in an object of a schema."""
 
@@ -153,12 +162,13 @@ class Strings:
 
     def _marks(self, start: int, opening: str, end: int = sys.maxsize) -> Iterator[re.Match[str]]:
         """Runs of braces, and marks like the opening one but those escaped or within a word."""
-        pattern = re.compile(rf"(?:\\.)++|\{{++|\}}++|[{opening}{CLOSING[opening]}]", re.DOTALL)
+        own = _OWN if opening == '"' else ""
+        pattern = re.compile(rf"(?:\\.)++|\{{++|\}}++|{own}[{opening}{CLOSING[opening]}]", re.DOTALL)
         quotes = 0
         for mark in pattern.finditer(self._text, start, end):
             if mark[0][0] == "\\" or (mark[0] in _APOSTROPHES and self._is_in_word(mark)):
                 continue
-            quotes += mark[0][0] not in "{}"
+            quotes += mark[0][0] not in "{}" and not _is_own(mark)
             if quotes > _MOST_QUOTES:
                 raise UnreadableError(f"more than {_MOST_QUOTES} quotation marks in a string")
             yield mark
@@ -168,7 +178,7 @@ class Strings:
 
     def _quotes(self, start: int, opening: str, end: int = sys.maxsize) -> Iterator[_Mark]:
         for mark in self._marks(start, opening, end):
-            if mark[0][0] not in "{}":
+            if mark[0][0] not in "{}" and not _is_own(mark):
                 yield self._described(mark, opening)
 
     def _described(self, mark: re.Match[str], opening: str) -> _Mark:
@@ -186,6 +196,9 @@ class Strings:
             if mark[0][0] in "{}":
                 depth += len(mark[0]) if mark[0][0] == "{" else -len(mark[0])
                 lowest = min(lowest, depth)
+                continue
+            if _is_own(mark):
+                quotes += 2
                 continue
             if mark[0] in CLOSING[opening]:
                 for rest in self._after_member(mark, named, not quotes and depth == lowest == 0):
@@ -217,10 +230,9 @@ class Strings:
         return [None] if is_first and (other or PLUS.match(self._text, mark.end())) else []
 
     def _text_end(self, position: int) -> re.Match[str] | None:
-        """The end of the text behind a mark, if a sentence ends before it: elsewhere it may be cut."""
-        return (
-            _TEXT_END.match(self._text, position + 1) if self._text[position - 1] in _SENTENCE_ENDS else None
-        )
+        """The end of the text behind a mark, where a sentence or a fence ends: elsewhere it may be cut."""
+        pattern = _TEXT_END if self._text[position - 1] in _SENTENCE_ENDS else _FENCE_END
+        return pattern.match(self._text, position + 1)
 
     def _is_only(self, found: list[_Candidate]) -> bool:
         rest = found[0].rest
@@ -252,6 +264,8 @@ class Strings:
             return True
         if end.quotes % 2 == 0:
             first, last = marks[0], marks[-1]
+            if all(mark.stray for mark in marks):
+                return True
             return (first.opens or not first.closes) and (last.closes or not last.opens)
         inside = False
         for mark in marks:
@@ -267,7 +281,8 @@ class Strings:
         if end.quotes:
             beside = (text[start] == text[position]) + (text[position - 1] == text[position])
             doubled = (beside == 2 and end.quotes == 2) or (beside and end.quotes % 2 == 1)
-            if doubled or text[position - 1].isspace() or self._keys.object.search(text, start, position):
+            blank = text[position - 1].isspace() and not _CLOSING_LINE.match(text, position - 1)
+            if doubled or blank or self._keys.object.search(text, start, position):
                 raise self._unclear(start)
         return end
 
