@@ -11,24 +11,25 @@ _TURN_END = re.compile(
 #: Fences, tags and special tokens.
 _MARKUP = re.compile(r"```\w*+|</?\w{1,30}>|<\|\w{1,40}\|>")
 _BRACKETS = " \t\r\n`*_#[](){}<>,;:—–-"
-_SENTENCE_END = re.compile(r"[.!?…。！？\n]++")
+_SENTENCE_END = re.compile(r"[.!?;:…。！？；：\n]++")
 #: A courtesy that has these says more.
 _CONTRAST = re.compile(
-    r"\d|\b(?:but|though|although|however|actually|instead|rather|wrong|mistake|incorrect|except|better|aber|pero"
-    r"|mais|però|mas|maar|но)\b|但|ただし",
+    r"\d|\b(?:but|though|although|however|actually|instead|rather|better|except|not|wrong|false|correct\w*"
+    r"|incorrect|mistake\w*|errors?|replace|fix|real|lower|higher|answer (?:is|should)|it is"
+    r"|aber|pero|mais|però|mas|maar|но)\b|[但错誤误]|不过|不過|然而|ただし|違",
     re.IGNORECASE,
 )
 _COURTESY = re.compile(
-    r"(?:i (?:really |do )?)?hope (?:this|that|it|these|those|they|you)\b[^,:]{0,80}"
+    r"(?:i (?:really |do )?)?hope (?:this|that|it|these|those|they|you)\b[^,]{0,80}"
     r"|(?:please |just )?(?:let me know|feel free|don['’]t hesitate|do not hesitate)\b.{0,100}"
     r"|if you (?:have|need|want|would like|['’]d like)\b.{0,60},.{0,60}|ask if \w+ is unclear"
     r"|(?:i['’](?:m|d be) |i am |i would be )?(?:always )?(?:happy|glad|here) to (?:help|assist)\b.{0,40}"
     r"|(?:is there|do you (?:need|want|have))\b.{0,60}|(?:many )?thank(?:s| you)\b.{0,60}|you['’]re welcome"
     r"|please send the next \w+\b.{0,40}|as (?:required|requested|asked)|good luck\b.{0,40}|enjoy|done"
-    r"|best(?: regards)?|that['’]?s (?:it|all)|have a (?:great|nice|good) day"
+    r"|that concludes\b.{0,30}|that['’]?s (?:it|all)|have a (?:great|nice|good) day|best(?: regards)?"
     r"|end of (?:the )?(?:response|answer|json|output)"
     r"|(?:ich )?hoffe,?(?: das| dies| es| sie| ich)?\b.{0,60}|viel erfolg"
-    r"|(?:wenn|falls) sie\b.{0,60}fragen\b.{0,60}"
+    r"|lass(?:en sie)? mich wissen\b.{0,60}|(?:wenn|falls) sie\b.{0,60}fragen\b.{0,60}"
     r"|espero que\b.{0,60}|no dudes? en\b.{0,60}|si (?:necesitas?|tienes?|quieres?)\b.{0,80}"
     r"|j['’]espère que\b.{0,60}|n['’]hésitez pas\b.{0,60}"
     r"|spero (?:che|sia|ti|vi)\b.{0,60}|fammi sapere\b.{0,60}"

@@ -124,14 +124,12 @@ class _Content:
         if token < " ":
             self.repairs[CONTROL] = None
             return f"\\u{ord(token):04x}"
-        if self._in_path(match.start()):
+        if self._paths and self._in_path(match.start()):
             return self._path(match)
         if match["pairs"]:
             return self._pairs(match)
         if match["code"]:
             return token
-        if _HEXADECIMAL.match(self._raw, match.start()):
-            raise UnreadableError(f"{excerpt(self._raw, match.start())} may be a character or text")
         if match["word"]:
             return self._word(match)
         if token == "\\'" and self._is_apostrophe(match):
@@ -152,6 +150,8 @@ class _Content:
 
     def _word(self, match: re.Match[str]) -> str:
         word = match["word"]
+        if word[0] == "x" and _HEXADECIMAL.match(self._raw, match.start()):
+            raise UnreadableError(f"{excerpt(self._raw, match.start())} may be a character or text")
         if word[0] not in "bfnrt":
             self._environments -= word == "end" and self._environments > 0
             return self._literal(match[0], ESCAPE)
@@ -163,7 +163,9 @@ class _Content:
     def _is_of_expression(self, word: str, start: int) -> bool:
         if self._doubled or not self._has_expression:
             return False
-        return word[0] == "b" or (word[0] in "nrt" and literals.is_of_expression(self._raw, start))
+        return word[0] == "b" or (
+            word[0] in "nrt" and literals.is_of_expression(self._raw, start, self._expressions)
+        )
 
     def _pairs(self, match: re.Match[str]) -> str:
         """Two backslashes stand for one, but where those of commands are not doubled they end a row."""
@@ -212,6 +214,10 @@ class _Content:
     @cached_property
     def _has_expression(self) -> bool:
         return bool(_EXPRESSION.search(self._raw))
+
+    @cached_property
+    def _expressions(self) -> frozenset[int]:
+        return literals.expression_ends(self._raw)
 
     @cached_property
     def _writes_single(self) -> bool:
@@ -293,15 +299,13 @@ class _Content:
 
         Nobody writes a space, an opening bracket or an operator before a line break.
         """
-        if word == "not":
-            return line[-1:] == " " and bool(_NEGATED_AHEAD.match(self._raw, end))
-        if line[-1:] in tuple("([{^_/") or _COMMAND_BEHIND.search(line):
-            return True
-        if not line.strip() or line[-1] != " ":
-            return False
         if word in _RELATIONS and _OPERAND_BEHIND.search(line) and _OPERAND_AHEAD.match(self._raw, end):
             return True
-        return self._writes_single or bool(_COMMAND_AHEAD.match(self._raw, end))
+        if not self._writes_single:
+            return False
+        if word == "not":
+            return line[-1:] == " " and bool(_NEGATED_AHEAD.match(self._raw, end))
+        return line[-1:] in _MID_LINE or bool(_COMMAND_BEHIND.search(line))
 
     def _line_before(self, start: int, region: Region | None) -> str:
         first = max(start - _NEAR, region.start if region else 0)

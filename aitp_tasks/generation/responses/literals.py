@@ -24,13 +24,12 @@ _EXTENSION = re.compile(r"\.[A-Za-z]{2,4}\Z")
 _LINE_BREAK = re.compile(r"\\n|\n")
 
 _CLASS = r"\\(?:[dDsSwW](?![A-Za-z])|[0-9.*+?^|])"
-_CLASS_BEHIND = re.compile(rf"{_CLASS}[^\s\"'`\\]*+\Z")
+_EXPRESSION = re.compile(rf"{_CLASS}[^\s\"'`\\]*+")
 _CLASS_AHEAD = re.compile(rf"[()\[?*+|^]*+{_CLASS}")
 _SENTENCE_END = tuple(".:;,!?")
 _LINE_STARTS = re.compile(r"[A-Z0-9*-]")
 _GOES_ON = re.compile(r"[()\[\]*+?{|$^/`'\"]| [a-z]|\\[^n]")
 _OPEN = tuple(" ([|^+*?`'\"")
-_NEAR = 60
 
 
 def paths(raw: str) -> list[tuple[int, int]]:
@@ -63,16 +62,21 @@ def _is_path(raw: str, match: re.Match[str]) -> bool:
     raise UnreadableError(f"{excerpt(raw, match.start())} may be a path, or text on two lines")
 
 
-def is_of_expression(raw: str, start: int) -> bool:
+def expression_ends(raw: str) -> frozenset[int]:
+    """Where parts of regular expressions with a class in them end."""
+    return frozenset(match.end() for match in _EXPRESSION.finditer(raw))
+
+
+def is_of_expression(raw: str, start: int, ends: frozenset[int]) -> bool:
     r"""Whether the ``\n``, ``\r`` or ``\t`` at ``start`` belongs to a regular expression.
 
     Raises:
         UnreadableError: it stands beside one, and may be a line break or a tab.
     """
-    behind, end, is_break = raw[max(start - _NEAR, 0) : start], start + 2, raw[start + 1] == "n"
-    follows, leads = _CLASS_BEHIND.search(behind), _CLASS_AHEAD.match(raw, end)
+    end, follows, leads = start + 2, start in ends, _CLASS_AHEAD.match(raw, start + 2)
     if not follows and not leads:
         return False
+    behind, is_break = raw[max(start - 2, 0) : start], raw[start + 1] == "n"
     if is_break and (behind.endswith("\\n") or raw.startswith("\\n", end) or not behind):
         return False
     if is_break and behind.endswith(_SENTENCE_END) and (leads or _LINE_STARTS.match(raw, end)):

@@ -38,8 +38,12 @@ def json_within(text: str, repairs: Repairs) -> tuple[int, int, Any] | None:
 
 
 def loaded(text: str, repairs: Repairs) -> Any:
-    """The value of JSON in which nothing but escapes may be wrong, objects as members; None if it is none."""
-    if not text.lstrip().startswith(("{", "[", '"')):
+    """The value of JSON in which nothing but escapes may be wrong, objects as members; None if it is none.
+
+    Raises:
+        UnreadableError: an escape has two readings.
+    """
+    if not text.lstrip().startswith(("{", "[", '"')) or _parsed(_LITERAL.sub('""', text)) is None:
         return None
     made: Repairs = {}
     doubled = escapes.doubles(text)
@@ -49,12 +53,16 @@ def loaded(text: str, repairs: Repairs) -> Any:
         made.update(dict.fromkeys(names))
         return f'"{fixed}{match[2]}'
 
+    value = _parsed(_LITERAL.sub(replace, text))
+    repairs.update(made if value is not None else {})
+    return value
+
+
+def _parsed(text: str) -> Any:
     try:
-        value = json.loads(_LITERAL.sub(replace, text), object_pairs_hook=Members, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=Members, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-    repairs.update(made)
-    return value
 
 
 def _refuse(constant: str) -> None:

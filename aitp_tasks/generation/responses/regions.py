@@ -55,7 +55,7 @@ _IN_BRACES = re.compile(r"\\+[A-Za-z]++|[_{][^{}]*")
 _PROSE = re.compile(r"[^\W\d_]{3}")
 _LINE_BREAK = re.compile(r"(?<!\\)\\n[A-Za-z]*+|\n")
 _CODE = re.compile(
-    r"(?<![\\\w])[A-Za-z]\w++\(|[A-Za-z]\w*_\w{2}|[;{]\s*\Z|[=!]=|&&|\|\||[-=]>|\+=|::|\A\s*(?:#|//)"
+    r"(?<![\\\w])(?:[A-Za-z]\w++\(|[A-Za-z]{2,}_\w{2})|\"|(?<!\\)[;{]\s*\Z|[=!]=|&&|\|\||[-=]>|\+=|::|\A\s*(?:#|//)"
 )
 
 
@@ -81,9 +81,9 @@ def _found(raw: str) -> list[Region]:
 
 def _is_formula(raw: str, opening: str, start: int, end: int) -> bool:
     """Whether dollars are delimiters: no blank inside them, no name behind, no prose or code between."""
-    if opening != "$":
-        return True
     content = raw[start:end]
+    if opening != "$":
+        return opening == "\\begin" or not _is_code(content)
     if not content or _ENDS_BLANK.search(content) or not _CLOSES.match(raw, end):
         return False
     return not _PROSE.search(_IN_BRACES.sub(" ", content)) and not _is_code(content)
