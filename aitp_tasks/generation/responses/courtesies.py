@@ -15,7 +15,7 @@ _SENTENCE_END = re.compile(r"[.!?;:…。！？；：\n]++")
 #: A courtesy that has these says more.
 _CONTRAST = re.compile(
     r"\d|\b(?:but|though|although|however|actually|instead|rather|better|except|not|wrong|false|correct\w*"
-    r"|incorrect|mistake\w*|errors?|replace|fix|real|lower|higher|answer (?:is|should)|it is"
+    r"|incorrect|mistake\w*|errors?|replace|fix|real|lower|higher|answer (?:is|should)"
     r"|aber|pero|mais|però|mas|maar|но)\b|[但错誤误]|不过|不過|然而|ただし|違",
     re.IGNORECASE,
 )
@@ -24,7 +24,8 @@ _COURTESY = re.compile(
     r"|(?:please |just )?(?:let me know|feel free|don['’]t hesitate|do not hesitate)\b.{0,100}"
     r"|if you (?:have|need|want|would like|['’]d like)\b.{0,60},.{0,60}|ask if \w+ is unclear"
     r"|(?:i['’](?:m|d be) |i am |i would be )?(?:always )?(?:happy|glad|here) to (?:help|assist)\b.{0,40}"
-    r"|(?:is there|do you (?:need|want|have))\b.{0,60}|(?:many )?thank(?:s| you)\b.{0,60}|you['’]re welcome"
+    r"|(?:is there|do you (?:need|want|have))\b.{0,60}"
+    r"|(?:many )?thank(?:s| you)(?: for \w+ \w+| (?:so|very) much)?|you['’]re welcome"
     r"|please send the next \w+\b.{0,40}|as (?:required|requested|asked)|good luck\b.{0,40}|enjoy|done"
     r"|that concludes\b.{0,30}|that['’]?s (?:it|all)|have a (?:great|nice|good) day|best(?: regards)?"
     r"|end of (?:the )?(?:response|answer|json|output)"

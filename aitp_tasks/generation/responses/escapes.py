@@ -8,8 +8,10 @@ the opposite is proved:
 - a form feed or a backspace before letters is in no text;
 - within mathematics (``regions``) no control character stands before letters, but
   line breaks and the tabs behind them in a display;
-- where a backslash elsewhere in the string is not doubled, a command that is no word
-  is one; that and its neighbours prove a doubtful one (``\nu``, ``\to``, ``\neq``);
+- outside of it, a command whose rest is a word in no language, where a blank stands
+  before it or nothing at all, and a relation between two operands (``p \neq 1``);
+- where a backslash elsewhere in the string is not doubled, such a command anywhere, and
+  a doubtful one (``\nu``, ``\top``) behind a blank, a bracket or another command;
 - paths and regular expressions (``literals``).
 
 Nothing is proved in code, or where the response doubles the backslash of a command:
@@ -32,21 +34,26 @@ _WORDS = re.compile(r"[A-Za-z]+")
 #: Commands whose rest is a word in no language, nor a column of a table.
 _CERTAIN = frozenset(
     _WORDS.findall("""
-    nabla rangle rceil rfloor rho rightarrow rightleftharpoons rightharpoonup rVert rvert rtimes
-    text textbf textit textrm textsc textsf texttt textup textcolor textdegree textsubscript
-    textsuperscript therefore theta thickapprox thicksim times triangle triangleleft triangleq triangleright
+    nabla newcommand node noindent nolinebreak nopagebreak nonumber normalsize
+    raggedleft raggedright rangle rceil renewcommand rfloor rho rightarrow rightharpoonup rightleftharpoons
+    rtimes rVert rvert
+    text textbf textcolor textdegree textit textrm textsc textsf textsubscript textsuperscript texttt textup
+    therefore theta thickapprox thicksim times triangle triangleleft triangleq triangleright
     twoheadrightarrow
     """)
 )
 _RELATIONS = frozenset(
     _WORDS.findall("""
-    ncong ne neq ngeq ngtr ni nleq nless nmid not notin nparallel nprec nsim nsubseteq nsucc nsupseteq
+    ncong ne neq ngeq ngtr ni nleq nless nmid not notin nparallel nprec nsim nsubseteq nsucc nsupseteq to
     """)
 )
 #: The rest is a variable's name.
 _AMBIGUOUS = frozenset({"nu", "ne", "ni"})
-_DOUBTFUL = _RELATIONS | set(_WORDS.findall("natural nearrow neg newline nexists noindent nu nwarrow"))
-_DOUBTFUL_TABS = frozenset({"tan", "tanh", "tau", "tilde", "tfrac", "to", "top"})
+_KNOWN = (
+    _CERTAIN
+    | _RELATIONS
+    | set(_WORDS.findall("natural nearrow neg newline nexists nu nwarrow tan tanh tau tilde tfrac top"))
+)
 
 _TOKEN = re.compile(
     r'(?P<pairs>(?:\\\\)++)|(?P<code>\\u[0-9a-fA-F]{4})|\\(?P<word>[A-Za-z]++)|\\.|\\|["\x00-\x1f]', re.DOTALL
@@ -69,8 +76,6 @@ _AT_LINE_START = re.compile(r"(?:(?<!\\)(?:\\\\)*+\\n|\n)(?:\s|\\t)*+\Z")
 _PRICE = re.compile(r"\d[\d.,]*+(?:\s|\\[nrt])")
 _RELATION_SIGN = re.compile(r"[=<>&]|\\(?:leq?|geq?|approx|equiv|sim|propto)(?![A-Za-z])")
 _COMMAND_BEHIND = re.compile(r"\\(?![bfnrt])[A-Za-z]++\Z")
-_COMMAND_AHEAD = re.compile(r" ?\\{1,2}(?![bfnrt])[A-Za-z]{2}|[_^{]")
-_WORD_AHEAD = re.compile(r" ?[A-Za-z]{2}")
 _NEGATED_AHEAD = re.compile(r"\s*[=<>\\]")
 _OPERAND_BEHIND = re.compile(r"(?:\A|[\s($])[A-Za-z0-9)}\]']{1,3} \Z")
 _OPERAND_AHEAD = re.compile(r" [A-Za-z0-9(\\-]{1,3}(?![A-Za-z])")
@@ -243,7 +248,7 @@ class _Content:
         """Whether a control character before letters is none: all but breaks and tabs that begin a line."""
         if word[0] == "r":
             return True
-        is_known = word in _CERTAIN | _DOUBTFUL | _DOUBTFUL_TABS
+        is_known = word in _KNOWN
         if not is_known and _PRICE.match(self._raw, region.start):
             return False
         if word[0] == "t":
@@ -272,40 +277,27 @@ class _Content:
     def _is_on_lines(self, region: Region) -> bool:
         """Whether a formula opens with a line break, one that is no command."""
         match = _LINE_START.match(self._raw, region.start)
-        return match is not None and match[1] not in _CERTAIN | (_DOUBTFUL - _AMBIGUOUS)
+        return match is not None and match[1] not in _KNOWN - _AMBIGUOUS
 
     def _is_latex_in_text(self, word: str, start: int, end: int) -> bool:
-        """Whether a word outside of mathematics is LaTeX, by what stands beside it or elsewhere."""
-        if word not in _CERTAIN | _DOUBTFUL | _DOUBTFUL_TABS:
-            return False
-        self._doubtful += 1
-        if self._doubtful > _MOST_DOUBTFUL:
+        """Whether a word outside of mathematics is LaTeX, by what stands beside it or elsewhere.
+
+        Nobody writes a space, an opening bracket or an operator before a line break, nor a break first.
+        """
+        self._doubtful += word in _KNOWN
+        if word not in _KNOWN or self._doubtful > _MOST_DOUBTFUL:
             return False
         line = self._line_before(start, None)
-        if word in _CERTAIN:
-            return self._writes_single or (word[0] != "n" and bool(line.strip()) and line[-1] in _MID_LINE)
-        return self._is_no_tab(line, end) if word[0] == "t" else self._is_no_break(word, line, end)
-
-    def _is_no_tab(self, line: str, end: int) -> bool:
-        """Whether a word is LaTeX, or a tab and a word."""
-        if not self._writes_single:
+        is_beside = line[-1:] in _MID_LINE or bool(_COMMAND_BEHIND.search(line))
+        if word == "text" and not self._raw.startswith("{", end):
             return False
-        if _COMMAND_AHEAD.match(self._raw, end) or _COMMAND_BEHIND.search(line):
-            return True
-        return line[-1:] in _MID_LINE
-
-    def _is_no_break(self, word: str, line: str, end: int) -> bool:
-        """Whether a word is LaTeX, or a line break and a word.
-
-        Nobody writes a space, an opening bracket or an operator before a line break.
-        """
+        if word in _CERTAIN:
+            return start == 0 or self._writes_single or (word[0] != "n" and bool(line.strip()) and is_beside)
         if word in _RELATIONS and _OPERAND_BEHIND.search(line) and _OPERAND_AHEAD.match(self._raw, end):
             return True
-        if not self._writes_single:
+        if word == "not" and not _NEGATED_AHEAD.match(self._raw, end):
             return False
-        if word == "not":
-            return line[-1:] == " " and bool(_NEGATED_AHEAD.match(self._raw, end))
-        return line[-1:] in _MID_LINE or bool(_COMMAND_BEHIND.search(line))
+        return self._writes_single and is_beside
 
     def _line_before(self, start: int, region: Region | None) -> str:
         first = max(start - _NEAR, region.start if region else 0)

@@ -10,7 +10,7 @@ import re
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
 
 #: A folder or a file; a capital behind an escape begins a line.
-_FOLDER = r"\\(?![nrt](?:[A-Z\\]|[^\w.-]|\Z))[\w.()-]++(?: [A-Z(][\w.()-]*+(?=\\))?+"
+_FOLDER = r"\\(?!u[0-9a-fA-F]{4}|[nrt](?:[A-Z\\]|[^\w.-]|\Z))[\w.()-]++(?: [A-Z(][\w.()-]*+(?=\\))?+"
 _VARIABLE = (
     "%(?:ALLUSERSPROFILE|APPDATA|HOMEDRIVE|HOMEPATH|LOCALAPPDATA|PROGRAMDATA|PROGRAMFILES|PUBLIC"
     "|SYSTEMDRIVE|SYSTEMROOT|TEMP|TMP|USERPROFILE|WINDIR)%"

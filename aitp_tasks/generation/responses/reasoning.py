@@ -26,7 +26,7 @@ _FAMILIES = {
 _OPENING = re.compile("|".join(f"({opening})" for opening in _FAMILIES))
 _CLOSINGS = [re.compile(closing) for closing in _FAMILIES.values()]
 _MARK_OR_END = re.compile(rf"\\.|[\"{{}}]|(?i:{_TAG_END})", re.DOTALL)
-_OBJECT_AHEAD = re.compile(r"\s*+(?:```\w*+\s*+)?+\{\s*+[\"'“]")
+_OBJECT_AHEAD = re.compile(r"\s*+(?:```\w*+\s*+)?+\{\s*+[\"'“]\w")
 
 
 def without(text: str, repairs: Repairs) -> str:
@@ -42,16 +42,16 @@ def without(text: str, repairs: Repairs) -> str:
             raise UnreadableError("the reasoning does not end")
         behind = end.end()
         brace = text.find("{", behind) if 0 <= brace < behind else brace
-    behind = max(behind, _end_of_opened(text, behind))
+    behind = behind or _end_of_opened(text)
     if behind:
         repairs["reasoning"] = None
     return text[behind:]
 
 
-def _end_of_opened(text: str, position: int) -> int:
+def _end_of_opened(text: str) -> int:
     """Behind the last closing mark that an object follows, or that stands in no string or object."""
     behind = quotes = depth = 0
-    for mark in _MARK_OR_END.finditer(text, position):
+    for mark in _MARK_OR_END.finditer(text):
         if mark[0] == '"':
             quotes += 1
         elif mark[0] in "{}":

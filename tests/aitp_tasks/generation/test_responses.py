@@ -188,7 +188,10 @@ HOSTILE = [
     '{"a": ', '{"a": "b", ', '{"a": "b"} ', '"a": 1, ', "{&quot;", '{\\"', '\\"', "<answer>", "</answer>",
     "<question>a?</question>", "1. a?\n", "- a?\n", '｛"', "：［", "］", '" + "', '" +\n"', '{"answer": {',
     "wait ", '[{"question": "a"}, ', '"question_1": "a", ', "8 (", '"quality" => 8, ', "<your answer ",
-    "I will ", "\\b\\w",
+    "I will ", "\\b\\w", "C:\\t", "%TEMP%\\n", "\\d\\n", "\\n\\d", "\\\\aa\\b\\c", "`a\\nu`", "```a\\n",
+    '„a"', "$a\\n", "$\\nu", "$$\\nfoo", "\\begin{a}\\nb", "\\alpha \\\\", "\\fa", "a.\\n", "＂",
+    "<think></think>", "<unused94><unused95>", '</think>{"', "| a | b |\n", "一、a？\n", "thank you. ",
+    '"code": 1, ',
 ]  # fmt: skip
 
 
