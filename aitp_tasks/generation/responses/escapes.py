@@ -62,9 +62,7 @@ _TOKEN = re.compile(
 _HEXADECIMAL = re.compile(r"\\x[0-9A-Fa-f]{2}")
 #: Whoever doubles the backslash of one command doubles it of all; whoever does not, of none.
 _DOUBLED = re.compile(r"(?<!\\)\\\\[A-Za-z]{2}")
-_SINGLE = re.compile(
-    r"(?<!\\)\\(?:[ac-egh-mo-qsv-zA-Z][A-Za-z]|[()\[\]{}]|[bf][A-Za-z]|t(?:heta|imes)\b|rho\b)"
-)
+_SINGLE = re.compile(r"(?<!\\)\\(?:[ac-egh-mo-qsv-zA-Z][A-Za-z]|[()\[\]{}]|[bf][A-Za-z])")
 #: What proves it in a string, whatever the others do.
 _UNDOUBLED = re.compile(r"(?<!\\)\\(?:[ac-egh-mo-qsv-zA-Z][A-Za-z]|[()\[\]])")
 _EXPRESSION = re.compile(r"(?<!\\)\\[dswDSW](?![a-z])")
@@ -292,7 +290,8 @@ class _Content:
         if word == "text" and not self._raw.startswith("{", end):
             return False
         if word in _CERTAIN:
-            return start == 0 or self._writes_single or (word[0] != "n" and bool(line.strip()) and is_beside)
+            is_behind_blank = bool(line.strip()) and line[-1] == " " and word[0] != "n"
+            return start == 0 or self._writes_single or is_behind_blank
         if word in _RELATIONS and _OPERAND_BEHIND.search(line) and _OPERAND_AHEAD.match(self._raw, end):
             return True
         if word == "not" and not _NEGATED_AHEAD.match(self._raw, end):

@@ -61,3 +61,27 @@ def outcome(response: str) -> str:
         return str(read(response, SCHEMA).value["answer"])
     except UnreadableError:
         return "refused"
+
+
+LINES = [
+    "The scores:{} = precision_score(y, p)",
+    "```python\nx = 1{} = 2\n```",
+    "It is `a{}` and so on.",
+    "name{}\tvalue",
+    "$5 for a,{} and $7 for b.",
+    "The price is $5{} or $6.",
+    "$a = 1;{} = $b;\n$c = $a;",
+    "echo $HOME{} $USER",
+    "By $\\alpha$ we mean x.{} is y.",
+    "- one\n-{} two",
+    "foo({}, 1)",
+    "^a${} b$",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_word_on_a_line_of_its_own_is_no_command(line: str) -> None:
+    for name in COMMANDS:
+        if name[0] in "nt" and name[1:]:
+            text = line.replace("{}", {"n": "\n", "t": "\t"}[name[0]] + name[1:])
+            assert read(json.dumps({"answer": text}), SCHEMA).value == {"answer": text}
