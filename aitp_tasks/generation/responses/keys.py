@@ -8,7 +8,7 @@ from typing import Any
 
 #: Opening quotation marks and those that close them.
 CLOSING = {
-    '"': '"', "'": "'", "`": "`", "“": "”", "”": "”", "„": "“”", "«": "»", "»": "«", "‘": "’", "’": "’",
+    '"': '"', "'": "'", "`": "`", "“": "”", "”": "”", "„": '“”"', "«": "»", "»": "«", "‘": "’", "’": "’",
     "‚": "‘’",
 }  # fmt: skip
 #: All quotation marks, as a character class.

@@ -4,6 +4,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from aitp_tasks.generation.responses import courtesies, remarks
 from aitp_tasks.generation.responses.errors import UnreadableError
 from aitp_tasks.generation.responses.keys import Keys
 from aitp_tasks.generation.responses.values import Repairs, Response, said, to_response
@@ -27,20 +28,24 @@ def read(text: str, keys: Keys, repairs: Repairs) -> Response | None:
     for name, given in found.items():
         if None in given:
             raise UnreadableError(f"the line of {name} has no clear value")
+    *_, last = _line(keys.spellings).finditer(text)
+    if remarks.takes_back(text[last.end() :].partition("\n")[2]):
+        raise UnreadableError("the text behind the lines takes them back")
     members = [(name, value) for name, given in found.items() for value in given]
     return to_response(members, keys, repairs | {"lines": None}, repeatable=True)
 
 
 def _row(text: str, keys: Keys) -> list[tuple[str, Any]]:
-    """The members in a table of one row; empty without one."""
-    cells = [[cell.strip(" *`") for cell in row[1].split("|")] for row in _ROW.finditer(text)]
-    if len(cells) != 3 or any(cell.strip("-:") for cell in cells[1]) or _ROW.sub("", text).strip():
+    """The members in a table of one row; empty without one, or where it is not all that is said."""
+    rows = list(_ROW.finditer(text))
+    cells = [[cell.strip(" *`") for cell in row[1].split("|")] for row in rows]
+    if len(cells) != 3 or any(cell.strip("-:") for cell in cells[1]) or len(cells[0]) != len(cells[2]):
         return []
-    heads, _, row = cells
-    names = [keys.name(head) for head in heads]
-    if len(heads) != len(row) or None in names:
+    heading = text[: rows[0].start()].strip()
+    if (heading and not heading.endswith((":", "："))) or not courtesies.are_all(text[rows[2].end() :]):
         return []
-    return [(name, said(cell, keys, name)) for name, cell in zip(names, row, strict=True) if name]
+    named = [(keys.name(head), cell) for head, cell in zip(cells[0], cells[2], strict=True)]
+    return [(name, said(cell, keys, name)) for name, cell in named if name] if all(dict(named)) else []
 
 
 def values(text: str, keys: Keys) -> dict[str, list[Any]]:

@@ -11,9 +11,11 @@ import re
 from aitp_tasks.generation.responses import remarks
 
 _LABEL = "(?:Q|Question|Frage|Pregunta|Domanda|Pergunta|Vraag|Вопрос|问题|質問)"
+_NUMBER = r"\d{1,2}|[一二三四五六七八九十]"
 _ITEM = re.compile(
-    r"(?:\*\*)?+(?:[-*•·–+](?=[\s\"“])|[(（]?(?P<number>\d{1,2}|[一二三四五六七八九十])[.):、．）]"
-    rf"|{_LABEL}[ .]?#?(?P<label>\d{{1,2}}|[一二三四五六七八九十])\s*+[.):：]|Q(?=:))"
+    rf"(?:\*\*)?+(?:[-*•·–+](?=[\s\"“])|[(（]?(?P<number>{_NUMBER})[.):、．）]"
+    rf"|{_LABEL}[ .]?#?(?P<label>{_NUMBER})\s*+[.):：]|Q(?=:)"
+    rf"|第(?P<ordinal>{_NUMBER})个?[问問][题題][:：])"
     r"[*:]{0,3}+\s*+(?P<text>\S.*+)",
     re.IGNORECASE,
 )
@@ -33,7 +35,9 @@ def items(text: str) -> list[str]:
     places = [place for place, match in enumerate(found) if match]
     if not places or not _stand_alone(lines, places):
         return []
-    numbers = [_number(match["number"] or match["label"] or "") for match in found if match]
+    numbers = [
+        _number(match["number"] or match["label"] or match["ordinal"] or "") for match in found if match
+    ]
     if any(numbers) and numbers != list(range(1, len(numbers) + 1)):
         return []
     questions = [_question(match["text"]) for match in found if match]

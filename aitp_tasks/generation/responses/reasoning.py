@@ -15,8 +15,8 @@ _TAG_END = rf"[<\[◁]\|?(?:/|end_of_|end_){_NAME}\|?[>\]▷]"
 #: What opens reasoning and what closes it.
 _FAMILIES = {
     rf"(?i:{_TAG})": rf"(?i:{_TAG_END})",
-    r"<\|channel\|>\s*+(?:analysis|commentary)": r"<\|channel\|>final[^<]{0,40}<\|message\|>",
-    r"\A\s*+analysis(?=[^\W\d_a-z]|[\"'“])": r"assistantfinal",
+    r"<\|channel\|>(?:analysis|commentary)": r"<\|channel\|>final ?(?:<\|constrain\|>)?\w*+<\|message\|>",
+    r"\A\s*+(?:assistant)?analysis(?=[^\W\d_a-z]|[\"'“{])": r"assistantfinal",
     r"<\|channel>thought": r"<channel\|>",
     r"<\|inner_prefix\|>": r"<\|inner_suffix\|>",
     r"<unused94>": r"<unused95>",
@@ -36,7 +36,7 @@ def without(text: str, repairs: Repairs) -> str:
         UnreadableError: the reasoning does not end.
     """
     behind, brace = 0, text.find("{")
-    while start := _OPENING.search(text, behind, brace if brace >= 0 else len(text)):
+    while start := _OPENING.search(text, behind, brace + 1 if brace >= 0 else len(text)):
         end = _CLOSINGS[(start.lastindex or 1) - 1].search(text, start.end())
         if end is None:
             raise UnreadableError("the reasoning does not end")

@@ -48,7 +48,8 @@ _FINAL = re.compile(
 )
 _NEGATION = re.compile(r"\b(?:not|no|isn't|never|before|nicht|kein\w*|pas|не)\b", re.IGNORECASE)
 _RETRACTION = re.compile(
-    r"\bwait\s*+(?:[,.!…—–-]|\Z)|\b(?:correction|scratch that|on second thoughts?|made a mistake|is a mistake"
+    r"\bwait\s*+(?:[,.!…—–-]|\Z)|\b(?:actually|edit:|on reflection|hmm|oops|sorry|no,"
+    r"|correction|scratch that|on second thoughts?|made a mistake|is a mistake"
     r"|should (?:have been|rather be|instead be|actually be)"
     r"|(?:score|mark|rating|value|quality|difficulty)\b[^.\n]{0,20}\bshould be"
     r"|(?:disregard|ignore) (?:the|that|this|my)|let me (?:correct|revise|redo|fix|reconsider|try again)"
@@ -62,7 +63,8 @@ _NOTES = frozenset(
     think thinking thought thoughts reasoning reasoningcontent reason reasons rationale chainofthought cot
     scratchpad plan notes note comment comments why language lang locale topic topics subject category tags
     keywords sources source references reference citations confidence certainty count length wordcount tokens
-    version timestamp date id index document documents question questions answer answers overall total average
+    version timestamp date id index document documents question questions answer answers
+    difficulty level kind overall total average
     """)
 )
 #: Keys of what explains a mark; beside a text they may go on with it.
@@ -78,6 +80,7 @@ _FINE = {
     "complete": (True,),
     "success": (True,),
     "status": ("ok", "success", "complete"),
+    "finishreason": ("stop",),
 }
 #: What is in a member with such a key is no answer.
 _OTHER_CONTENT = re.compile(
