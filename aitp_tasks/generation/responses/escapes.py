@@ -84,7 +84,7 @@ _ELISION_BEHIND = re.compile(
 _CONTRACTION_AHEAD = re.compile(r"(?:s|t|re|ve|ll|d|m)(?![^\W_])", re.IGNORECASE)
 #: Characters that a look around goes at most.
 _NEAR = 80
-#: A string with more doubtful words is no text; what is behind them stays what JSON says it is.
+#: A string with more words or escapes that may be either is no text.
 _MOST_DOUBTFUL = 2000
 
 
@@ -166,9 +166,14 @@ class _Content:
     def _is_of_expression(self, word: str, start: int) -> bool:
         if self._doubled or not self._has_expression:
             return False
-        return word[0] == "b" or (
-            word[0] in "nrt" and literals.is_of_expression(self._raw, start, self._expressions)
-        )
+        if word[0] == "f" or (
+            word[0] != "b" and not literals.is_of_expression(self._raw, start, self._expressions)
+        ):
+            return False
+        self._doubtful += 1
+        if self._doubtful > _MOST_DOUBTFUL:
+            raise UnreadableError(f"more than {_MOST_DOUBTFUL} escapes that may be text")
+        return True
 
     def _pairs(self, match: re.Match[str]) -> str:
         """Two backslashes stand for one, but where those of commands are not doubled they end a row."""
