@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.model import Model
 
 #: Arguments of ``vllm.LLM`` that follow from other settings.
 _RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs_config", "chat_template"}
+#: Arguments of a chat template that AITP sets itself.
+_RESERVED_TEMPLATE_ARGUMENTS = {"add_generation_prompt", "continue_final_message", "messages", "tokenize"}
+_RESERVED_TEMPLATE_ARGUMENTS |= {"chat_template", "conversation", "max_length", "padding", "truncation"}
+_RESERVED_TEMPLATE_ARGUMENTS |= {"return_assistant_tokens_mask", "return_dict", "return_tensors"}
 #: Those that a response does not depend on, up to rounding: how the work is spread and stored.
 _NEUTRAL_ARGUMENTS = {
     "block_size",
@@ -46,6 +50,18 @@ class Engine(Model):
     chat_template: str | None = Field(
         None, title="Chat template", description="Jinja file; by default the model's own."
     )
+    chat_template_args: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        title="Chat template arguments",
+        description="Passed to the chat template, e.g. enable_thinking: false.",
+    )
+    reasoning_parser: str | None = Field(
+        None,
+        title="Reasoning parser",
+        description="vLLM's name for how the model marks its thinking, e.g. qwen3: it thinks first, without "
+        "the schema, and that is stored apart from the response. A server has a setting of its own.",
+        min_length=1,
+    )
     endpoint: Endpoint | None = Field(
         None,
         title="Endpoint",
@@ -55,7 +71,9 @@ class Engine(Model):
     def generation_identity(self) -> list[Any]:
         """What decides a response beside model, prompt and request."""
         deciding = {key: value for key, value in self.engine_args.items() if key not in _NEUTRAL_ARGUMENTS}
-        return [self.max_model_len, deciding]
+        added = {"chat_template_args": self.chat_template_args, "reasoning_parser": self.reasoning_parser}
+        # Left out while they are not set, as they were not there before.
+        return [self.max_model_len, deciding, *([added] if any(added.values()) else [])]
 
     @field_validator("engine_args")
     @classmethod
@@ -63,4 +81,12 @@ class Engine(Model):
         reserved = _RESERVED_ARGUMENTS & value.keys()
         if reserved:
             raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be engine arguments")
+        return value
+
+    @field_validator("chat_template_args")
+    @classmethod
+    def _only_the_templates_own(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        reserved = _RESERVED_TEMPLATE_ARGUMENTS & value.keys()
+        if reserved:
+            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be chat template arguments")
         return value

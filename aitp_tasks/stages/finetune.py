@@ -39,7 +39,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     Raises:
         InputError: the model or its chat template cannot be used, no row can be
             trained on, the loss diverges, or there are fewer devices than ranks.
-        BudgetExceededError: the chat template refuses too many rows.
+        BudgetExceededError: too many rows have roles that nobody knows, or are refused by the chat template.
         TransientError: no GPUs became free, or the launcher or a rank failed for
             another reason.
     """
@@ -105,9 +105,10 @@ def _finetune(run: Run) -> Manifest:
         outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()
         log.info(
-            "finetune version=%s device=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s",
+            "finetune version=%s device=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s "
+            "neutralised=%s",
             *(version, job.device, settings.processes, tally.examples, tally.tokens),
-            *(ledger.rejected, ledger.quarantined),
+            *(ledger.rejected, ledger.quarantined, dict(tally.neutralised)),
         )
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
@@ -184,4 +185,5 @@ def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
         "tokens": tally.tokens,
         "trained_tokens": tally.trained_tokens,
         **devices.figures(),
+        "neutralised": dict(sorted(tally.neutralised.items())),
     }

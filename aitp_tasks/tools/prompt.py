@@ -82,6 +82,7 @@ def _shown(config: RunConfig, prompt: FrozenPrompt, text: str) -> dict[str, Any]
         "tokens": len(rendered.token_ids),
         "tokens_for_the_response": room,
         "characters_cut": rendered.cut_characters,
+        "marks_neutralised": dict(rendered.neutralised),
         "content": rendered.content,
     }
 

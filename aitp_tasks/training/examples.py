@@ -1,8 +1,9 @@
 """From conversations to token ids, with the loss on what the assistant says and nothing else.
 
 Every conversation becomes an example or a reason why it is none. Contents are
-cut before they are tokenised, so that one enormous text costs little, and
-cannot hold a special token: ``<|im_start|>`` in a text stays text.
+cut before they are tokenised, so that one enormous text costs little. They are
+learnt as they are: special tokens in them are read as text, and only what would
+divide turns in the very template (``<|im_end|>``) is made plain, and counted.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks.machine.control_tokens import control_tokens, neutralise
+from aitp_tasks.machine.control_tokens import Messages, Neutraliser, reading_marks_only, turn_marks
 from aitp_tasks.records.manifest import Ledger
 
 if TYPE_CHECKING:
@@ -22,19 +23,27 @@ if TYPE_CHECKING:
 
 #: Label of a token that the loss leaves out; PyTorch's default.
 IGNORED = -100
-#: The one reason that is a fault of the row; such rows are quarantined, others rejected.
-REFUSED_BY_TEMPLATE = "refused_by_chat_template"
+#: The reasons that are faults of a row; such rows are quarantined, others rejected.
+REFUSED_BY_TEMPLATE, UNKNOWN_ROLE = "refused_by_chat_template", "unknown_role"
+#: A template writes a role as it is, so that another one could hold whole turns.
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _ROWS_PER_BATCH = 512
+#: Of a role, in a message.
+_ROLE_SHOWN = 40
 _EXAMPLE_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation: ``labels`` are ``input_ids`` where the loss is taken, else ``IGNORED``."""
+    """One conversation: ``labels`` are ``input_ids`` where the loss is taken, else ``IGNORED``.
+
+    ``neutralised`` says how often each turn mark stood in its contents.
+    """
 
     input_ids: list[int]
     labels: list[int]
+    neutralised: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,31 +66,38 @@ class ExampleMaker:
         self._tokenizer = tokenizer
         self._template = template
         self._max_length = max_length
-        self._control_tokens = control_tokens(tokenizer)
+        marks = turn_marks(tokenizer, self._divided, answers=False)
+        self._neutralise = Neutraliser(tokenizer, marks)
+        self._reading = reading_marks_only(tokenizer, marks, template)
         # No token is longer, so what is cut off could not have been among the first max_length tokens.
         self._max_characters = max_length * max(len(token) for token in tokenizer.get_vocab())
 
     def make(self, messages: Sequence[Mapping[str, str | None]]) -> Example | LeftOut:
         """The example for one conversation."""
         turns = [{"role": turn["role"] or "", "content": turn["content"] or ""} for turn in messages]
+        if unknown := {turn["role"] for turn in turns}.difference(ROLES):
+            return LeftOut(
+                UNKNOWN_ROLE, f"role {min(unknown)[:_ROLE_SHOWN]!r} is none of {', '.join(ROLES)}: rename it"
+            )
         answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
         if not answers:
             return LeftOut("no_answer", f"none of its {len(turns)} turns is the assistant's")
         if not all(answer.strip() for answer in answers):
             return LeftOut("empty_answer", "a turn of the assistant is empty")
-        return self._encode([{**turn, "content": self._clean(turn["content"])} for turn in turns])
+        neutralised: Counter[str] = Counter()
+        for turn in turns:
+            turn["content"], found = self._neutralise(turn["content"][: self._max_characters])
+            neutralised += found
+        return self._encode(turns, neutralised)
 
-    def _clean(self, content: str) -> str:
-        return neutralise(content[: self._max_characters], self._control_tokens)
-
-    def _encode(self, turns: list[dict[str, str]]) -> Example | LeftOut:
+    def _encode(self, turns: Messages, neutralised: Mapping[str, int]) -> Example | LeftOut:
         from jinja2.exceptions import TemplateError
 
         try:
             text, spans = self._render(turns)
         except (TemplateError, TypeError, ValueError) as error:
             return LeftOut(REFUSED_BY_TEMPLATE, f"{type(error).__name__}: {error}")
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self._reading(text, add_special_tokens=False, return_offsets_mapping=True)
         input_ids: list[int] = encoded["input_ids"][: self._max_length]
         offsets: list[tuple[int, int]] = encoded["offset_mapping"][: self._max_length]
         labels = [
@@ -92,9 +108,20 @@ class ExampleMaker:
             return LeftOut(
                 "cut_before_answer", f"the answer starts behind max_length={self._max_length} tokens"
             )
-        return Example(input_ids, labels)
+        return Example(input_ids, labels, neutralised)
 
-    def _render(self, turns: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]]]:
+    def _divided(self, messages: Messages, _: bool) -> str:
+        """A conversation without what is generated before an answer's text.
+
+        Such as empty reasoning, which an answer may hold itself.
+        """
+        text, spans = self._render(messages)
+        answers = [turn["content"] for turn in messages if turn["role"] == "assistant"]
+        for (start, end), answer in reversed([*zip(spans, answers, strict=True)]):
+            text = text[:start] + text[text.index(answer, start, end) :]
+        return text
+
+    def _render(self, turns: Messages) -> tuple[str, list[tuple[int, int]]]:
         """The conversation's text, and the character spans inside generation marks."""
         from transformers.utils import chat_template_utils
 
@@ -128,7 +155,9 @@ class Tally:
     tokens: int = 0
     trained_tokens: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    #: Rows that the chat template refused; see ``tables.QUARANTINE``.
+    #: How often each turn mark was made plain in the contents of examples.
+    neutralised: Counter[str] = field(default_factory=Counter)
+    #: Rows that the chat template refused, or whose roles nobody knows; see ``tables.QUARANTINE``.
     quarantined: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, row: int, made: Example | LeftOut) -> None:
@@ -137,7 +166,8 @@ class Tally:
             self.examples += 1
             self.tokens += len(made.input_ids)
             self.trained_tokens += sum(label != IGNORED for label in made.labels)
-        elif made.reason == REFUSED_BY_TEMPLATE:
+            self.neutralised.update(made.neutralised)
+        elif made.reason in (REFUSED_BY_TEMPLATE, UNKNOWN_ROLE):
             self.quarantined.append({"id": f"row {row}", "error_class": made.reason, "message": made.message})
         else:
             self.rejected[made.reason] += 1
@@ -147,7 +177,7 @@ class Tally:
         return Ledger(
             rows_in=self.examples + len(self.quarantined) + self.rejected.total(),
             rows_out=self.examples,
-            quarantined={REFUSED_BY_TEMPLATE: len(self.quarantined)} if self.quarantined else {},
+            quarantined=dict(Counter(row["error_class"] for row in self.quarantined)),
             rejected=dict(sorted(self.rejected.items())),
         )
 

@@ -1,13 +1,14 @@
 """From a prompt and a document to the tokens that a model sees.
 
-The document is data: the tokenizer's control tokens in it are made plain text,
+The document is data: marks that steer a conversation are made plain text in it,
 it comes after the instructions as the user's content, and where it is too long
 for the context it is cut at the end of a sentence.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from aitp_tasks import config
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation.prompt_files import fill
 from aitp_tasks.machine import models
-from aitp_tasks.machine.control_tokens import control_tokens, neutralise
+from aitp_tasks.machine.control_tokens import (
+    Messages,
+    Neutraliser,
+    reading_marks_only,
+    special_tokens,
+    turn_marks,
+)
 from aitp_tasks.records.plan import FrozenPrompt
 
 #: Characters a token may stand for before the tokenizer is spared the rest of a text.
@@ -34,12 +41,14 @@ class Rendered:
     Attributes:
         content: what the user says.
         token_ids: the same within the chat template.
-        cut_characters: of the document, its control tokens made plain, left out at its end.
+        cut_characters: of the document, its marks made plain, left out at its end.
+        neutralised: how often each mark stood in the values.
     """
 
     content: str
     token_ids: list[int]
     cut_characters: int = 0
+    neutralised: Mapping[str, int] = field(default_factory=dict)
 
 
 class Prompter:
@@ -68,7 +77,10 @@ class Prompter:
                 f"model {settings.model} has no chat template: choose an instruction-tuned model, "
                 "or give one in engine.chat_template"
             )
-        self._control_tokens = control_tokens(self._tokenizer)
+        self._template_args = settings.chat_template_args
+        marks = turn_marks(self._tokenizer, self._in_template) | special_tokens(self._tokenizer)
+        self._neutralise = Neutraliser(self._tokenizer, marks)
+        self._reading = reading_marks_only(self._tokenizer, marks, str(self._tokenizer.chat_template))
 
     @property
     def context(self) -> int:
@@ -82,8 +94,13 @@ class Prompter:
 
         Raises:
             ValueError: the rest of the prompt leaves no room for a document.
+            InputError: the chat template refuses the prompt.
         """
-        safe = {name: neutralise(value, self._control_tokens) for name, value in values.items()}
+        neutralised: Counter[str] = Counter()
+        safe: dict[str, str] = {}
+        for name, value in values.items():
+            safe[name], found = self._neutralise(value)
+            neutralised += found
         room = self._room - max_tokens
         text = safe.get("text", "")
         shown = text[: max(room, 0) * _CHARACTERS_PER_TOKEN]
@@ -92,7 +109,7 @@ class Prompter:
             token_ids = self._encode(content)
             over = len(token_ids) - room
             if over <= 0:
-                return Rendered(content, token_ids, len(text) - len(shown))
+                return Rendered(content, token_ids, len(text) - len(shown), neutralised)
             shorter = self._shortened(shown, over + _SPARE)
             if not shorter:
                 raise ValueError(
@@ -102,15 +119,29 @@ class Prompter:
             shown = shorter
 
     def _encode(self, content: str) -> list[int]:
-        rendered = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        token_ids: list[int] = self._tokenizer.encode(rendered, add_special_tokens=False)
+        from jinja2.exceptions import TemplateError
+
+        try:
+            rendered = self._in_template([{"role": "user", "content": content}], True)
+        except (TemplateError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the chat template refuses the prompt ({type(error).__name__}: {error}): correct "
+                f"engine.chat_template, or engine.chat_template_args={self._template_args}"
+            ) from None
+        token_ids: list[int] = self._reading.encode(rendered, add_special_tokens=False)
         return token_ids
+
+    def _in_template(self, messages: Messages, opening: bool) -> str:
+        """A conversation in the chat template, with the beginning of an answer where that is asked for."""
+        return str(
+            self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=opening, tokenize=False, **self._template_args
+            )
+        )
 
     def _shortened(self, text: str, tokens: int) -> str:
         """A text without its last tokens, and without the sentence that they were in."""
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self._reading(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = encoded["offset_mapping"]
         if len(offsets) <= tokens:
             return ""
