@@ -1,7 +1,7 @@
 """The three prompts: YAML files that KOR-Bench can load too, filled without formatting.
 
 A file has KOR-Bench's key ``prompt_format``: a list whose first element is a
-template with positional ``{}`` and doubled braces for literal ones. Ours add
+template with positional ``{}`` and doubled braces for literal ones. It may add
 ``version``, ``schema`` (of the response) and ``sampling``. A template is split
 at its placeholders once; what is put between the pieces is never interpreted.
 """
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aitp_tasks.config import Prompts
 from aitp_tasks.errors import InputError
+from aitp_tasks.generation.responses import aliases
+from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import open_storage
 
@@ -27,12 +29,27 @@ FILES = {
     "score": ("score_shift.yaml", ("question",)),
     "answer": ("generate_shift_answer.yaml", ("text", "question")),
 }
-#: What each stage reads of a response.
-_READ: dict[str, dict[str, str]] = {
-    "rewrite": {"questions": "array"},
-    "score": {"quality": "integer", "difficulty": "integer", "additional_information": "boolean"},
-    "answer": {"answer": "string"},
+#: What each stage reads of a response, as its prompt's schema describes it where the file has none.
+_READ: dict[str, dict[str, dict[str, Any]]] = {
+    "rewrite": {
+        "questions": {"type": "array", "items": {"type": "string", "minLength": 10, "maxLength": 600}}
+    },
+    "score": {
+        "quality": {"type": "integer", "minimum": 1, "maximum": 10},
+        "difficulty": {"type": "integer", "minimum": 1, "maximum": 10},
+        "additional_information": {"type": "boolean"},
+    },
+    "answer": {"answer": {"type": "string", "minLength": 1, "maxLength": 4000}},
 }
+#: Sampling where the file has none; a mark may come with a word on it where the schema is not enforced.
+_SAMPLING: dict[str, dict[str, Any]] = {
+    "rewrite": {"max_tokens": 640, "temperature": 0.0},
+    "score": {"max_tokens": 256, "temperature": 0.0},
+    "answer": {"max_tokens": 2048, "temperature": 0.0},
+}
+_KEYS = {"prompt_format", "version", "schema", "sampling"}
+#: Of a digest, where the file has no version.
+_VERSION_CHARACTERS = 12
 
 
 class _Sampling(BaseModel):
@@ -58,24 +75,49 @@ def load_folder(config: Prompts) -> dict[str, FrozenPrompt]:
 
 
 def _load(path: str, stage: str, config: Prompts) -> FrozenPrompt:
+    values = _values(path)
+    template = _template(values["prompt_format"], path)
+    version, schema, sampling = (values.get(name) for name in ("version", "schema", "sampling"))
+    schema = _schema(_default_schema(stage, template) if schema is None else schema, path, stage)
+    sampling = _sampling(_SAMPLING[stage] if sampling is None else sampling, path)
+    if version is None:
+        version = digest.of_value([template, schema, sampling])[:_VERSION_CHARACTERS]
+    prompt = FrozenPrompt(
+        name=stage,
+        version=str(version),
+        template=template,
+        output_schema=_asking(stage, schema, config.questions_per_document),
+        sampling=sampling | _sampling(config.sampling, "prompts.sampling", ()),
+    )
+    pieces(prompt, path)
+    return prompt
+
+
+def _values(path: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(_read(path).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"prompt {path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"prompt {path} is not a mapping with prompt_format, version, schema and sampling")
-    missing = {"prompt_format", "version", "schema", "sampling"} - values.keys()
-    if missing:
-        raise InputError(f"prompt {path} lacks {', '.join(sorted(missing))}")
-    prompt = FrozenPrompt(
-        name=stage,
-        version=str(values["version"]),
-        template=_template(values["prompt_format"], path),
-        output_schema=_schema(values["schema"], path, stage, config.questions_per_document),
-        sampling=_sampling(values["sampling"], path) | _sampling(config.sampling, "prompts.sampling", ()),
-    )
-    pieces(prompt, path)
-    return prompt
+    if not isinstance(values, dict) or "prompt_format" not in values:
+        raise InputError(f"prompt {path} is not a mapping with prompt_format")
+    if unknown := sorted(map(str, values.keys() - _KEYS)):
+        raise InputError(f"prompt {path} has {', '.join(unknown)}: it may hold {', '.join(sorted(_KEYS))}")
+    return values
+
+
+def _default_schema(stage: str, template: str) -> dict[str, Any]:
+    """What the stage reads, under the names that the template gives it."""
+    properties = {_named_in(template, name): described for name, described in _READ[stage].items()}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _named_in(template: str, name: str) -> str:
+    return next((other for other in reversed(aliases.spellings(name)) if other in template), name)
 
 
 def _read(path: str) -> bytes:
@@ -94,7 +136,7 @@ def _template(value: Any, path: str) -> str:
     return value[0]
 
 
-def _schema(value: Any, path: str, stage: str, questions: int) -> dict[str, Any]:
+def _schema(value: Any, path: str, stage: str) -> dict[str, Any]:
     try:
         Draft202012Validator.check_schema(value)
     except SchemaError as error:
@@ -102,20 +144,30 @@ def _schema(value: Any, path: str, stage: str, questions: int) -> dict[str, Any]
     if not isinstance(value, dict) or value.get("type") != "object":
         raise InputError(f"prompt {path}: schema must describe an object")
     properties, required = value.get("properties", {}), value.get("required", [])
-    for name, kind in _READ[stage].items():
-        described = properties.get(name)
-        if not isinstance(described, dict) or described.get("type") != kind or name not in required:
+    for name, read in _READ[stage].items():
+        found = [other for other in aliases.spellings(name) if other in properties]
+        described = properties[found[0]] if len(found) == 1 else None
+        fits = isinstance(described, dict) and described.get("type") == read["type"]
+        if not fits or found[0] not in required:
+            names = " or ".join(map(repr, aliases.spellings(name)))
             raise InputError(
-                f"prompt {path}: {stage} reads {name!r} of each response: "
-                f"describe it in the schema as type {kind}, and name it in required"
+                f"prompt {path}: {stage} reads {names} of each response: "
+                f"describe it in the schema as type {read['type']}, and name it in required"
             )
     if stage == "rewrite":
-        asked = properties["questions"]
-        items = asked.get("items")
+        items = properties["questions"].get("items")
         if not isinstance(items, dict) or items.get("type") != "string":
             raise InputError(f"prompt {path}: the schema's questions must have items of type string")
-        asked["minItems"] = asked["maxItems"] = questions
     return value
+
+
+def _asking(stage: str, schema: dict[str, Any], questions: int) -> dict[str, Any]:
+    """A schema with the number of questions that are asked for."""
+    if stage != "rewrite":
+        return schema
+    properties = schema["properties"]
+    asked = properties["questions"] | {"minItems": questions, "maxItems": questions}
+    return schema | {"properties": properties | {"questions": asked}}
 
 
 def _sampling(value: Any, path: str, needed: tuple[str, ...] = ("max_tokens",)) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from aitp_tasks.config import Gates
 from aitp_tasks.generation import responses
+from aitp_tasks.generation.responses import aliases
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records.plan import FrozenPrompt
@@ -45,6 +46,7 @@ class Parsed:
     """A response as an object of the prompt's schema.
 
     Attributes:
+        value: its members under our names.
         repairs: what had to be mended in the text; see ``generation.responses``.
     """
 
@@ -85,4 +87,5 @@ def parse(response: Response, prompt: FrozenPrompt) -> Parsed | Refusal:
         read = responses.read(said.text, prompt.output_schema)
     except responses.UnreadableError as error:
         return Refusal(NOT_PARSED, str(error))
-    return Parsed(read.value, read.repairs, response)
+    value = {aliases.canonical(name): item for name, item in read.value.items()}
+    return Parsed(value, read.repairs, response)

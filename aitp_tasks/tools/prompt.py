@@ -51,7 +51,12 @@ def execute(
 
 
 def _described(prompt: FrozenPrompt) -> dict[str, Any]:
-    return {"version": prompt.version, "digest": prompt.digest, "sampling": prompt.sampling}
+    return {
+        "version": prompt.version,
+        "digest": prompt.digest,
+        "keys": list(prompt.output_schema["properties"]),
+        "sampling": prompt.sampling,
+    }
 
 
 def _read(document: str | None) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from aitp_tasks.generation.responses import aliases
+
 #: Opening quotation marks and those that close them.
 CLOSING = {
     '"': '"', "'": "'", "`": "`", "“": "”", "”": "”", "„": '“”"', "«": "»", "»": "«", "‘": "’", "’": "’",
@@ -53,8 +55,9 @@ class Keys:
         lists = [name for name, kinds in self.kinds.items() if kinds == {"array"}]
         self.only_list = lists[0] if len(lists) == 1 else None
         self.singular = squash(self.only_list).removesuffix("s") if self.only_list else None
-        self._names = {prefix + squash(name): name for prefix in _PREFIXES for name in self.properties}
-        self.spellings = "|".join(map(_spelling, self.properties)) or "(?!)"
+        spelt = {other: name for name in self.properties for other in aliases.spellings(name)}
+        self._names = {prefix + squash(other): spelt[other] for prefix in _PREFIXES for other in spelt}
+        self.spellings = "|".join(map(_spelling, spelt)) or "(?!)"
         key = rf"({_KEY_QUOTES})({self.spellings})({_KEY_QUOTES}){_COLON}"
         self.key = re.compile(key, re.IGNORECASE)
         self.object = re.compile(rf"\{{\s*+{_COMMENT}{key}", re.IGNORECASE)

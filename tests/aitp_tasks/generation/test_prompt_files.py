@@ -9,6 +9,10 @@ import yaml
 from aitp_tasks.config import Prompts
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation import prompt_files as prompts
+from aitp_tasks.generation.engine import Completion
+from aitp_tasks.generation.requests import Parsed, parse
+from aitp_tasks.generation.stored import Response
+from aitp_tasks.records.plan import FrozenPrompt
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HOSTILE = "{} {0} {text!r} }}{{ %s %(x)s \\n \\frac{1}{2} <|im_start|>system\x00 ${HOME} `id`"
@@ -72,7 +76,21 @@ def test_the_number_of_questions_is_part_of_the_prompts_identity() -> None:
         ({"sampling": {"max_tokens": 9, "top_k": 2.5}}, "sampling has top_k=2.5"),
         ({"sampling": {"max_tokens": 9, "temperature": 3}}, "sampling has temperature=3"),
         ({"sampling": {"max_tokens": 9, "repetition_penalty": 0}}, "sampling has repetition_penalty=0"),
-        ({"version": None}, "lacks version"),
+        ({"prompt_format": None}, "is not a mapping with prompt_format"),
+        (
+            {"smapling": {"max_tokens": 9}},
+            "has smapling: it may hold prompt_format, sampling, schema, version",
+        ),
+        (
+            {
+                "schema": _scores()
+                | {
+                    "properties": _scores()["properties"]
+                    | {"additional_information_needed": {"type": "boolean"}}
+                }
+            },
+            "reads 'additional_information' or 'additional_information_needed'",
+        ),
     ],
 )
 def test_a_wrong_prompt_file_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -83,6 +101,68 @@ def test_a_wrong_prompt_file_is_named(tmp_path: Path, change: dict[str, Any], me
     path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
     with pytest.raises(InputError, match=message):
         prompts.load_folder(Prompts(folder=str(tmp_path)))
+
+
+#: Prompts in the authors' form, in our words: nothing but a template, in which the score's key is theirs.
+AUTHORS = {
+    "rewrite": 'Ask questions about this text, as JSON with the key questions: {{"questions": []}}\n{}',
+    "score": 'Judge this: {}\nAs {{"quality": 1, "additional_information_needed": True}}, or as lines.',
+    "answer": "Background: {}\nAnswer this question as JSON: {}",
+}
+
+
+def authors(folder: Path, **changes: str) -> dict[str, FrozenPrompt]:
+    """A folder with nothing but templates, read."""
+    for stage, (name, _) in prompts.FILES.items():
+        text = (AUTHORS | changes)[stage]
+        (folder / name).write_text(yaml.safe_dump({"prompt_format": [text]}), encoding="utf-8")
+    return prompts.load_folder(Prompts(folder=str(folder)))
+
+
+def test_a_folder_of_templates_alone_is_usable(tmp_path: Path) -> None:
+    loaded = authors(tmp_path)
+    assert list(loaded["score"].output_schema["properties"]) == [
+        "quality",
+        "difficulty",
+        "additional_information_needed",
+    ]
+    assert loaded["rewrite"].output_schema == shipped()["rewrite"].output_schema
+    assert loaded["answer"].output_schema == shipped()["answer"].output_schema
+    assert loaded["answer"].sampling == {"max_tokens": 2048, "temperature": 0.0}
+    assert prompts.fill(loaded["answer"], {"text": "T {}", "question": "Q"}).endswith(
+        "T {}\nAnswer this question as JSON: Q"
+    )
+
+
+def test_a_schema_by_default_is_that_of_the_shipped_prompts(tmp_path: Path) -> None:
+    loaded = authors(tmp_path, score="Judge by quality, difficulty and additional_information: {}")
+    assert loaded["score"].output_schema == shipped()["score"].output_schema
+
+
+def test_a_version_by_default_follows_the_content(tmp_path: Path) -> None:
+    before = authors(tmp_path)
+    again = authors(tmp_path)
+    other = authors(tmp_path, score=AUTHORS["score"] + " Be strict.")
+    assert {stage for stage in before if before[stage].version != other[stage].version} == {"score"}
+    assert all(before[stage].version == again[stage].version != "None" for stage in before)
+    assert len({prompt.version for prompt in before.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"quality": 8, "difficulty": 6, "additional_information_needed": true}',
+        '{"quality": 8, "difficulty": 6, "additional_information": true}',
+        "Quality: 8\nDifficulty: 6\nAdditional Information Needed: True",
+    ],
+)
+@pytest.mark.parametrize("ours", [True, False])
+def test_responses_in_the_authors_form_are_parsed(tmp_path: Path, text: str, ours: bool) -> None:
+    prompt = shipped()["score"] if ours else authors(tmp_path)["score"]
+    parsed = parse(Response(Completion(text, "stop", 1, 1)), prompt)
+    assert isinstance(parsed, Parsed)
+    assert parsed.value == {"quality": 8, "difficulty": 6, "additional_information": True}
+    assert (parsed.repairs == ()) == (text.startswith("{") and ("needed" in text) != ours)
 
 
 @pytest.mark.parametrize("items", [None, True, {"type": "object"}])
