@@ -9,6 +9,7 @@ from aitp_tasks.config.model import Model
 
 #: Arguments of ``vllm.LLM`` that follow from other settings.
 _RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs_config", "chat_template"}
+_RESERVED_ARGUMENTS |= {"reasoning_parser"}
 #: Arguments of a chat template that AITP sets itself.
 _RESERVED_TEMPLATE_ARGUMENTS = {"add_generation_prompt", "continue_final_message", "messages", "tokenize"}
 _RESERVED_TEMPLATE_ARGUMENTS |= {"chat_template", "conversation", "max_length", "padding", "truncation"}

@@ -44,6 +44,7 @@ _SCHEMA = pa.schema(
         ("generated_tokens", pa.int64()),
         ("cached_tokens", pa.int64()),
         ("numbers", pa.large_string()),  # JSON
+        ("reasoning", pa.large_string()),  # Not there in earlier releases.
     ]
 )
 _FLUSH_SECONDS = 1.0
@@ -122,7 +123,7 @@ def join(storage: Storage, prefix: str, ids: AbstractSet[str]) -> None:
         return
     if not tables_read:
         return
-    table = _once(pa.concat_tables(tables_read))
+    table = _once(pa.concat_tables(tables_read, promote_options="default"))
     keys = {
         _write(storage, prefix, table.slice(start, _MOST_ROWS)) for start in range(0, len(table), _MOST_ROWS)
     }
@@ -287,7 +288,8 @@ def _once(table: pa.Table) -> pa.Table:
 
 def _response(row: dict[str, Any]) -> Response:
     cut, numbers = row.pop("cut_characters"), json.loads(row.pop("numbers"))
-    return Response(Completion(**row, numbers=numbers), cut)
+    reasoning = row.pop("reasoning", None) or ""
+    return Response(Completion(**row, numbers=numbers, reasoning=reasoning), cut)
 
 
 def _unbroken(attempts: Mapping[int, Response]) -> list[Response]:

@@ -2,7 +2,8 @@
 
 Two kinds: ``offline`` (vLLM in a process of its own, started anew when it dies)
 and ``endpoint`` (an OpenAI-compatible server of the user's own). ``prompting``
-fills and cuts the prompts for both; ``worker`` is the offline engine's process.
+fills and cuts the prompts for both; ``worker`` is the offline engine's process,
+``reasoning`` tells there what a model thinks from what it responds.
 """
 
 import math
@@ -48,6 +49,7 @@ class Completion:
         finish_reason: ``stop``, or ``length`` where it was cut.
         cached_tokens: of the prompt, those that another prompt had had before.
         numbers: its number tokens with their alternatives, where these were wanted.
+        reasoning: what the model thought before it, where that is told apart.
     """
 
     text: str
@@ -56,6 +58,7 @@ class Completion:
     generated_tokens: int
     cached_tokens: int = 0
     numbers: list[NumberToken] = field(default_factory=list)
+    reasoning: str = ""
 
 
 class Engine(Protocol):

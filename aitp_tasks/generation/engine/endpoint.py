@@ -67,6 +67,9 @@ class EndpointEngine:
         assert settings.endpoint is not None
         start = time.monotonic()
         self._settings = settings.endpoint
+        # Not a wish: without them, a model that shall not think thinks.
+        template_args = settings.chat_template_args
+        self._always = {"chat_template_kwargs": template_args} if template_args else {}
         self._server = Server(self._settings, "engine", KEY_VARIABLE)
         self._pool = Pool(self._settings.concurrency)
         self._under_way = 0
@@ -78,6 +81,7 @@ class EndpointEngine:
             raise InputError(
                 f"{self._server} does not answer a chat ({reason}): correct engine.endpoint.url, "
                 "or use a server with /v1/chat/completions"
+                + (" that takes engine.chat_template_args" if template_args else "")
             )
         self.load_seconds = time.monotonic() - start
         self.restarts = 0
@@ -206,7 +210,7 @@ class EndpointEngine:
         answer = self._server.client.chat.completions.with_raw_response.create(
             model=self._settings.served_model,
             messages=[{"role": "user", "content": content}],
-            extra_body=body,
+            extra_body=body | self._always,
         )
         return _decode(bytes(answer.http_response.content))
 
@@ -229,6 +233,7 @@ def _decode(body: bytes) -> Completion:
             generated_tokens=int(usage.get("completion_tokens") or 0),
             cached_tokens=int(details.get("cached_tokens") or 0),
             numbers=_numbers(choice.get("logprobs")),
+            reasoning=_reasoning(choice),
         )
     except (
         AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
@@ -238,10 +243,16 @@ def _decode(body: bytes) -> Completion:
 
 def _text(choice: Body) -> str:
     content = choice["message"]["content"]
-    if content is None and choice["finish_reason"] == "length":
+    if content is None and (choice["finish_reason"] == "length" or _reasoning(choice)):
         # A model that thinks first has not come to its answer.
         return ""
     return _string(content)
+
+
+def _reasoning(choice: Body) -> str:
+    """What the server has told apart as thinking; servers have two names for it."""
+    message = choice["message"]
+    return _string(message.get("reasoning") or message.get("reasoning_content") or "")
 
 
 def _string(value: Any) -> str:

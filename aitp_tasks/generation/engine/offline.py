@@ -168,7 +168,7 @@ class OfflineEngine:
         threading.Thread(target=_listen, args=(self._process, self._replies), daemon=True).start()
         # vLLM's own processes hold the pipe that it speaks through: without it, nothing else ends them.
         threading.Thread(target=_end_group_after, args=(self._process,), daemon=True).start()
-        self._send({"arguments": self._arguments})
+        self._send({"arguments": self._arguments, "template_args": self._settings.chat_template_args})
 
     def _send(self, message: _Message) -> None:
         assert self._process.stdin is not None
@@ -210,12 +210,14 @@ def _listen(process: "subprocess.Popen[str]", replies: "queue.SimpleQueue[_Messa
 
 def _arguments(settings: config.Engine, model: str) -> dict[str, Any]:
     """What ``vllm.LLM`` is made with."""
+    # The schema is enforced behind what this parser takes for thinking.
+    thinking = {"reasoning_parser": settings.reasoning_parser} if settings.reasoning_parser else {}
     return {
         "model": model,
         "revision": settings.revision if settings.on_hub else None,
         "max_model_len": settings.max_model_len,
         # Small models fill JSON with newlines up to the limit when white space is free.
-        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True, **thinking},
         **({"seed": 0} | ({} if devices.visible() else {"distributed_executor_backend": "uni"})),
         **settings.engine_args,
     }

@@ -13,8 +13,10 @@ import signal
 import sys
 import threading
 import time
+from itertools import islice
 from typing import Any, TextIO
 
+from aitp_tasks.generation.engine import reasoning
 from aitp_tasks.generation.engine.offline import READY
 from aitp_tasks.machine import models
 
@@ -37,7 +39,7 @@ def main() -> None:
     from vllm.exceptions import VLLMError
 
     try:
-        server = _Server(first["arguments"], jobs, replies)
+        server = _Server(first["arguments"], first["template_args"], jobs, replies)
     except (OSError, TypeError, ValueError, VLLMError) as error:
         _send(replies, {"error": " ".join(str(error).split()), "passing": models.passing(error)})
         sys.exit(1)
@@ -81,12 +83,19 @@ def _read(lines: TextIO, jobs: _Jobs) -> None:
 
 
 class _Server:
-    def __init__(self, arguments: dict[str, Any], jobs: _Jobs, replies: TextIO) -> None:
+    def __init__(
+        self, arguments: dict[str, Any], template_args: dict[str, Any], jobs: _Jobs, replies: TextIO
+    ) -> None:
         self._replies = replies
         self._jobs = jobs
         from vllm import LLM
 
-        self._engine: Any = LLM(**arguments).llm_engine
+        parser = arguments["structured_outputs_config"].get("reasoning_parser")
+        if parser is not None:
+            reasoning.require(parser)
+        model = LLM(**arguments)
+        self._engine: Any = model.llm_engine
+        self._reasoning = parser and reasoning.Reasoning(parser, model.get_tokenizer(), template_args)
         scheduler = self._engine.vllm_config.scheduler_config
         _send(replies, {READY: scheduler.max_num_seqs})
 
@@ -118,6 +127,7 @@ class _Server:
                 **job["sampling"],
                 structured_outputs=StructuredOutputsParams(json=job["schema"]),
                 logprobs=job["alternatives"] or None,
+                skip_special_tokens=not (self._reasoning and self._reasoning.needs_special_tokens),
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._engine.add_request(job["id"], {"prompt_token_ids": job["token_ids"]}, sampling)
@@ -126,21 +136,27 @@ class _Server:
 
     def _reply(self, output: Any) -> dict[str, Any]:
         completion = output.outputs[0]
+        prompt, tokens = list(output.prompt_token_ids or ()), list(completion.token_ids)
+        said = reasoning.Divided("", completion.text, len(tokens))
+        if self._reasoning:
+            said = self._reasoning.divided(prompt, completion.text, tokens)
         return {
             "id": output.request_id,
-            "text": completion.text,
+            "text": said.text,
+            "reasoning": said.reasoning,
             "finish_reason": str(completion.finish_reason),
-            "prompt_tokens": len(output.prompt_token_ids or []),
-            "generated_tokens": len(completion.token_ids),
+            "prompt_tokens": len(prompt),
+            "generated_tokens": len(tokens),
             "cached_tokens": output.num_cached_tokens or 0,
-            "numbers": _numbers(completion),
+            "numbers": _numbers(completion, len(tokens) - said.tokens),
         }
 
 
-def _numbers(completion: Any) -> list[tuple[str, list[tuple[str, float]]]]:
-    """The tokens that are numbers, each with the numbers that could have stood there."""
+def _numbers(completion: Any, start: int) -> list[tuple[str, list[tuple[str, float]]]]:
+    """The tokens from a place on that are numbers, each with the numbers that could have stood there."""
     found = []
-    for token, alternatives in zip(completion.token_ids, completion.logprobs or (), strict=False):
+    tokens = islice(zip(completion.token_ids, completion.logprobs or (), strict=False), start, None)
+    for token, alternatives in tokens:
         text = str(alternatives[token].decoded_token)
         if text.strip().isdigit():
             pairs = ((str(other.decoded_token), float(other.logprob)) for other in alternatives.values())

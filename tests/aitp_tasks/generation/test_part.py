@@ -380,6 +380,27 @@ def test_what_an_engine_argument_decides_is_part_of_a_responses_identity() -> No
     assert identity(max_num_seqs=8, tensor_parallel_size=2) == identity()
 
 
+def test_how_a_model_thinks_is_part_of_a_responses_identity(configure: Configure) -> None:
+    model = configure().engine.model
+    changes: list[dict[str, Any]] = [
+        {"chat_template_args": {"enable_thinking": False}},
+        {"chat_template_args": {"enable_thinking": True}},
+        {"reasoning_parser": "qwen3"},
+    ]
+    configs = [
+        configure(),
+        *(configure(engine={"model": model, "max_model_len": 1024} | one) for one in changes),
+    ]
+    for identity in (
+        [one.engine.generation_identity() for one in configs],
+        [one.identity()["engine"] for one in configs],
+    ):
+        assert all(identity.count(one) == 1 for one in identity)
+    # As before they were settings: what was generated then is found again.
+    assert configs[0].engine.generation_identity() == [1024, {}]
+    assert not {"chat_template_args", "reasoning_parser"} & configs[0].identity()["engine"].keys()
+
+
 def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[StandIn]) -> None:
     prompts = {"folder": configure().prompts.folder, "failure_budget": 1.0, "second_attempt": False}
     engine.respond = staticmethod(lambda *_: "cut")

@@ -167,3 +167,21 @@ def test_what_is_left_after_joining_is_a_few_objects(sizes: list[int]) -> None:
             rest = [info.size for info in infos if info not in chosen]
             held = [*rest, sum(info.size for info in chosen)]
     assert sum(size <= stored._LARGE for size in held) <= 12
+
+
+def test_thinking_is_stored_apart_and_may_be_missing_from_earlier_releases(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(stored, "_SCHEMA", stored._SCHEMA.remove(stored._SCHEMA.get_field_index("reasoning")))
+        write(storage, range(3))
+    thought = Response(Completion("said", "stop", 10, 5, reasoning="thought"))
+    with Writer(storage, PREFIX, 8) as writer:
+        writer.add(key(3), 0, thought)
+    keys = {key(number) for number in range(4)}
+    before = stored.load(storage, PREFIX, keys)
+    assert before[key(3)] == [thought]
+    assert {before[key(number)][0].completion.reasoning for number in range(3)} == {""}
+    stored.join(storage, PREFIX, keys)
+    assert len(objects(storage)) == 1
+    assert stored.load(storage, PREFIX, keys) == before

@@ -527,6 +527,40 @@ def test_a_server_of_plain_chat_still_refuses_rows_one_by_one(server: Served) ->
     assert outcomes == {"a": answer("a"), "b": answer("b")}
 
 
+# What the chat template is told, and what the model thinks
+
+
+NO_THINKING: dict[str, Any] = {"enable_thinking": False}
+
+
+def test_template_arguments_are_sent_with_every_request(server: Served) -> None:
+    told = settings(server.url).model_copy(update={"chat_template_args": NO_THINKING})
+    with EndpointEngine(told) as engine:
+        assert outcome_of(engine, job("Why?")) == answer("Why?")
+    assert all(body["chat_template_kwargs"] == NO_THINKING for _, body, _ in server.requests)
+    server.requests.clear()
+    with EndpointEngine(settings(server.url)):
+        assert "chat_template_kwargs" not in server.requests[-1][1]
+
+
+def test_a_server_that_refuses_template_arguments_is_not_asked_without_them(server: Served) -> None:
+    server.instead = refusing(400, lambda body: "chat_template_kwargs" in body)
+    told = settings(server.url).model_copy(update={"chat_template_args": NO_THINKING})
+    with pytest.raises(InputError, match="that takes engine.chat_template_args"):
+        EndpointEngine(told)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize(("content", "text"), [("yes", "yes"), (None, "")])
+def test_what_a_server_tells_apart_as_thinking_is_kept_apart(
+    server: Served, name: str, content: str | None, text: str
+) -> None:
+    choice = {"message": {"content": content, name: "Hm."}, "finish_reason": "stop"}
+    server.rule = lambda _: json.dumps({"choices": [choice]}).encode()
+    with EndpointEngine(settings(server.url)) as engine:
+        assert outcome_of(engine, job("Why?")) == Completion(text, "stop", 0, 0, reasoning="Hm.")
+
+
 # Many at a time
 
 

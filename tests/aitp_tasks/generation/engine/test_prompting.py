@@ -128,6 +128,44 @@ def test_a_model_without_a_chat_template_needs_one(tmp_path: Path) -> None:
     assert tokenizer.decode(rendered.token_ids) == f"U: {rendered.content} A:"
 
 
+def test_template_arguments_reach_the_template(tmp_path: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer.chat_template = (
+        "{{ messages[0]['content'] }}{% if thinking is defined and not thinking %}<none>{% endif %}"
+        "{% if thinking == 'deep' %}{{ raise_exception('too deep') }}{% endif %}"
+    )
+    tokenizer.save_pretrained(tmp_path)
+
+    def rendered(**arguments: Any) -> str:
+        settings = Settings(model=str(tmp_path), chat_template_args=arguments)
+        token_ids = Prompter(settings, str(tmp_path)).render(REWRITE, {"text": "A document."}, 64).token_ids
+        return str(tokenizer.decode(token_ids))
+
+    assert not rendered().endswith("<none>")
+    assert rendered(thinking=False).endswith("<none>")
+    with pytest.raises(InputError, match=r"too deep.*engine.chat_template_args=\{'thinking': 'deep'\}"):
+        rendered(thinking="deep")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat <filename> | sort",
+        "<table><tr><td>1</td></tr></table>",
+        "[INST] of another family [/INST]",
+        "<think>a plan</think> <tool_call>",
+    ],
+)
+def test_what_steers_nothing_is_unchanged_and_read_as_text(text: str) -> None:
+    rendered = prompter().render(REWRITE, {"text": text}, 64)
+    assert text in rendered.content
+    assert not rendered.neutralised
+    tokenizer: Any = AutoTokenizer.from_pretrained(MODEL)
+    placeholders = {tokenizer.convert_tokens_to_ids(token) for token in tokenizer.get_added_vocab()}
+    assert placeholders & set(rendered.token_ids) == {1, 2}
+    assert text in tokenizer.decode(rendered.token_ids)
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
