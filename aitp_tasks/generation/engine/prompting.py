@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from aitp_tasks.machine.control_tokens import (
 )
 from aitp_tasks.records.plan import FrozenPrompt
 
+#: How templates call what switches thinking on or off; what they write for either would do so in a document.
+_SWITCHES = ("enable_thinking", "thinking")
+_SWITCHED: tuple[dict[str, bool], ...] = ({}, dict.fromkeys(_SWITCHES, False), dict.fromkeys(_SWITCHES, True))
 #: Characters a token may stand for before the tokenizer is spared the rest of a text.
 _CHARACTERS_PER_TOKEN = 64
 #: Tokens that the cut text and its neighbours may merge into.
@@ -78,7 +82,9 @@ class Prompter:
                 "or give one in engine.chat_template"
             )
         self._template_args = settings.chat_template_args
-        marks = turn_marks(self._tokenizer, self._in_template) | special_tokens(self._tokenizer)
+        marks = special_tokens(self._tokenizer)
+        for switches in _SWITCHED:
+            marks |= turn_marks(self._tokenizer, partial(self._in_template, switches))
         self._neutralise = Neutraliser(self._tokenizer, marks)
         self._reading = reading_marks_only(self._tokenizer, marks, str(self._tokenizer.chat_template))
 
@@ -122,7 +128,7 @@ class Prompter:
         from jinja2.exceptions import TemplateError
 
         try:
-            rendered = self._in_template([{"role": "user", "content": content}], True)
+            rendered = self._in_template({}, [{"role": "user", "content": content}], True)
         except (TemplateError, TypeError, ValueError) as error:
             raise InputError(
                 f"the chat template refuses the prompt ({type(error).__name__}: {error}): correct "
@@ -131,11 +137,11 @@ class Prompter:
         token_ids: list[int] = self._reading.encode(rendered, add_special_tokens=False)
         return token_ids
 
-    def _in_template(self, messages: Messages, opening: bool) -> str:
+    def _in_template(self, switches: Mapping[str, bool], messages: Messages, opening: bool) -> str:
         """A conversation in the chat template, with the beginning of an answer where that is asked for."""
         return str(
             self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=opening, tokenize=False, **self._template_args
+                messages, add_generation_prompt=opening, tokenize=False, **{**self._template_args, **switches}
             )
         )
 

@@ -46,14 +46,17 @@ class Reasoning:
             self._parser: Any = kind(tokenizer, chat_template_kwargs=dict(template_args))
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"engine.reasoning_parser={name} cannot be used: {error}") from None
+        # Some look into the request that a server would have had.
         self._request = ChatCompletionRequest(messages=[])
-        #: Whether the parser goes by tokens that a decoder would leave out.
-        self.needs_special_tokens = not self._parser.adjust_request(
-            self._request.model_copy()
-        ).skip_special_tokens
 
     def divided(self, prompt: list[int], text: str, token_ids: list[int]) -> Divided:
-        """What was generated behind a prompt, which may have ended the thinking itself."""
+        """What was generated behind a prompt, which may have ended the thinking itself.
+
+        Args:
+            prompt: its tokens.
+            text: what was generated, special tokens included: the marks may be such.
+            token_ids: the same as tokens.
+        """
         if self._parser.is_reasoning_end(prompt):
             return Divided("", text, len(token_ids))
         reasoning, content = self._parser.extract_reasoning(text, self._request)

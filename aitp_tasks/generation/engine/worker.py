@@ -127,7 +127,7 @@ class _Server:
                 **job["sampling"],
                 structured_outputs=StructuredOutputsParams(json=job["schema"]),
                 logprobs=job["alternatives"] or None,
-                skip_special_tokens=not (self._reasoning and self._reasoning.needs_special_tokens),
+                skip_special_tokens=not self._reasoning,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._engine.add_request(job["id"], {"prompt_token_ids": job["token_ids"]}, sampling)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from aitp_tasks.config import Engine as Settings
 from aitp_tasks.config import Prompts
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation import prompt_files as prompts
-from aitp_tasks.generation.engine import Completion, Job
+from aitp_tasks.generation.engine import Completion, Job, offline
 from aitp_tasks.generation.engine.offline import OfflineEngine
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.generation.engine.reasoning import Divided, Reasoning, require
@@ -29,6 +30,18 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n"
     "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
 )
+#: The engine's process, in which requests of this top_k end their thinking at once.
+ENDS = 7
+ENDING = """
+from aitp_tasks.generation.engine import worker
+add = worker._Server._add
+def ending(server, job):
+    if job["sampling"].get("top_k") == %d:
+        job["sampling"]["logit_bias"] = {%d: 100.0}
+    add(server, job)
+worker._Server._add = ending
+worker.main()
+"""
 SCORE = prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts")))["score"]
 
 
@@ -112,11 +125,14 @@ def answered(settings: Settings, model: Path, sampling: list[dict[str, Any]]) ->
     return [found[str(number)] for number in range(len(sampling))]
 
 
-def test_the_engine_lets_a_model_think_and_keeps_that_apart(model: Path, tokenizer: Any) -> None:
+def test_the_engine_lets_a_model_think_and_keeps_that_apart(
+    model: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = ENDING % (ENDS, tokenizer.convert_tokens_to_ids("</think>"))
+    monkeypatch.setattr(offline, "COMMAND", [sys.executable, "-c", script])
     settings = thinking(model, reasoning_parser="deepseek_r1")
-    end = tokenizer.convert_tokens_to_ids("</think>")
     plain = {"max_tokens": 64, "temperature": 0.0}
-    thinks, ends = answered(settings, model, [plain, plain | {"logit_bias": {end: 100.0}}])
+    thinks, ends = answered(settings, model, [plain, plain | {"top_k": ENDS}])
     assert isinstance(thinks, Completion)
     assert isinstance(ends, Completion)
     # A document's own mark has not ended the thinking: what is free of the schema is no response.
