@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, field_validator
 
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.model import Model
@@ -51,7 +51,7 @@ class Engine(Model):
     chat_template: str | None = Field(
         None, title="Chat template", description="Jinja file; by default the model's own."
     )
-    chat_template_args: dict[str, JsonValue] = Field(
+    chat_template_args: dict[str, Any] = Field(
         default_factory=dict,
         title="Chat template arguments",
         description="Passed to the chat template, e.g. enable_thinking: false.",
@@ -86,7 +86,7 @@ class Engine(Model):
 
     @field_validator("chat_template_args")
     @classmethod
-    def _only_the_templates_own(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _only_the_templates_own(cls, value: dict[str, Any]) -> dict[str, Any]:
         reserved = _RESERVED_TEMPLATE_ARGUMENTS & value.keys()
         if reserved:
             raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be chat template arguments")
