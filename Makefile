@@ -128,7 +128,7 @@ bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PA
 bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth far sanity index fetch search nights"
 	@$(WORKER)/python benchmarks/difference.py $(PARTS)
 
-bench-rewrite: setup ## The prompt stages against bare vLLM and the published loop; PARTS="raw prefix loop kills deaths"
+bench-rewrite: setup ## The prompt stages against bare vLLM and the published loop; PARTS="raw prefix loop kills deaths busy repeat"
 	@$(WORKER)/python benchmarks/rewrite.py $(PARTS)
 
 bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object

@@ -1,7 +1,7 @@
 """The prompt stages: against bare vLLM, against the published runner's loop, and when killed.
 
     make bench-rewrite                     # everything; hours on two cores
-    make bench-rewrite PARTS="raw loop"    # some of: raw prefix loop kills deaths
+    make bench-rewrite PARTS="raw loop"    # some of: raw prefix loop kills deaths busy repeat
 
 raw: three stages, 300 requests each and more, and ``vllm.LLM.chat`` on exactly the
 same prompts and sampling, stage by stage in turn, twice; tokens per second, model
@@ -14,13 +14,17 @@ reader, once with this project's, which takes more of what such responses say
 (``vs_batch_loop``), and once with the schema as well. kills: the stages killed
 whenever one of ten random numbers of tokens has been generated, and how many tokens
 they generate in all, against an unbroken pass. deaths: an engine killed five times
-during a part. The last line of output is one JSON object.
+during a part. busy: one stage alone, and beside two processes that only count, in turn,
+three times; how many times longer it takes, loading left out. repeat: one stage as the
+processor computes it, in each other dtype, and so that no response depends on the
+others; tokens per second. The last line of output is one JSON object.
 """
 
 import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -44,6 +48,9 @@ _PASSES = 2
 #: Some give no question; with this share of the questions answered, each stage has over 300 requests.
 _DOCUMENTS, _ANSWERED = 305, 0.8
 _PREFIX_DOCUMENTS, _LOOP_DOCUMENTS, _DEATH_DOCUMENTS = 80, 60, 60
+_BUSY_DOCUMENTS, _REPEAT_DOCUMENTS, _BUSY_PASSES = 24, 24, 3
+#: Processes that do nothing but count.
+_OTHERS = 2
 _KILLS, _DEATHS = 10, 5
 #: The engine is killed whenever it has generated so many tokens more.
 _TOKENS_A_DEATH = 500
@@ -131,7 +138,7 @@ def prefix(folder: Path) -> dict[str, Any]:
         settings = {
             "engine.max_model_len": context,
             # Whole blocks are shared; a CPU's have 128 tokens where nothing is said.
-            "engine.engine_args": "{dtype: bfloat16, enforce_eager: true, block_size: 32}",
+            "engine.engine_args": "{enforce_eager: true, block_size: 32}",
             "gates.max_question_similarity": 1,
             # A second attempt's prompt is in the cache as a whole.
             "prompts.second_attempt": False,
@@ -180,7 +187,7 @@ def loop(folder: Path) -> dict[str, Any]:
 def kills(folder: Path) -> dict[str, Any]:
     """What ten kills of the whole task cost, in tokens."""
     settings = {
-        "engine.engine_args": f"{{dtype: bfloat16, enforce_eager: true, max_num_seqs: {_IN_FLIGHT}}}",
+        "engine.engine_args": f"{{enforce_eager: true, max_num_seqs: {_IN_FLIGHT}}}",
         "engine.max_model_len": 512,
         "prompts.folder": _short_prompts(folder / "prompts"),
     }
@@ -279,6 +286,46 @@ def deaths(folder: Path) -> dict[str, Any]:
     }
 
 
+def busy(folder: Path) -> dict[str, Any]:
+    """How much longer a stage takes beside others that are busy."""
+    alone: list[float] = []
+    beside: list[float] = []
+    for number in range(_BUSY_PASSES):
+        for seconds, others in ((alone, 0), (beside, _OTHERS)):
+            run = planned(folder / f"{number}-{others}", _BUSY_DOCUMENTS)
+            counting_ones = [
+                subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)
+            ]
+            try:
+                seconds.append(run_stage(run, "rewrite")["busy_seconds"])
+            finally:
+                for process in counting_ones:
+                    process.kill()
+    factor = statistics.median(beside) / statistics.median(alone)
+    return {"alone_seconds": alone, "beside_seconds": beside, "busy_factor": round(factor, 2)}
+
+
+def repeat(folder: Path) -> dict[str, Any]:
+    """Tokens per second in each dtype, and where no response depends on the others."""
+    ways = {
+        "bfloat16": {"engine.engine_args": "{enforce_eager: true, dtype: bfloat16}"},
+        "float32": {"engine.engine_args": "{enforce_eager: true, dtype: float32}"},
+        "deterministic_bfloat16": {
+            "engine.engine_args": "{enforce_eager: true, dtype: bfloat16}",
+            "engine.deterministic": True,
+        },
+        "deterministic_float32": {
+            "engine.engine_args": "{enforce_eager: true, dtype: float32}",
+            "engine.deterministic": True,
+        },
+    }
+    found = {}
+    for way, settings in ways.items():
+        figures = run_stage(planned(folder / way, _REPEAT_DOCUMENTS, **settings), "rewrite")
+        found[f"{way}_tokens_per_second"] = figures["tokens_per_second"]
+    return found
+
+
 def _helped(*arguments: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, str(_HELPER), *arguments], capture_output=True, text=True)
     if done.returncode:
@@ -287,7 +334,15 @@ def _helped(*arguments: str) -> dict[str, Any]:
     return found
 
 
-PARTS = {"raw": raw, "prefix": prefix, "loop": loop, "kills": kills, "deaths": deaths}
+PARTS = {
+    "raw": raw,
+    "prefix": prefix,
+    "loop": loop,
+    "kills": kills,
+    "deaths": deaths,
+    "busy": busy,
+    "repeat": repeat,
+}
 
 if __name__ == "__main__":
     run_parts(PARTS, sys.argv[1:])

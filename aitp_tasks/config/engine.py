@@ -1,8 +1,8 @@
 """``engine``: the model that generates, and where it runs."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.model import Model
@@ -14,6 +14,8 @@ _RESERVED_ARGUMENTS |= {"reasoning_parser"}
 _RESERVED_TEMPLATE_ARGUMENTS = {"add_generation_prompt", "continue_final_message", "messages", "tokenize"}
 _RESERVED_TEMPLATE_ARGUMENTS |= {"chat_template", "conversation", "max_length", "padding", "truncation"}
 _RESERVED_TEMPLATE_ARGUMENTS |= {"return_assistant_tokens_mask", "return_dict", "return_tensors"}
+#: The dtype by which vLLM is left to choose it.
+_BY_ITSELF = "auto"
 #: Those that a response does not depend on, up to rounding: how the work is spread and stored.
 _NEUTRAL_ARGUMENTS = {
     "block_size",
@@ -63,18 +65,54 @@ class Engine(Model):
         "the schema, and that is stored apart from the response. A server has a setting of its own.",
         min_length=1,
     )
+    deterministic: bool = Field(
+        False,
+        title="Deterministic",
+        description="No response depends on which others are generated at the same time: on GPUs by vLLM's "
+        "batch-invariant mode, on processors one request at a time. Slower.",
+    )
     endpoint: Endpoint | None = Field(
         None,
         title="Endpoint",
         description="Generate on this server, which has to serve the same model, instead of in the task.",
     )
 
-    def generation_identity(self) -> list[Any]:
-        """What decides a response beside model, prompt and request."""
-        deciding = {key: value for key, value in self.engine_args.items() if key not in _NEUTRAL_ARGUMENTS}
-        added = {"chat_template_args": self.chat_template_args, "reasoning_parser": self.reasoning_parser}
+    @property
+    def dtype(self) -> str | None:
+        """What the engine is told to compute in; None where that is left to it."""
+        given = str(self.engine_args.get("dtype", _BY_ITSELF))
+        return None if given == _BY_ITSELF else given
+
+    def generation_identity(self, dtype: str | None = None) -> list[Any]:
+        """What decides a response beside model, prompt and request.
+
+        Args:
+            dtype: what the engine computes in where it is not told.
+        """
+        deciding = {
+            key: value
+            for key, value in self.engine_args.items()
+            if key not in _NEUTRAL_ARGUMENTS and (key, value) != ("dtype", _BY_ITSELF)
+        }
+        if dtype := self.dtype or dtype:
+            deciding["dtype"] = dtype
+        added = {
+            "chat_template_args": self.chat_template_args,
+            "reasoning_parser": self.reasoning_parser,
+            "deterministic": self.deterministic,
+        }
         # Left out while they are not set, as they were not there before.
-        return [self.max_model_len, deciding, *([added] if any(added.values()) else [])]
+        set_ones = {name: value for name, value in added.items() if value}
+        return [self.max_model_len, deciding, *([set_ones] if set_ones else [])]
+
+    @model_validator(mode="after")
+    def _deterministic_in_the_task(self) -> Self:
+        if self.deterministic and self.endpoint is not None:
+            raise ValueError(
+                "deterministic is a matter of the server's: leave engine.deterministic out, and start the "
+                "server so (vLLM: VLLM_BATCH_INVARIANT=1)"
+            )
+        return self
 
     @field_validator("engine_args")
     @classmethod

@@ -45,7 +45,7 @@ _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
 _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
     "gates": {"answer_language": True},
-    "engine": {"chat_template_args": {}, "reasoning_parser": None},
+    "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
 }
 #: One path may be written without a list.

@@ -19,7 +19,7 @@ from aitp_tasks import config
 from aitp_tasks.encoder.batches import Answer, Batch
 from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.errors import TransientError
-from aitp_tasks.machine import models
+from aitp_tasks.machine import models, processors
 
 log = logging.getLogger(__name__)
 
@@ -147,13 +147,4 @@ def _finish(batch: Batch, found: torch.Tensor) -> Answer:
 def _precision(device: str) -> torch.dtype:
     if device == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    # Without these instructions bfloat16 on a CPU is slower than float32.
-    return torch.bfloat16 if {"avx512_bf16", "amx_bf16"} & _cpu_flags() else torch.float32
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
-            return next((set(line.split()) for line in lines if line.startswith("flags")), set())
-    except OSError:
-        return set()
+    return torch.bfloat16 if processors.compute_bfloat16() else torch.float32

@@ -28,7 +28,7 @@ def setups(plan: Plan) -> dict[str, str]:
     )
     engine = [
         plan.engine_identity,
-        config.engine.max_model_len,
+        config.engine.generation_identity(),
         config.engine.engine_args,
         _server(config.engine.endpoint),
         config.prompts.questions_per_document,

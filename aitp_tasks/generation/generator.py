@@ -15,13 +15,14 @@ from typing import Any
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.generation import stored
-from aitp_tasks.generation.engine import Engine, Job, open_engine
+from aitp_tasks.generation.engine import Engine, Job, dtype, open_engine
 from aitp_tasks.generation.engine.prompting import Prompter, Rendered
 from aitp_tasks.generation.figures import Figures
 from aitp_tasks.generation.requests import CUT_OFF, NOT_PARSED, PromptStage, Reading, Request, parse
 from aitp_tasks.generation.stored import Response, Writer
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import models
+from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import Storage
 
@@ -32,6 +33,8 @@ _RETRIED = (CUT_OFF, NOT_PARSED)
 #: Times the room of a response that was cut: what it gets if it can, and what makes a difference by itself.
 _MORE_ROOM, _ENOUGH_ROOM = 2, 1.5
 _RETRY_TEMPERATURE = 0.7
+#: Of a digest, for a seed.
+_SEED_DIGITS = 8
 
 
 class Generator:
@@ -59,7 +62,8 @@ class Generator:
         self._storage = storage
         self._config = config
         self._engine_identity = engine_identity
-        self._prefix = stored.prefix(stage.name, prompt, config, engine_identity)
+        self._dtype = dtype(config.engine)
+        self._prefix = stored.prefix(stage.name, prompt, config, engine_identity, self._dtype)
         self._figures = Figures()
 
     def readings(self, requests: list[Request]) -> dict[str, Reading]:
@@ -81,7 +85,7 @@ class Generator:
 
     def figures(self) -> dict[str, Any]:
         """Counts and speed, for the manifest."""
-        return self._figures.told()
+        return self._figures.told() | ({"dtype": self._dtype} if self._dtype else {})
 
     def _wants_more(self, case: "_Case") -> bool:
         """Read the last attempt; whether there is to be another."""
@@ -151,11 +155,18 @@ class Generator:
                 content=rendered.content,
                 token_ids=rendered.token_ids,
                 schema=self._prompt.output_schema,
-                sampling=_varied(sampling, case, room),
+                sampling=self._seeded(_varied(sampling, case, room), case),
                 alternatives=self._stage.alternatives,
             )
         )
         return True
+
+    def _seeded(self, sampling: dict[str, Any], case: "_Case") -> dict[str, Any]:
+        """Where nothing else may decide it, what is drawn at random follows from the request."""
+        if not self._config.engine.deterministic:
+            return sampling
+        seed = int(digest.of_value([case.request.id, len(case.attempts)])[:_SEED_DIGITS], 16)
+        return sampling | {"seed": seed}
 
     def _rendered(self, prompter: Prompter, case: "_Case") -> Rendered:
         """A response that was cut gets its room from the document, where that leaves some of it."""

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.generation import engine
 from aitp_tasks.generation.engine import Completion
 from aitp_tasks.records import digest, tables
 from aitp_tasks.records.plan import FrozenPrompt
@@ -76,10 +77,21 @@ class Response:
     cut_characters: int = 0
 
 
-def prefix(stage: str, prompt: FrozenPrompt, config: RunConfig, engine_identity: str) -> str:
-    """Prefix of the responses to one prompt of one model: all that decides them is in it."""
-    fingerprint = digest.of_value([engine_identity, prompt.digest, config.engine.generation_identity()])
-    return f"generations/{stage}/{fingerprint}/"
+def prefix(
+    stage: str, prompt: FrozenPrompt, config: RunConfig, engine_identity: str, dtype: str | None = None
+) -> str:
+    """Prefix of the responses to one prompt of one model: all that decides them is in it.
+
+    Args:
+        dtype: what the engine computes in where it is not told (``engine.dtype``).
+    """
+    identity = config.engine.generation_identity(dtype)
+    return f"generations/{stage}/{digest.of_value([engine_identity, prompt.digest, identity])}/"
+
+
+def prefixes(stage: str, prompt: FrozenPrompt, config: RunConfig, engine_identity: str) -> set[str]:
+    """Those under which responses to one prompt of one model may be, on whatever machines they were made."""
+    return {prefix(stage, prompt, config, engine_identity, dtype) for dtype in engine.DTYPES}
 
 
 def load(storage: Storage, prefix: str, wanted: AbstractSet[str]) -> dict[str, list[Response]]:

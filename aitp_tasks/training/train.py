@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import AitpError, ExitCode, InputError, TransientError
+from aitp_tasks.machine import processors
 from aitp_tasks.training import base_model
 from aitp_tasks.training.job import Job, Outcome
 
@@ -128,8 +129,7 @@ def _bf16_supported(job: Job) -> bool:
 
     if job.device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Other processors emulate bf16, several times slower than float32.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return processors.compute_bfloat16()
 
 
 def _arguments(job: Job, bf16: bool) -> "SFTConfig":

@@ -13,7 +13,10 @@ from typing import Any, Protocol, Self
 
 from aitp_tasks import config
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.machine import devices, processors
 
+#: In what an engine may compute that is not told: as vLLM chooses, or as the processors can.
+DTYPES = (None, "bfloat16", "float32")
 #: vLLM's own default, and that on large GPUs.
 _AT_ONCE, _AT_ONCE_ON_GPUS = 256, 1024
 #: A generated token that is a number, and the numbers that could have stood there: text and log-probability.
@@ -108,6 +111,17 @@ def open_engine(settings: config.Engine, model: str) -> Engine:
     from aitp_tasks.generation.engine.offline import OfflineEngine
 
     return OfflineEngine(settings, model)
+
+
+def dtype(settings: config.Engine) -> str | None:
+    """What the engine computes in on this machine; None where vLLM chooses, by the model.
+
+    vLLM chooses on GPUs, and a server is another machine. Processors are told what they compute in:
+    most have no bfloat16, and emulate it several times slower.
+    """
+    if settings.dtype is not None or settings.endpoint is not None or devices.visible():
+        return settings.dtype
+    return "bfloat16" if processors.compute_bfloat16() else "float32"
 
 
 def gpus_wanted(settings: config.Engine) -> int:

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from aitp_tasks import config
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.generation.engine import Completion, Job, gpus_wanted
+from aitp_tasks.generation.engine import Completion, Job, dtype, gpus_wanted
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices
 
@@ -49,6 +49,7 @@ class OfflineEngine:
         devices.lease(gpus_wanted(settings), "engine.engine_args")
         self._settings = settings
         self._arguments = _arguments(settings, model)
+        log.info("engine dtype=%s", self._arguments.get("dtype", "by the model"))
         self.load_seconds = 0.0
         self.restarts = 0
         #: Jobs that the process may have: those that run, and as many again; None while it loads.
@@ -220,15 +221,32 @@ def _arguments(settings: config.Engine, model: str) -> dict[str, Any]:
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True, **thinking},
         **({"seed": 0} | ({} if devices.visible() else {"distributed_executor_backend": "uni"})),
         **settings.engine_args,
+        **({"dtype": computed_in} if (computed_in := dtype(settings)) else {}),
+        **_alone(settings),
+    }
+
+
+def _alone(settings: config.Engine) -> dict[str, Any]:
+    """On processors, how a request is rounded follows from all that is computed with it."""
+    if not settings.deterministic or devices.visible():
+        return {}
+    # In one piece: with chunks, vLLM's CPU engine dies of a request's seed.
+    return {
+        "max_num_seqs": 1,
+        "max_num_batched_tokens": settings.max_model_len,
+        "enable_prefix_caching": False,
     }
 
 
 def _environment(settings: config.Engine) -> dict[str, str]:
-    """What vLLM reads when it is imported; what the user has set stays."""
+    """What vLLM reads when it is imported; what the user has set stays, but where a setting decides it."""
     values = {"VLLM_HOST_IP": "127.0.0.1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if not settings.on_hub:
         values["HF_HUB_OFFLINE"] = "1"
-    if not devices.visible():
+    decided = {}
+    if devices.visible():
+        decided = {"VLLM_BATCH_INVARIANT": "1"} if settings.deterministic else {}
+    else:
         values |= {
             # Engine and worker in one process: two imports of torch less at every start.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -236,4 +254,4 @@ def _environment(settings: config.Engine) -> dict[str, str]:
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
             "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
         }
-    return values | os.environ
+    return values | os.environ | decided

@@ -174,7 +174,7 @@ def _add_responses(storage: Storage, found: Waste, kept: list[Run], before: floa
     """Of the responses, those to requests that no kept run makes."""
     wanted, all_of = dict[str, set[str]](), set[str]()
     for run in kept:
-        prefixes = [_responses(run, stage) for stage in generated.STAGES]
+        prefixes = {prefix for stage in generated.STAGES for prefix in _responses(run, stage)}
         if run.find_manifest("difference") is None:
             all_of.update(prefixes)
             continue
@@ -198,5 +198,5 @@ def _add_responses(storage: Storage, found: Waste, kept: list[Run], before: floa
         found.responses += partly.rows - partly.kept
 
 
-def _responses(run: Run, stage: str) -> str:
-    return stored.prefix(stage, run.plan.prompts[stage], run.config, run.plan.engine_identity)
+def _responses(run: Run, stage: str) -> set[str]:
+    return stored.prefixes(stage, run.plan.prompts[stage], run.config, run.plan.engine_identity)

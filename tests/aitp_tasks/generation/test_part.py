@@ -14,11 +14,13 @@ from aitp_tasks import config
 from aitp_tasks.config import Gates
 from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
 from aitp_tasks.generation import checks, generator, stored
-from aitp_tasks.generation.engine import Completion, Job
+from aitp_tasks.generation.engine import DTYPES, Completion, Job, dtype
+from aitp_tasks.generation.engine.offline import _arguments
 from aitp_tasks.generation.engine.prompting import Rendered
 from aitp_tasks.generation.requests import Parsed
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.machine import devices, processors
 from aitp_tasks.records import generated, selected
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.records.run import Run
@@ -377,7 +379,78 @@ def test_what_an_engine_argument_decides_is_part_of_a_responses_identity() -> No
         return config.Engine(model="/model", engine_args=arguments).generation_identity()
 
     assert identity(load_format="dummy") != identity() != identity(dtype="float32")
-    assert identity(max_num_seqs=8, tensor_parallel_size=2) == identity()
+    assert identity(max_num_seqs=8, tensor_parallel_size=2) == identity() == identity(dtype="auto")
+
+
+@pytest.mark.parametrize(
+    ("told", "gpus", "can", "computed"),
+    [
+        ({}, False, True, "bfloat16"),
+        ({}, False, False, "float32"),
+        ({}, True, False, None),
+        ({"dtype": "auto"}, False, False, "float32"),
+        ({"dtype": "auto"}, True, True, None),
+        ({"dtype": "bfloat16"}, False, False, "bfloat16"),
+        ({"dtype": "float16"}, True, False, "float16"),
+    ],
+)
+def test_an_engine_computes_in_what_the_processors_can(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], gpus: bool, can: bool, computed: str | None
+) -> None:
+    monkeypatch.setattr(devices, "visible", lambda: [devices.Gpu("a", 0)] if gpus else [])
+    monkeypatch.setattr(processors, "compute_bfloat16", lambda: can)
+    settings = config.Engine(model="/model", engine_args=told)
+    assert dtype(settings) == computed
+    assert dtype(settings) in DTYPES or told
+    # The engine is told so.
+    assert _arguments(settings, "/model").get("dtype", "auto") == (computed or "auto")
+
+
+def test_responses_of_machines_that_compute_otherwise_are_kept_apart(
+    run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    for can, asked in ((False, 12), (True, 24), (False, 24), (True, 24)):
+        monkeypatch.setattr(processors, "compute_bfloat16", lambda can=can: can)
+        forget(run, "rewrite", root)
+        run_stage(rewrite, run)
+        assert len(engine.asked) == asked
+        figures = [run.require_manifest("rewrite", part).figures for part in run.parts]
+        assert {figure["dtype"] for figure in figures} == {"bfloat16" if can else "float32"}
+    kept = {f"{path.relative_to(root)}/" for path in root.glob("generations/rewrite/*")}
+    prompt = run.plan.prompts["rewrite"]
+    assert len(kept) == 2
+    # Those that gc looks for.
+    assert kept < stored.prefixes("rewrite", prompt, run.config, run.plan.engine_identity)
+
+
+def test_what_is_drawn_at_random_follows_from_the_request_where_nothing_else_may_decide(
+    configure: Configure, engine: type[StandIn], root: Path
+) -> None:
+    engine.respond = staticmethod(lambda *_: "no JSON")
+    changes = {
+        "engine": SELECT_ALL["engine"] | {"deterministic": True},
+        "prompts": SELECT_ALL["prompts"] | {"failure_budget": 1.0},
+    }
+    run = up_to_difference(configure(**SELECT_ALL | changes))
+    drawn: list[dict[str, list[int]]] = []
+    for _ in range(2):
+        engine.asked, engine.sampling = [], []
+        forget(run, "rewrite", root)
+        for path in root.glob("generations/rewrite/*/*"):
+            path.unlink()
+        run_stage(rewrite, run)
+        seeds: dict[str, list[int]] = {}
+        for values, sampling in zip(engine.asked, engine.sampling, strict=True):
+            seeds.setdefault(values["text"], []).append(sampling["seed"])
+        drawn.append(seeds)
+    assert drawn[0] == drawn[1]
+    assert len({seed for some in drawn[0].values() for seed in some}) == 24
+
+
+def forget(run: Run, stage: str, root: Path) -> None:
+    """As if a stage had not been done."""
+    for part in run.parts:
+        (root / run.manifest_key(stage, part)).unlink(missing_ok=True)
 
 
 def test_how_a_model_thinks_is_part_of_a_responses_identity(configure: Configure) -> None:
@@ -386,6 +459,7 @@ def test_how_a_model_thinks_is_part_of_a_responses_identity(configure: Configure
         {"chat_template_args": {"enable_thinking": False}},
         {"chat_template_args": {"enable_thinking": True}},
         {"reasoning_parser": "qwen3"},
+        {"deterministic": True},
     ]
     configs = [
         configure(),
@@ -398,7 +472,10 @@ def test_how_a_model_thinks_is_part_of_a_responses_identity(configure: Configure
         assert all(identity.count(one) == 1 for one in identity)
     # As before they were settings: what was generated then is found again.
     assert configs[0].engine.generation_identity() == [1024, {}]
-    assert not {"chat_template_args", "reasoning_parser"} & configs[0].identity()["engine"].keys()
+    assert (
+        not {"chat_template_args", "reasoning_parser", "deterministic"}
+        & configs[0].identity()["engine"].keys()
+    )
 
 
 def test_a_second_attempt_can_be_left_out(configure: Configure, engine: type[StandIn]) -> None:
