@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from demo.services import DAG
 from tests.e2e.conftest import BUCKET, ROOT, Pipeline
 
 UNIT_STAGES = ("embed", "density", "rewrite", "score", "answer")
@@ -98,6 +99,15 @@ def test_no_secret_is_written_anywhere(pipeline: Pipeline, first: dict[str, Any]
     logs = [path for path in pipeline.services.logs.rglob("*.log") if path.is_file()]
     assert logs
     assert [path.name for path in logs if secret in path.read_bytes()] == []
+
+
+def test_a_run_in_which_nothing_goes_wrong_warns_of_nothing(
+    pipeline: Pipeline, first: dict[str, Any]
+) -> None:
+    folder = pipeline.services.logs / "tasks" / f"dag_id={DAG}" / f"run_id={first['dag_run']}"
+    lines = [json.loads(line) for log in folder.rglob("*.log") for line in log.read_text().splitlines()]
+    assert len(lines) > 100
+    assert [line for line in lines if line["level"] not in ("debug", "info")] == []
 
 
 def test_a_second_run_does_no_work_and_touches_nothing(pipeline: Pipeline, first: dict[str, Any]) -> None:
