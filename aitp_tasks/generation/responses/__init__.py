@@ -25,17 +25,14 @@ from itertools import islice
 from typing import Any
 
 from aitp_tasks.generation.responses import (
-    courtesies,
     delimiters,
     keys,
     lines,
-    listed,
     objects,
     payload,
     reasoning,
     remarks,
     shapes,
-    tags,
 )
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
 from aitp_tasks.generation.responses.keys import Keys
@@ -106,7 +103,7 @@ def _find_all(text: str, asked: Keys, repairs: Repairs) -> list[Found]:
     found = _find(text, asked.any_object, objects.read_object, asked)
     if not found and "{" not in text:
         found = _find_without_brace(text, asked)
-    if not found and (tagged := tags.members(text, asked)):
+    if not found and (tagged := lines.tagged(text, asked)):
         found = [Found(*tagged, repairs={"tags": None})]
     return found
 
@@ -115,7 +112,7 @@ def _read_without_json(text: str, asked: Keys, repairs: Repairs) -> Response | N
     """Marks on lines, or a list of questions, in a text that is no attempt at an object."""
     if "{" not in text and (response := lines.read(text, asked, repairs)):
         return response
-    items = listed.items(text) if asked.only_list and not asked.any_object.search(text) else []
+    items = lines.items(text) if asked.only_list and not asked.any_object.search(text) else []
     if not items or asked.only_list is None:
         return None
     return to_response(Members([(asked.only_list, items)]), asked, repairs | {"list without JSON": None})
@@ -221,7 +218,7 @@ def _check_around(gaps: list[str], chosen: Response, asked: Keys) -> None:
         for name, given in lines.values(gap, asked).items():
             if any(value not in (None, chosen.value.get(name)) for value in given):
                 raise UnreadableError(f"{name} is given twice, with different values")
-    if not courtesies.are_all(behind):
+    if not remarks.are_courtesies(behind):
         raise UnreadableError(f"text behind the object may change it: {excerpt(behind.strip())}")
 
 

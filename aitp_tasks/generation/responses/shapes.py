@@ -12,7 +12,7 @@ from typing import Any
 from aitp_tasks.generation.responses import remarks
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
 from aitp_tasks.generation.responses.keys import Keys, squash
-from aitp_tasks.generation.responses.listed import ASKS
+from aitp_tasks.generation.responses.lines import ASKS
 from aitp_tasks.generation.responses.values import Members, Repairs
 
 _MOST_LAYERS = 6
