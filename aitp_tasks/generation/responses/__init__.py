@@ -25,7 +25,6 @@ from itertools import islice
 from typing import Any
 
 from aitp_tasks.generation.responses import (
-    delimiters,
     keys,
     lines,
     objects,
@@ -76,7 +75,7 @@ def _read(text: str, asked: Keys, repairs: Repairs, layer: int = 0) -> Response:
     if value is not None:
         return _of_value(value, asked, repairs, layer)
     text = reasoning.without(text, repairs)
-    text = delimiters.plain(payload.once(text, asked, repairs), repairs)
+    text = payload.plain(payload.once(text, asked, repairs), repairs)
     found = _find_all(text, asked, repairs)
     if found:
         return _choose(found, _gaps(text, found), asked, repairs, layer)

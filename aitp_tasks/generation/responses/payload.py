@@ -1,5 +1,10 @@
-"""What of a response is its text proper, without repetition; and the JSON in it."""
+r"""What of a response is its text proper, once and with JSON's own delimiters; and the JSON in it.
 
+``{&quot;answer&quot;: ...}``, ``{\"answer\": ...}`` and ``｛"answer"：...｝`` become JSON's
+before anything is read. A text that also has plain delimiters stays as it is.
+"""
+
+import html
 import json
 import re
 from typing import Any
@@ -10,6 +15,12 @@ from aitp_tasks.generation.responses.values import Members, Repairs
 
 #: A string; one that does not end takes the rest of the text, so that it is looked at once only.
 _LITERAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)', re.DOTALL)
+_ENTITY = re.compile(r"[{\[,]\s*+&(?:quot|#0*+34|#x0*+22);", re.IGNORECASE)
+_ESCAPED = re.compile(r'\{\s*+\\++"')
+_PLAIN_QUOTE = re.compile(r'(?<!\\)"')
+_STRING = re.compile(r'"[^"]*+"|“[^”]*+”')
+_WIDE = re.compile(r"[｛｝［］]")
+_NARROW = str.maketrans("｛｝［］", "{}[]")
 
 
 def once(text: str, keys: Keys, repairs: Repairs) -> str:
@@ -23,6 +34,41 @@ def once(text: str, keys: Keys, repairs: Repairs) -> str:
         return text
     repairs["several objects"] = None
     return text[:again]
+
+
+def plain(text: str, repairs: Repairs) -> str:
+    """The text with JSON's own delimiters."""
+    if '"' not in text and "＂" in text:
+        repairs["smart quotes"] = None
+        text = text.replace("＂", '"')
+    if '"' not in text and _ENTITY.search(text):
+        repairs["html entities"] = None
+        text = html.unescape(text)
+    if '\\"' in text:
+        text = _unescaped(text, repairs)
+    return _narrow(text, repairs) if _WIDE.search(text) else text
+
+
+def _unescaped(text: str, repairs: Repairs) -> str:
+    match = _ESCAPED.search(text)
+    start, end = match.start() if match else 0, text.rfind("}") + 1
+    if match is None or _PLAIN_QUOTE.search(text, start, end):
+        return text
+    try:
+        inner = json.loads(f'"{text[start:end]}"', strict=False)
+    except ValueError:
+        return text
+    repairs["encoded twice"] = None
+    quoted = text[:start].endswith('"') and text.startswith('"', end)
+    return f"{text[: start - quoted]}{inner}{text[end + quoted :]}"
+
+
+def _narrow(text: str, repairs: Repairs) -> str:
+    """Full-width brackets outside of strings as ASCII's, unless strings have them too."""
+    if any(map(_WIDE.search, _STRING.findall(text))):
+        return text
+    repairs["punctuation"] = None
+    return text.translate(_NARROW)
 
 
 def json_within(text: str, repairs: Repairs) -> tuple[int, int, Any] | None:
