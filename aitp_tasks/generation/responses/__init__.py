@@ -20,7 +20,7 @@ is left of them after the repairs is refused.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -45,7 +45,6 @@ _MOST_OBJECTS = 20
 #: How often a response may be encoded as a string.
 _MOST_ENCODED = 3
 _FENCE = re.compile(r"```\w*+")
-_LIST = re.compile(r"\[\s*+[\"'“„«‘]")
 _WRAPPER = re.compile(r"\{\s*+(?:[\"'“]?+(?P<key>[^\W\d][\w -]{0,40})[\"'”]?+\s*+[:：]\s*+\[?+\s*+)?+\Z")
 _WRAPPER_END = re.compile(r"[\s,]*+\]?+[\s,]*+(?:\}|\Z)")
 
@@ -99,7 +98,7 @@ def _of_value(value: Any, asked: Keys, repairs: Repairs, layer: int) -> Response
 def _find_all(text: str, asked: Keys, repairs: Repairs) -> list[Found]:
     if within := payload.json_within(text, repairs):
         return [Found(*within)]
-    found = _find(text, asked.any_object, objects.read_object, asked)
+    found = _find(text, asked)
     if not found and "{" not in text:
         found = _find_without_brace(text, asked)
     if not found and (tagged := lines.tagged(text, asked)):
@@ -117,36 +116,36 @@ def _read_without_json(text: str, asked: Keys, repairs: Repairs) -> Response | N
     return to_response(Members([(asked.only_list, items)]), asked, repairs | {"list without JSON": None})
 
 
-def _find(
-    text: str, start: re.Pattern[str], read_one: Callable[[str, int, Keys], Found], asked: Keys
-) -> list[Found]:
-    """All objects, or bare lists, in their order."""
-    if len(list(islice(start.finditer(text), _MOST_OBJECTS + 1))) > _MOST_OBJECTS:
+def _find(text: str, asked: Keys) -> list[Found]:
+    """All objects in their order."""
+    if len(list(islice(asked.any_object.finditer(text), _MOST_OBJECTS + 1))) > _MOST_OBJECTS:
         raise UnreadableError(f"more than {_MOST_OBJECTS} objects")
     found: list[Found] = []
     position = 0
-    while match := start.search(text, position):
+    while match := asked.any_object.search(text, position):
         try:
-            one = read_one(text, match.start(), asked)
+            one = objects.read_object(text, match.start(), asked)
             position = one.end
             found += [one] if shapes.holds(one.value, asked) else []
-        except PlaceholderError as error:
-            position = max(error.position, match.end())
+        except PlaceholderError:
+            position = match.end()
     return found
 
 
 def _find_without_brace(text: str, asked: Keys) -> list[Found]:
-    """Members whose opening brace is missing, or bare lists."""
+    """Members whose opening brace is missing, or a bare list."""
     key = rf"(?:[\"“](?:{asked.spellings})[\"”]\s*+[:：]|(?:{asked.spellings}):\s*+(?=[\"\[]))"
-    match = re.search(rf"^[ \t]*+(?={key})", text, re.IGNORECASE | re.MULTILINE)
-    if match is None:
-        return _find(text, _LIST, objects.read_list, asked) if asked.only_list else []
+    bare = r"|(?=\[\s*+[\"'“„«‘])" if asked.only_list else ""
+    match = re.search(rf"^[ \t]*+(?={key}){bare}", text, re.IGNORECASE | re.MULTILINE)
     try:
-        found = objects.read_object(text, match.end(), asked)
+        found = match and objects.read_object(text, match.end(), asked)
     except PlaceholderError:
         return []
-    if "inner quotes" in found.repairs:
-        raise UnreadableError(f"without a brace, the end is not clear: {excerpt(text, match.end())}")
+    if not found:
+        return []
+    is_list, is_closed = "bare list" in found.repairs, text[found.end - 1] == "}"
+    if is_closed if is_list else "inner quotes" in found.repairs:
+        raise UnreadableError(f"without a brace, the end is not clear: {excerpt(text, found.start)}")
     return [found]
 
 

@@ -53,7 +53,7 @@ class Keys:
         self.has_text = any("string" in kinds for kinds in [*self.kinds.values(), *self.item_kinds.values()])
         self.required = frozenset(schema.get("required", self.properties))
         lists = [name for name, kinds in self.kinds.items() if kinds == {"array"}]
-        self.only_list = lists[0] if len(lists) == 1 else None
+        self.only_list: str | None = lists[0] if len(lists) == 1 else None
         self.singular = squash(self.only_list).removesuffix("s") if self.only_list else None
         spelt = {other: name for name in self.properties for other in aliases.spellings(name)}
         self._names = {prefix + squash(other): spelt[other] for prefix in _PREFIXES for other in spelt}

@@ -36,15 +36,7 @@ _LITERALS = {"true": True, "false": False, "null": None, "none": None}
 
 
 class PlaceholderError(Exception):
-    """A placeholder stands where a value should: this is no object, but one may follow.
-
-    Attributes:
-        position: of the placeholder.
-    """
-
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
+    """A placeholder stands where a value should: this is no object, but one may follow."""
 
 
 @dataclass
@@ -58,22 +50,13 @@ class Found:
 
 
 def read_object(text: str, start: int, keys: Keys) -> Found:
-    """The object whose opening brace, or first key where there is no brace, is at ``start``.
+    """The object whose opening brace, or first key or list where there is no brace, is at ``start``.
 
     Raises:
         UnreadableError: it is cut off, or may be meant in several ways.
         PlaceholderError: it is none.
     """
     return _Reader(text, start, keys).object()
-
-
-def read_list(text: str, start: int, keys: Keys) -> Found:
-    """The bare list whose bracket is at ``start``, as the schema's only list.
-
-    Raises:
-        UnreadableError, PlaceholderError: as ``read_object``.
-    """
-    return _Reader(text, start, keys).bare_list()
 
 
 def _style(quotes: str) -> str:
@@ -104,7 +87,7 @@ class _Reader:
         except UnreadableError as error:
             if self._is_asked_for:
                 raise
-            raise PlaceholderError(self._found.start + 1) from error
+            raise PlaceholderError from error
 
     def _object(self) -> Found:
         if not self._take("{"):
@@ -121,18 +104,6 @@ class _Reader:
             self._at
         ):
             raise UnreadableError(f"where the object ends is not clear: {excerpt(self._text, self._at)}")
-        return self._found
-
-    def bare_list(self) -> Found:
-        name = self._keys.only_list
-        assert name is not None
-        self._note("bare list")
-        self._take("[")
-        self._found.value.append((name, self._list(name)))
-        self._found.end = self._at
-        self._skip()
-        if self._take("}"):
-            raise UnreadableError("a brace follows a bare list")
         return self._found
 
     def _note(self, repair: str) -> None:
@@ -176,6 +147,9 @@ class _Reader:
         return whole and on_other_line and not _OTHER_KEY.match(self._text, self._at)
 
     def _key(self) -> str:
+        if self._keys.only_list and not self._found.value and self._text.startswith("[", self._at):
+            self._note("bare list")
+            return self._keys.only_list
         match = self._keys.key.match(self._text, self._at)
         name = match and self._keys.name(match[2])
         self._is_asked_for |= match is not None
@@ -270,13 +244,13 @@ class _Reader:
             if self._found.value and self._text.startswith(("{", "["), self._at):
                 raise UnreadableError(f"an object within another one: {excerpt(self._text, self._at)}")
             if self._text.startswith(("<", "{", ".", "…", "["), self._at):
-                raise PlaceholderError(self._at)
+                raise PlaceholderError
             raise UnreadableError(f"a value should follow, not {excerpt(self._text, self._at)}")
         word = _LEADING_ZERO.sub("", unicodedata.normalize("NFKC", match[0]))
         if word != match[0]:
             self._note("number")
         if kinds == {"string"} and not word.isdecimal():
-            raise PlaceholderError(match.end())
+            raise PlaceholderError
         if match.end() == len(self._text) and word.casefold() not in _LITERALS:
             raise UnreadableError("the response ends within a value")
         remark = _REMARK.match(self._text, match.end())
@@ -296,7 +270,7 @@ class _Reader:
             return _LITERALS[word.casefold()]
         if _RATIO.fullmatch(word) or word.casefold() in ("yes", "no"):
             return word
-        raise PlaceholderError(self._at)
+        raise PlaceholderError
 
     def _member_end(self, start: int, opening: str) -> End:
         return self._strings.member_end(start, opening, dict(self._found.value))

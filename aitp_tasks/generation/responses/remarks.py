@@ -179,19 +179,10 @@ def asks_for_input(text: str) -> bool:
     return bool(_REQUEST.search(text[:NEAR]) or _REQUEST.search(text[-NEAR:]))
 
 
-def is_note(key: str) -> bool:
-    """Whether what stands under a key changes nothing of what is asked for."""
-    return squash(key) in _NOTES
-
-
-def is_ground(key: str) -> bool:
-    """Whether what stands under a key explains a mark."""
-    return squash(key) in _GROUNDS
-
-
-def is_fine(key: str, value: object) -> bool:
-    """Whether a member says that the response is whole."""
-    return any(value is fine or value == fine for fine in _FINE.get(squash(key), ()))
+def is_note(key: str, value: object, beside_text: bool = False) -> bool:
+    """Whether a member changes nothing of what is asked for: a note, or a word that all is well."""
+    key = squash(key)
+    return key in (_NOTES if beside_text else _GROUNDS) or value in _FINE.get(key, ())
 
 
 def holds_no_answer(key: str) -> bool:

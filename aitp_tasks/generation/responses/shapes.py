@@ -13,7 +13,7 @@ from aitp_tasks.generation.responses import remarks
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
 from aitp_tasks.generation.responses.keys import Keys, squash
 from aitp_tasks.generation.responses.lines import ASKS
-from aitp_tasks.generation.responses.values import Members, Repairs
+from aitp_tasks.generation.responses.values import Members, Repairs, within
 
 _MOST_LAYERS = 6
 #: What stands beside the content in a tool call or a chat message, if it is a word or a number.
@@ -156,8 +156,10 @@ def _check_others(members: Members, others: list[Any], keys: Keys) -> None:
     behind = {id(member) for member in members[last + 1 :]}
     for member in others:
         key, value = member
+        objects = [inner for inner in within(value) if isinstance(inner, Members)]
+        names_any = any(keys.name(inner) for each in objects for inner, _ in each)
         taken_back = id(member) in behind and isinstance(value, str) and remarks.takes_back(value)
-        if taken_back or not _is_harmless(key, value, keys) or _names_any(value, keys):
+        if taken_back or not _is_harmless(key, value, keys) or names_any:
             raise UnreadableError(f"another member may change the object: {excerpt(key)}")
 
 
@@ -165,26 +167,10 @@ def _is_harmless(key: str, value: Any, keys: Keys) -> bool:
     """Whether a member that is not asked for says nothing, or nothing of what those say that are."""
     if _place(key, keys) is not None:
         return False
-    if value in (None, "", []) or remarks.is_fine(key, value) or remarks.is_note(key):
-        return True
-    if not keys.has_text and remarks.is_ground(key):
+    if value in (None, "", []) or remarks.is_note(key, value, keys.has_text):
         return True
     rests = [squash(key).replace(squash(name), "", 1) for name in keys.kinds if squash(name) in squash(key)]
-    return isinstance(value, str) and any(rest and remarks.is_ground(rest) for rest in rests)
-
-
-def _names_any(value: Any, keys: Keys) -> bool:
-    """Whether a member of the schema stands anywhere in a value."""
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, Members):
-            if any(keys.name(key) is not None for key, _ in item):
-                return True
-            waiting += [inner for _, inner in item]
-        elif isinstance(item, list):
-            waiting += item
-    return False
+    return isinstance(value, str) and any(rest and remarks.is_note(rest, value) for rest in rests)
 
 
 def _value(value: Any, keys: Keys, name: str, repairs: Repairs) -> Any:

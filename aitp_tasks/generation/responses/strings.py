@@ -64,31 +64,19 @@ class CutError(Exception):
 
 
 class End(NamedTuple):
-    """Where a string ends.
+    """Where a string ends, or may end.
 
     Attributes:
         position: of its closing mark.
         quotes: marks within it.
+        rest: where the text behind a member's object starts; None where another member follows.
+        level: whether the braces within it pair.
     """
 
     position: int
     quotes: int
-
-
-class _Candidate(NamedTuple):
-    """A quotation mark that may end a member's string.
-
-    Attributes:
-        position: of the mark.
-        rest: where the text behind the object starts; None where another member follows.
-        quotes: marks within the string.
-        level: whether the braces within the string pair.
-    """
-
-    position: int
-    rest: int | None
-    quotes: int
-    level: bool
+    rest: int | None = None
+    level: bool = True
 
 
 class _Mark(NamedTuple):
@@ -126,13 +114,13 @@ class Strings:
         """
         found = list(self._candidates(start, opening, named))
         if found and not found[0].quotes and (found[0].rest is None or self._is_only(found)):
-            return End(found[0].position, 0)
+            return found[0]
         fitting = [end for end in found if end.level and end.quotes % 2 == 0 and self.is_whole(end.rest)]
         if not fitting and len(found) == 1 and found[0].level and self._ends_text(found[0].rest):
             fitting = found
         if len(fitting) != 1 or not self._may_hold_quotes(start, fitting[0], opening):
             raise self._unclear(start)
-        return self._checked(start, End(fitting[0].position, fitting[0].quotes))
+        return self._checked(start, fitting[0])
 
     def item_end(self, start: int, opening: str) -> End:
         """The end of an item: the first mark, outside of marks that pair, before a comma or the list's end.
@@ -178,19 +166,16 @@ class Strings:
 
     def _quotes(self, start: int, opening: str, end: int = sys.maxsize) -> Iterator[_Mark]:
         for mark in self._marks(start, opening, end):
-            if mark[0][0] not in "{}" and not _is_own(mark):
-                yield self._described(mark, opening)
-
-    def _described(self, mark: re.Match[str], opening: str) -> _Mark:
-        before, after = self._text[mark.start() - 1], self._text[mark.end() : mark.end() + 1]
-        opens = after not in _AFTER_WORD
-        if opening in _APOSTROPHES:
-            stray = after.isdigit() or (before.isalpha() and not opens)
-        else:
+            if mark[0][0] in "{}" or _is_own(mark):
+                continue
+            before, after = self._text[mark.start() - 1], self._text[mark.end() : mark.end() + 1]
+            opens = after not in _AFTER_WORD
             stray = before.isdigit() and not opens
-        return _Mark(mark.start(), mark[0] in CLOSING[opening], before not in _BEFORE_WORD, opens, stray)
+            if opening in _APOSTROPHES:
+                stray = after.isdigit() or (before.isalpha() and not opens)
+            yield _Mark(mark.start(), mark[0] in CLOSING[opening], before not in _BEFORE_WORD, opens, stray)
 
-    def _candidates(self, start: int, opening: str, named: Collection[str]) -> Iterator[_Candidate]:
+    def _candidates(self, start: int, opening: str, named: Collection[str]) -> Iterator[End]:
         found = quotes = depth = lowest = 0
         for mark in self._marks(start, opening):
             if mark[0][0] in "{}":
@@ -202,7 +187,7 @@ class Strings:
                 continue
             if mark[0] in CLOSING[opening]:
                 for rest in self._after_member(mark, named, not quotes and depth == lowest == 0):
-                    yield _Candidate(mark.start(), rest, quotes, depth == lowest == 0)
+                    yield End(mark.start(), quotes, rest, depth == lowest == 0)
                     found += 1
             another = _MEMBER.match(self._text, mark.end()) if depth <= 0 else None
             joined = _JOINED.match(self._text, mark.end()) if quotes % 2 == 0 else None
@@ -234,7 +219,7 @@ class Strings:
         pattern = _TEXT_END if self._text[position - 1] in _SENTENCE_ENDS else _FENCE_END
         return pattern.match(self._text, position + 1)
 
-    def _is_only(self, found: list[_Candidate]) -> bool:
+    def _is_only(self, found: list[End]) -> bool:
         rest = found[0].rest
         return len(found) == 1 and (
             not _LATER_OBJECT_END.search(self._text, rest or 0) or self.is_whole(rest)
@@ -257,7 +242,7 @@ class Strings:
         """Whether the object ends with a brace, and the text with the object."""
         return rest is not None and self._text[rest - 1] == "}" and not self._text[rest:].strip(" \n`")
 
-    def _may_hold_quotes(self, start: int, end: _Candidate, opening: str) -> bool:
+    def _may_hold_quotes(self, start: int, end: End, opening: str) -> bool:
         """Whether the marks within a string are its own: none of them is one of a pair with a delimiter."""
         marks = list(self._quotes(start, opening, end.position))
         if not marks or (end.quotes % 2 == 0 and opening in _APOSTROPHES):

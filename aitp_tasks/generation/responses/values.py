@@ -24,11 +24,8 @@ _WORDS = ("nought", "one", "two", "three", "four", "five", "six", "seven", "eigh
 _MOST_LAYERS = 50
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_WHOLE_NUMBER = re.compile(
-    r"\s*+(-?(?:0\d?+|[1-9]\d{0,30}+))(?:\.0{1,30}+)?+\s*+(?:/\s*+(\d{1,30}+)\s*+)?+", re.ASCII
-)
 _NUMBER = re.compile(
-    r"(\d{1,30}+(?:\.\d{1,30}+)?+)(?:\s*+(?:/|out of)\s*+(\d{1,30}+))?+(?![\w.,]*+\d)", re.ASCII
+    r"(\d{1,30}+)(?:\.0{1,30}+)?+(?:\s*+(?:/|out of)\s*+(\d{1,30}+))?+(?![\w.,]*+\d)", re.ASCII
 )
 _BOOLEAN = re.compile(rf"({_YES}|{_NO})\b", re.IGNORECASE)
 #: Behind a value that was said: nothing, or what explains it.
@@ -85,16 +82,11 @@ def to_response(
     return Response(value, tuple(repairs))
 
 
-def whole_number(text: str, keys: Keys, name: str) -> int | None:
-    """``8``, ``8.0``, or ``8/10`` where the maximum of the property is 10."""
-    match = _WHOLE_NUMBER.fullmatch(text)
-    if match is None or (match[2] and int(match[2]) != keys.properties[name].get("maximum")):
-        return None
-    return int(match[1])
-
-
 def said(text: str, keys: Keys, name: str) -> Any:
-    """The number or boolean with which a text starts, explained behind it; None where it is not clear."""
+    """The number or boolean with which a text starts, explained behind it; None where it is not clear.
+
+    A number may have its scale behind it if that is the maximum of the property: ``8/10``.
+    """
     is_number = "integer" in keys.kinds[name]
     match = (_NUMBER if is_number else _BOOLEAN).match(text)
     rest = match and _REST.match(text, match.end())
@@ -102,7 +94,8 @@ def said(text: str, keys: Keys, name: str) -> Any:
         return None
     if not is_number:
         return BOOLEANS[match[1].casefold()]
-    return whole_number(f"{match[1]}/{match[2]}" if match[2] else match[1], keys, name)
+    has_scale = match[2] is None or int(match[2]) == keys.properties[name].get("maximum")
+    return int(match[1]) if has_scale else None
 
 
 def _plain(item: Any, layer: int = 0) -> Any:
@@ -134,9 +127,8 @@ def _coerced(item: Any, keys: Keys, name: str, repairs: Repairs) -> Any:
     if not isinstance(item, str) or "string" in kinds or not kinds & {"integer", "boolean"}:
         return item
     text = unicodedata.normalize("NFKC", item).strip().casefold()
-    value = whole_number(text, keys, name) if "integer" in kinds else BOOLEANS.get(text)
-    if value is None:
-        value = _WORDS.index(text) if text in _WORDS and "integer" in kinds else said(text, keys, name)
+    is_word = "integer" in kinds and text in _WORDS
+    value = _WORDS.index(text) if is_word else said(text, keys, name)
     if value is None:
         return item
     repairs["number" if "integer" in kinds else "boolean"] = None
@@ -150,7 +142,9 @@ def _check(value: dict[str, Any], keys: Keys) -> None:
         raise UnreadableError(
             f"{where} breaks the schema's {error.validator}: {excerpt(str(error.instance))}"
         )
-    for text in _texts(value):
+    for text in within(value):
+        if not isinstance(text, str):
+            continue
         if remarks.is_placeholder(text):
             raise UnreadableError(f"a placeholder: {excerpt(text)}")
         if SURROGATE.search(text):
@@ -159,9 +153,10 @@ def _check(value: dict[str, Any], keys: Keys) -> None:
             raise UnreadableError(f"the response has the control character U+{ord(control[0]):04X}")
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)
+def within(value: Any) -> Iterator[Any]:
+    """A value, and all that is in it."""
+    waiting = [value]
+    while waiting:
+        yield (item := waiting.pop())
+        if isinstance(item, list | tuple | dict):
+            waiting += item.values() if isinstance(item, dict) else item
