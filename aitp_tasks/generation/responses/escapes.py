@@ -20,7 +20,6 @@ not have: it may be a quotation mark or those four characters.
 """
 
 import re
-from bisect import bisect_right
 from functools import cached_property
 
 from aitp_tasks.generation.responses import literals
@@ -71,7 +70,6 @@ _BREAK = re.compile(r"(?<!\\)(?:\\\\)++(?![A-Za-z\\])|(?<!\\)\\n(?![a-z])|\n")
 _LINE_START = re.compile(r"[ \t]*+(?:\\(n[A-Za-z]*+)|\n)")
 _LINE_END = re.compile(r"(?:\\n|\n)[ \t]*+\Z")
 _AT_LINE_START = re.compile(r"(?:(?<!\\)(?:\\\\)*+\\n|\n)(?:\s|\\t)*+\Z")
-_PRICE = re.compile(r"\d[\d.,]*+(?:\s|\\[nrt])")
 _RELATION_SIGN = re.compile(r"[=<>&]|\\(?:leq?|geq?|approx|equiv|sim|propto)(?![A-Za-z])")
 _COMMAND_BEHIND = re.compile(r"\\(?![bfnrt])[A-Za-z]++\Z")
 _NEGATED_AHEAD = re.compile(r"\s*[=<>\\]")
@@ -84,6 +82,8 @@ _ELISION_BEHIND = re.compile(
 _CONTRACTION_AHEAD = re.compile(r"(?:s|t|re|ve|ll|d|m)(?![^\W_])", re.IGNORECASE)
 #: Characters that a look around goes at most.
 _NEAR = 80
+#: Characters of an environment at most.
+_LONGEST_ROWS = 1000
 #: A string with more words or escapes that may be either is no text.
 _MOST_DOUBTFUL = 2000
 
@@ -114,10 +114,12 @@ class _Content:
     """One string's content, while its escapes are replaced from left to right."""
 
     def __init__(self, raw: str, doubled: bool) -> None:
-        self._raw = raw
         self._doubled = doubled and bool(_DOUBLED.search(raw) or not _UNDOUBLED.search(raw))
-        self._environments = 0
+        self._writes_single = not self._doubled and bool(_SINGLE.search(raw))
+        self._has_expression = not self._doubled and bool(_EXPRESSION.search(raw))
         self._doubtful = 0
+        self._of_paths = frozenset() if self._doubled else literals.of_paths(raw)
+        self._raw = raw
         self.repairs: dict[str, None] = {}
 
     def replace(self, match: re.Match[str]) -> str:
@@ -127,8 +129,9 @@ class _Content:
         if token < " ":
             self.repairs[CONTROL] = None
             return f"\\u{ord(token):04x}"
-        if self._paths and self._in_path(match.start()):
-            return self._path(match)
+        if match.start() in self._of_paths:
+            self.repairs[ESCAPE] = None
+            return token.replace("\\", "\\\\")
         if match["pairs"]:
             return self._pairs(match)
         if match["code"]:
@@ -145,57 +148,37 @@ class _Content:
         rest = token[1:]
         return "\\\\" + (f"\\u{ord(rest):04x}" if rest and rest < " " else rest)
 
-    def _path(self, match: re.Match[str]) -> str:
-        if match["pairs"]:
-            self.repairs[ESCAPE] = None
-            return match[0] * 2
-        return self._literal(match[0], ESCAPE)
-
     def _word(self, match: re.Match[str]) -> str:
         word = match["word"]
         if word[0] == "x" and _HEXADECIMAL.match(self._raw, match.start()):
             raise UnreadableError(f"{excerpt(self._raw, match.start())} may be a character or text")
         if word[0] not in "bfnrt":
-            self._environments -= word == "end" and self._environments > 0
             return self._literal(match[0], ESCAPE)
+        self._doubtful += self._has_expression or word in _KNOWN
+        if self._doubtful > _MOST_DOUBTFUL:
+            raise UnreadableError(f"more than {_MOST_DOUBTFUL} escapes that may be text")
         if self._is_latex(word, match.start(), match.end()):
-            self._environments += word == "begin"
             return self._literal(match[0], LATEX)
         return self._literal(match[0], ESCAPE) if self._is_of_expression(word, match.start()) else match[0]
 
     def _is_of_expression(self, word: str, start: int) -> bool:
-        if self._doubled or not self._has_expression:
+        if not self._has_expression or word[0] == "f":
             return False
-        if word[0] == "f" or (
-            word[0] != "b" and not literals.is_of_expression(self._raw, start, self._expressions)
-        ):
-            return False
-        self._doubtful += 1
-        if self._doubtful > _MOST_DOUBTFUL:
-            raise UnreadableError(f"more than {_MOST_DOUBTFUL} escapes that may be text")
-        return True
+        return word[0] == "b" or literals.is_of_expression(self._raw, start)
 
     def _pairs(self, match: re.Match[str]) -> str:
         """Two backslashes stand for one, but where those of commands are not doubled they end a row."""
-        ahead = self._raw[match.end() : match.end() + 4]
-        if self._environments and ahead.startswith("end{"):
-            self._environments -= 1
-        elif match[0] == "\\\\" and not ahead[:2].isalpha() and self._ends_row(match):
-            self.repairs[LATEX] = None
-            return "\\\\\\\\"
-        return match[0]
+        ahead = self._raw[match.end() : match.end() + 2]
+        if match[0] != "\\\\" or ahead.isalpha() or not self._ends_row(match):
+            return match[0]
+        self.repairs[LATEX] = None
+        return match[0] * 2
 
     def _ends_row(self, match: re.Match[str]) -> bool:
-        if self._environments:
-            return True
-        if not self._writes_single or self._raw[match.end() : match.end() + 1] in (
-            "(",
-            ")",
-            "]",
-            "$",
-            "{",
-            "}",
-        ):
+        behind = self._raw[max(match.start() - _LONGEST_ROWS, 0) : match.start()]
+        if not self._writes_single or behind.rfind("\\begin{") > behind.rfind("\\end{"):
+            return self._writes_single
+        if self._raw.startswith(tuple("()]${}"), match.end()):
             return False
         region = self._regions.at(match.start())
         is_mathematics = region is not None and region.kind != "code"
@@ -207,29 +190,9 @@ class _Content:
         ahead = _CONTRACTION_AHEAD.match(self._raw, match.end())
         return bool(behind[-1:].isalpha() and (ahead or _ELISION_BEHIND.search(behind)))
 
-    def _in_path(self, position: int) -> bool:
-        number = bisect_right(self._paths, (position, len(self._raw))) - 1
-        return number >= 0 and position < self._paths[number][1]
-
-    @cached_property
-    def _paths(self) -> list[tuple[int, int]]:
-        return [] if self._doubled else literals.paths(self._raw)
-
     @cached_property
     def _regions(self) -> Regions:
         return Regions(self._raw)
-
-    @cached_property
-    def _has_expression(self) -> bool:
-        return bool(_EXPRESSION.search(self._raw))
-
-    @cached_property
-    def _expressions(self) -> frozenset[int]:
-        return literals.expression_ends(self._raw)
-
-    @cached_property
-    def _writes_single(self) -> bool:
-        return not self._doubled and bool(_SINGLE.search(self._raw))
 
     def _is_latex(self, word: str, start: int, end: int) -> bool:
         region = self._regions.at(start)
@@ -252,8 +215,6 @@ class _Content:
         if word[0] == "r":
             return True
         is_known = word in _KNOWN
-        if not is_known and _PRICE.match(self._raw, region.start):
-            return False
         if word[0] == "t":
             before = self._raw[max(region.start, start - _NEAR) : start]
             is_command = is_known or region.kind == "inline" or self._raw.startswith("{", end)
@@ -287,8 +248,7 @@ class _Content:
 
         Nobody writes a space, an opening bracket or an operator before a line break, nor a break first.
         """
-        self._doubtful += word in _KNOWN
-        if word not in _KNOWN or self._doubtful > _MOST_DOUBTFUL:
+        if word not in _KNOWN:
             return False
         line = self._line_before(start, None)
         is_beside = line[-1:] in _MID_LINE or bool(_COMMAND_BEHIND.search(line))

@@ -24,21 +24,24 @@ _EXTENSION = re.compile(r"\.[A-Za-z]{2,4}\Z")
 _LINE_BREAK = re.compile(r"\\n|\n")
 
 _CLASS = r"\\(?:[dDsSwW](?![A-Za-z])|[0-9.*+?^|])"
-_EXPRESSION = re.compile(rf"{_CLASS}[^\s\"'`\\]*+")
+_EXPRESSION = re.compile(rf"{_CLASS}[^\s\"'`\\]*+\Z")
 _CLASS_AHEAD = re.compile(rf"[()\[?*+|^]*+{_CLASS}")
+#: How far a part of an expression goes at most.
+_NEAR = 80
 _SENTENCE_END = tuple(".:;,!?")
 _LINE_STARTS = re.compile(r"[A-Z0-9*-]")
 _GOES_ON = re.compile(r"[()\[\]*+?{|$^/`'\"]| [a-z]|\\[^n]")
 _OPEN = tuple(" ([|^+*?`'\"")
 
 
-def paths(raw: str) -> list[tuple[int, int]]:
-    """Where paths start and end.
+def of_paths(raw: str) -> frozenset[int]:
+    """Where the backslashes of paths are.
 
     Raises:
         UnreadableError: what stands there may be a path, or text on two lines.
     """
-    return [match.span() for match in _PATH.finditer(raw) if _is_path(raw, match)]
+    paths = [match for match in _PATH.finditer(raw) if _is_path(raw, match)]
+    return frozenset(place for path in paths for place in range(*path.span()) if raw[place] == "\\")
 
 
 def is_share(text: str, position: int) -> bool:
@@ -62,18 +65,14 @@ def _is_path(raw: str, match: re.Match[str]) -> bool:
     raise UnreadableError(f"{excerpt(raw, match.start())} may be a path, or text on two lines")
 
 
-def expression_ends(raw: str) -> frozenset[int]:
-    """Where parts of regular expressions with a class in them end."""
-    return frozenset(match.end() for match in _EXPRESSION.finditer(raw))
-
-
-def is_of_expression(raw: str, start: int, ends: frozenset[int]) -> bool:
+def is_of_expression(raw: str, start: int) -> bool:
     r"""Whether the ``\n``, ``\r`` or ``\t`` at ``start`` belongs to a regular expression.
 
     Raises:
         UnreadableError: it stands beside one, and may be a line break or a tab.
     """
-    end, follows, leads = start + 2, start in ends, _CLASS_AHEAD.match(raw, start + 2)
+    end, follows = start + 2, _EXPRESSION.search(raw, max(start - _NEAR, 0), start)
+    leads = _CLASS_AHEAD.match(raw, end)
     if not follows and not leads:
         return False
     behind, is_break = raw[max(start - 2, 0) : start], raw[start + 1] == "n"
