@@ -220,10 +220,8 @@ class Strings:
         return pattern.match(self._text, position + 1)
 
     def _is_only(self, found: list[End]) -> bool:
-        rest = found[0].rest
-        return len(found) == 1 and (
-            not _LATER_OBJECT_END.search(self._text, rest or 0) or self.is_whole(rest)
-        )
+        rest = found[0].rest or 0
+        return len(found) == 1 and (not _LATER_OBJECT_END.search(self._text, rest) or self.is_whole(rest))
 
     def is_whole(self, rest: int | None) -> bool:
         """Whether the text behind an object can stand alone: its marks and braces pair."""
@@ -244,16 +242,10 @@ class Strings:
 
     def _may_hold_quotes(self, start: int, end: End, opening: str) -> bool:
         """Whether the marks within a string are its own: none of them is one of a pair with a delimiter."""
-        marks = list(self._quotes(start, opening, end.position))
-        if not marks or (end.quotes % 2 == 0 and opening in _APOSTROPHES):
+        if end.quotes % 2 == 0 and opening in _APOSTROPHES:
             return True
-        if end.quotes % 2 == 0:
-            first, last = marks[0], marks[-1]
-            if all(mark.stray for mark in marks):
-                return True
-            return (first.opens or not first.closes) and (last.closes or not last.opens)
         inside = False
-        for mark in marks:
+        for mark in self._quotes(start, opening, end.position):
             if inside or not mark.stray:
                 if not (mark.closes if inside else mark.opens):
                     return False
