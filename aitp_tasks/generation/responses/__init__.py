@@ -78,7 +78,7 @@ def _read(text: str, asked: Keys, repairs: Repairs, layer: int = 0) -> Response:
     found = _find_all(text, asked, repairs)
     if found:
         return _choose(found, _gaps(text, found), asked, repairs, layer)
-    response = _read_without_json(text, asked, repairs)
+    response = lines.read(text, asked, repairs)
     if response is None:
         raise UnreadableError(f"no object of the schema in {excerpt(text.strip())}")
     return response
@@ -104,16 +104,6 @@ def _find_all(text: str, asked: Keys, repairs: Repairs) -> list[Found]:
     if not found and (tagged := lines.tagged(text, asked)):
         found = [Found(*tagged, repairs={"tags": None})]
     return found
-
-
-def _read_without_json(text: str, asked: Keys, repairs: Repairs) -> Response | None:
-    """Marks on lines, or a list of questions, in a text that is no attempt at an object."""
-    if "{" not in text and (response := lines.read(text, asked, repairs)):
-        return response
-    items = lines.items(text) if asked.only_list and not asked.any_object.search(text) else []
-    if not items or asked.only_list is None:
-        return None
-    return to_response(Members([(asked.only_list, items)]), asked, repairs | {"list without JSON": None})
 
 
 def _find(text: str, asked: Keys) -> list[Found]:

@@ -39,25 +39,28 @@ _UNCLEAR = re.compile(r"[(\[{<]|[^\W\d_][\w-]*+(?: [\w-]++){0,2}[:：]\s|.*(?:\*
 
 
 def read(text: str, keys: Keys, repairs: Repairs) -> Response | None:
-    """The response that has each key with its number, or yes or no, on a line; None without any.
+    """The response that says all on lines, in a text that is no attempt at an object; None without any.
 
     Raises:
         UnreadableError: lines are missing, contradict one another, or have no clear value.
     """
-    members = _row(text, keys)
-    if members:
+    if "{" not in text and (members := _row(text, keys) or _marks(text, keys)):
         return to_response(members, keys, repairs | {"lines": None})
-    found = values(text, keys)
-    if not found:
+    questions = _items(text) if keys.only_list and not keys.any_object.search(text) else []
+    if not questions or keys.only_list is None:
         return None
-    for name, given in found.items():
-        if None in given:
-            raise UnreadableError(f"the line of {name} has no clear value")
-    *_, last = _line(keys.spellings).finditer(text)
-    if remarks.takes_back(text[last.end() :].partition("\n")[2]):
+    return to_response([(keys.only_list, questions)], keys, repairs | {"list without JSON": None})
+
+
+def _marks(text: str, keys: Keys) -> list[tuple[str, Any]]:
+    """The members that each have their number, or yes or no, on a line."""
+    found = values(text, keys)
+    if unclear := next((name for name, given in found.items() if None in given), None):
+        raise UnreadableError(f"the line of {unclear} has no clear value")
+    *_, last = [0, *(match.end() for match in _line(keys.spellings).finditer(text))]
+    if found and remarks.takes_back(text[last:].partition("\n")[2]):
         raise UnreadableError("the text behind the lines takes them back")
-    members = [(name, value) for name, given in found.items() for value in given]
-    return to_response(members, keys, repairs | {"lines": None}, repeatable=True)
+    return [(name, value) for name, given in found.items() for value in dict.fromkeys(given)]
 
 
 def _row(text: str, keys: Keys) -> list[tuple[str, Any]]:
@@ -125,7 +128,7 @@ def _pair(names: str) -> re.Pattern[str]:
     return re.compile(rf"<(?P<name>{names})>(?P<value>(?:(?!{tag}).)*+)</(?P=name)>|{tag}", re.I | re.S)
 
 
-def items(text: str) -> list[str]:
+def _items(text: str) -> list[str]:
     """The questions of a list, numbered, with bullets or labels; empty where there is none, or no clear one.
 
     Nothing but a heading may stand before them, and a courtesy behind them.

@@ -30,11 +30,10 @@ class Regions:
 
     def __init__(self, raw: str) -> None:
         self._found = _found(raw)
-        self._starts = [region.start for region in self._found]
 
     def at(self, position: int) -> Region | None:
         """The region in which a position is; None in plain text."""
-        number = bisect_right(self._starts, position) - 1
+        number = bisect_right(self._found, position, key=lambda region: region.start) - 1
         return self._found[number] if number >= 0 and position < self._found[number].end else None
 
 

@@ -13,13 +13,10 @@ _PROVISIONAL = re.compile(
     r"|example (?:of|for|format|output|response|json|answer)\b|draft|first (?:attempt|try|version)"
     r"|z\. ?B\.|Beispiel|Entwurf|exemple|brouillon|ejemplo|borrador|esempio|bozza|exemplo|rascunho"
     r"|voorbeeld|например|пример|черновик)"
-    r"|例えば|例如|示例|草稿|下書き",
-    re.IGNORECASE,
-)
-#: "I will answer in this format:", "it should look like this:".
-_FORMAT = re.compile(
-    r"(?:\b(?:will|would|can|could|shall|should|must|going to|needs? to|has to|have to)|['’]ll)\b[^.\n]{0,60}"
-    r"(?:\b(?:this|these|that|such an?|the (?:following|same|given))(?: \w+){0,2}? "
+    r"|例えば|例如|示例|草稿|下書き"
+    # "I will answer in this format:", "it should look like this:".
+    r"|(?:\b(?:will|would|can|could|shall|should|must|going to|needs? to|has to|have to)|['’]ll)\b"
+    r"[^.\n]{0,60}(?:\b(?:this|these|that|such an?|the (?:following|same|given))(?: \w+){0,2}? "
     r"(?:formats?|forms?|structures?|schemas?|templates?|shapes?|layouts?|style)\b"
     r"|\b(?:like this|like so|as follows|as (?:shown )?below)\b)"
     r"|\b(?:format|form|template|structure|schema)\b[^.\n]{0,20}\b(?:is|would be|will be|looks like)\b"
@@ -151,7 +148,7 @@ _COURTESY = re.compile(
 
 def is_provisional(label: str) -> bool:
     """Whether the text before an object calls it an example, a draft, or the format of an answer to come."""
-    return bool(_PROVISIONAL.search(label) or _FORMAT.search(label))
+    return bool(_PROVISIONAL.search(label))
 
 
 def says_final(label: str) -> bool:

@@ -115,15 +115,11 @@ def shaped(members: Members, keys: Keys, repairs: Repairs) -> Members:
 
 def _take_items(others: list[Any], named: Members, keys: Keys, repairs: Repairs) -> list[Any]:
     """Add the list that ``question_1`` and ``question_2`` make, or ``question``; return what is left."""
-    assert keys.only_list is not None
     taken = [member for member in others if _place(member[0], keys) is not None]
-    if not taken:
-        return others
-    repairs["key"] = None
-    if len(taken) == 1 and isinstance(taken[0][1], list):
-        named.append((keys.only_list, taken[0][1]))
-    else:
-        named.append((keys.only_list, _in_order(taken, keys)))
+    if taken and keys.only_list:
+        repairs["key"] = None
+        is_list = len(taken) == 1 and isinstance(taken[0][1], list)
+        named.append((keys.only_list, taken[0][1] if is_list else _in_order(taken, keys)))
     return [member for member in others if _place(member[0], keys) is None]
 
 
@@ -174,24 +170,20 @@ def _is_harmless(key: str, value: Any, keys: Keys) -> bool:
 
 
 def _value(value: Any, keys: Keys, name: str, repairs: Repairs) -> Any:
+    """A member's value without what is said of it, or of its items."""
     kinds = keys.kinds.get(name, set())
-    if "string" in keys.item_kinds.get(name, set()):
-        return _listed(value, keys, repairs)
     if isinstance(value, Members) and len(kinds) == 1 and kinds <= _SCALARS:
         return _said_within(value, {squash(name)}, keys, repairs)
-    return value
-
-
-def _listed(value: Any, keys: Keys, repairs: Repairs) -> Any:
-    """A list of strings."""
+    if "string" not in keys.item_kinds.get(name, set()) or not isinstance(value, list):
+        return value
+    items: list[Any] = value
     if isinstance(value, Members):
         places = [_place(key, keys) or _place(f"q{key}", keys) for key, _ in value]
-        if places == list(range(1, len(value) + 1)):
-            repairs["numbered items"] = None
-            return [_item(inner, keys, repairs) for _, inner in value]
-    elif isinstance(value, list):
-        return [_item(item, keys, repairs) for item in value]
-    return value
+        if places != list(range(1, len(value) + 1)):
+            return value
+        repairs["numbered items"] = None
+        items = [inner for _, inner in value]
+    return [_item(item, keys, repairs) for item in items]
 
 
 def _item(item: Any, keys: Keys, repairs: Repairs) -> Any:

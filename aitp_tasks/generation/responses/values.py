@@ -53,16 +53,13 @@ class Response:
     repairs: tuple[str, ...]
 
 
-def to_response(
-    members: Sequence[tuple[str, Any]], keys: Keys, repairs: Repairs, repeatable: bool = False
-) -> Response:
+def to_response(members: Sequence[tuple[str, Any]], keys: Keys, repairs: Repairs) -> Response:
     """Members as an object of the schema.
 
     Args:
         members: keys and values; a key may come twice with one value.
         keys: those of the schema.
         repairs: made by now.
-        repeatable: whether a key that comes twice is no repair.
 
     Raises:
         UnreadableError: they are none.
@@ -73,7 +70,7 @@ def to_response(
         name = keys.name(written) or written
         if name != written:
             repairs["key"] = None
-        if name in value and not repeatable:
+        if name in value:
             repairs["repeated key"] = None
         item = _coerced(_plain(item), keys, name, repairs)
         if value.setdefault(name, item) != item:
