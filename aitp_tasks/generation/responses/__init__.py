@@ -9,11 +9,11 @@ rounded, no text without quotation marks or tags taken for an answer, and no
 placeholder for anything, though it be JSON. LaTeX that lost its backslashes to
 JSON's escapes is restored also where the response is JSON (``escapes``).
 
-How: reasoning and repetition are taken off (``texts``), delimiters made JSON's
-(``delimiters``), what is JSON is loaded, and what is nearly JSON is read under the
-schema (``objects``, ``strings``); else there are tags, lines or lists (``tags``,
-``lines``, ``listed``). What is found is brought to the schema's shape (``shapes``,
-``values``), and what the text says of it is heard (``remarks``).
+How: reasoning and repetition are taken off and delimiters made JSON's (``reasoning``,
+``payload``), what is JSON is loaded, and what is nearly JSON is read under the schema
+(``objects``, ``strings``); else there are tags, lines or lists (``lines``). What is
+found is brought to the schema's shape (``shapes``, ``values``), and what the text says
+of it is heard (``remarks``).
 
 Control characters but tabs and line breaks, and lone surrogates, are no text: what
 is left of them after the repairs is refused.

@@ -70,6 +70,7 @@ _BREAK = re.compile(r"(?<!\\)(?:\\\\)++(?![A-Za-z\\])|(?<!\\)\\n(?![a-z])|\n")
 _LINE_START = re.compile(r"[ \t]*+(?:\\(n[A-Za-z]*+)|\n)")
 _LINE_END = re.compile(r"(?:\\n|\n)[ \t]*+\Z")
 _AT_LINE_START = re.compile(r"(?:(?<!\\)(?:\\\\)*+\\n|\n)(?:\s|\\t)*+\Z")
+_PRICE = re.compile(r"\d[\d.,]*+\\[nrt]")
 _RELATION_SIGN = re.compile(r"[=<>&]|\\(?:leq?|geq?|approx|equiv|sim|propto)(?![A-Za-z])")
 _COMMAND_BEHIND = re.compile(r"\\(?![bfnrt])[A-Za-z]++\Z")
 _NEGATED_AHEAD = re.compile(r"\s*[=<>\\]")
@@ -214,11 +215,12 @@ class _Content:
         """Whether a control character before letters is none: all but breaks and tabs that begin a line."""
         if word[0] == "r":
             return True
-        is_known = word in _KNOWN
+        is_known = word in _KNOWN or self._raw.startswith("{", end)
+        if not is_known and _PRICE.match(self._raw, region.start):
+            return False
         if word[0] == "t":
             before = self._raw[max(region.start, start - _NEAR) : start]
-            is_command = is_known or region.kind == "inline" or self._raw.startswith("{", end)
-            return is_command or not _AT_LINE_START.search(before)
+            return is_known or region.kind == "inline" or not _AT_LINE_START.search(before)
         if len(word) == 2 and word not in _AMBIGUOUS:
             return False
         if region.kind == "inline" or (is_known and word not in _AMBIGUOUS):

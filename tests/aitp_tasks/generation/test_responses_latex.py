@@ -33,6 +33,25 @@ def test_inside_mathematics_every_command_comes_back(formula: str) -> None:
     assert [name for name in COMMANDS if answer(formula % name) != formula % name] == []
 
 
+AS_WRITTEN = [
+    r"Let $2 \norm{x} = 1$ and $2\norm{y} = 1$ be given.",
+    r"Let $f:\R\to\R$ be given with $x \mapsto \alpha x$.",
+    r"$f(x) = \begin{cases} x & x > 0 \\ 0 & otherwise \end{cases}$",
+    r"\begin{pmatrix} a \\(b) \end{pmatrix}",
+    r"$$E = h\nu = \frac{hc}{\lambda}$$",
+]
+
+
+@pytest.mark.parametrize("text", AS_WRITTEN)
+def test_what_is_not_doubled_is_read_as_it_is_written(text: str) -> None:
+    assert answer(text) == text
+
+
+@pytest.mark.parametrize("text", ["$$\nx = 1\ny = 2\n$$", "It costs $5\nand the other 6$."])
+def test_a_line_break_before_a_name_is_one(text: str) -> None:
+    assert answer(json.dumps(text)[1:-1]) == text
+
+
 def test_a_display_on_lines_keeps_its_line_breaks() -> None:
     for name in COMMANDS:
         assert answer(rf"$$\n\{name}{{x}}\n$$") == f"$$\n\\{name}{{x}}\n$$"
