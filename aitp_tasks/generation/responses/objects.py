@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sized
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from aitp_tasks.generation.responses import escapes
@@ -56,7 +56,13 @@ def read_object(text: str, start: int, keys: Keys) -> Found:
         UnreadableError: it is cut off, or may be meant in several ways.
         PlaceholderError: it is none.
     """
-    return _Reader(text, start, keys).object()
+    reader = _Reader(text, start, keys)
+    try:
+        return reader.object()
+    except UnreadableError as error:
+        if reader.is_asked_for:
+            raise
+        raise PlaceholderError from error
 
 
 def _style(quotes: str) -> str:
@@ -75,21 +81,13 @@ class _Reader:
         self._strings = Strings(text, keys)
         self._value_end = start
         self._found = Found(start, start)
-        self._is_asked_for = not text.startswith("{", start)
+        self.is_asked_for = not text.startswith("{", start)
 
     @cached_property
     def _doubled(self) -> bool:
         return escapes.doubles(self._text)
 
     def object(self) -> Found:
-        try:
-            return self._object()
-        except UnreadableError as error:
-            if self._is_asked_for:
-                raise
-            raise PlaceholderError from error
-
-    def _object(self) -> Found:
         if not self._take("{"):
             self._note("missing bracket")
         while not self._is_object_end():
@@ -152,7 +150,7 @@ class _Reader:
             return self._keys.only_list
         match = self._keys.key.match(self._text, self._at)
         name = match and self._keys.name(match[2])
-        self._is_asked_for |= match is not None
+        self.is_asked_for |= match is not None
         if match is None or name is None or not self._is_key(match, name):
             return self._other_key()
         quotes, written = match[1] or match[3], match[2]
@@ -189,7 +187,7 @@ class _Reader:
         kinds = self._keys.kinds.get(name, {"array", "number"})
         if self._text.startswith(tuple(CLOSING), self._at):
             try:
-                return self._string(self._member_end)
+                return self._string(partial(self._strings.member_end, named=dict(self._found.value)))
             except CutError:
                 raise UnreadableError(f"the response ends within {name}") from None
         if "array" in kinds and self._take("["):
@@ -271,9 +269,6 @@ class _Reader:
         if _RATIO.fullmatch(word) or word.casefold() in ("yes", "no"):
             return word
         raise PlaceholderError
-
-    def _member_end(self, start: int, opening: str) -> End:
-        return self._strings.member_end(start, opening, dict(self._found.value))
 
     def _string(self, find_end: Callable[[int, str], End]) -> str:
         """A string, or several ones with plus signs between them."""

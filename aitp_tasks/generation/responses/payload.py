@@ -18,8 +18,9 @@ _LITERAL = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)("?)', re.DOTALL)
 _ENTITY = re.compile(r"[{\[,]\s*+&(?:quot|#0*+34|#x0*+22);", re.IGNORECASE)
 _ESCAPED = re.compile(r'\{\s*+\\++"')
 _PLAIN_QUOTE = re.compile(r'(?<!\\)"')
-_STRING = re.compile(r'"[^"]*+"|“[^”]*+”')
 _WIDE = re.compile(r"[｛｝［］]")
+_WIDE_OPENING = re.compile(r"｛(?=\s*+[\"'“])|(?<=[:：])(\s*+)［(?=\s*+[\"'“])")
+_WIDE_CLOSING = re.compile(r"(?<=[\"'”\d\w])\s*+[］｝][］｝\s]*+(?=\}|\Z|```|\s*+[,，]\s*+[\"'“])")
 _NARROW = str.maketrans("｛｝［］", "{}[]")
 
 
@@ -64,11 +65,14 @@ def _unescaped(text: str, repairs: Repairs) -> str:
 
 
 def _narrow(text: str, repairs: Repairs) -> str:
-    """Full-width brackets outside of strings as ASCII's, unless strings have them too."""
-    if any(map(_WIDE.search, _STRING.findall(text))):
+    """Full-width brackets as ASCII's, if all of them are delimiters."""
+    narrow = text
+    for pattern in (_WIDE_OPENING, _WIDE_CLOSING):
+        narrow = pattern.sub(lambda match: match[0].translate(_NARROW), narrow)
+    if _WIDE.search(narrow):
         return text
     repairs["punctuation"] = None
-    return text.translate(_NARROW)
+    return narrow
 
 
 def json_within(text: str, repairs: Repairs) -> tuple[int, int, Any] | None:

@@ -268,6 +268,20 @@ def test_latex_that_json_has_eaten_comes_back(written: str, meant: str) -> None:
     assert response.repairs == (() if json.loads(f'"{written}"') == meant else ("latex",))
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        "<answer>Vgl. ［1］ und ｛2｝.</answer>",
+        "{'answer': 'Vgl. ［1］ und ｛2｝.'}",
+        "{«answer»: «Vgl. ［1］ und ｛2｝.»}",
+        '｛"answer"："Vgl. ［1］ und ｛2｝."｝',
+    ],
+)
+def test_full_width_brackets_of_a_text_stay_as_they_are(response: str) -> None:
+    got = attempt(response, "answer")
+    assert isinstance(got, UnreadableError) or got.value == {"answer": "Vgl. ［1］ und ｛2｝."}
+
+
 def test_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(UnreadableError, match="surrogate"):
         read('{"answer": "\ud83d"}', SCHEMAS["answer"])
