@@ -253,5 +253,7 @@ def _environment(settings: config.Engine) -> dict[str, str]:
             # vLLM keeps one core back by itself.
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
             "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
+            # Threads that wait for each other leave the processor to whoever else is busy.
+            "OMP_WAIT_POLICY": "passive",
         }
     return values | os.environ | decided
