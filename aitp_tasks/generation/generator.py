@@ -8,21 +8,18 @@ nothing else. A response that cannot be used is asked for once more.
 """
 
 import logging
-from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.generation import stored
-from aitp_tasks.generation.engine import Engine, Job, dtype, open_engine
-from aitp_tasks.generation.engine.prompting import Prompter, Rendered
+from aitp_tasks.generation.engine import dtype, open_engine
+from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.generation.figures import Figures
+from aitp_tasks.generation.preparing import Case, Waiting
 from aitp_tasks.generation.requests import CUT_OFF, NOT_PARSED, PromptStage, Reading, Request, parse
 from aitp_tasks.generation.stored import Response, Writer
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import models
-from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import Storage
 
@@ -30,11 +27,6 @@ log = logging.getLogger(__name__)
 
 #: Classes of which a second attempt may give something else.
 _RETRIED = (CUT_OFF, NOT_PARSED)
-#: Times the room of a response that was cut: what it gets if it can, and what makes a difference by itself.
-_MORE_ROOM, _ENOUGH_ROOM = 2, 1.5
-_RETRY_TEMPERATURE = 0.7
-#: Of a digest, for a seed.
-_SEED_DIGITS = 8
 
 
 class Generator:
@@ -70,15 +62,12 @@ class Generator:
         """What came of each request, in their order."""
         attempts = stored.load(self._storage, self._prefix, {request.id for request in requests})
         self._figures.reused = sum(map(len, attempts.values()))
-        cases = {request.id: _Case(request, attempts.get(request.id, [])) for request in requests}
-        waiting = deque(
-            case
-            for case in sorted(cases.values(), key=lambda case: case.request.id)
-            if self._wants_more(case)
-        )
-        log.info("%s requests=%d to_generate=%d", self._prompt.name, len(requests), len(waiting))
-        if waiting:
-            self._generate(waiting)
+        cases = {request.id: Case(request, attempts.get(request.id, [])) for request in requests}
+        in_order = sorted(cases.values(), key=lambda case: case.request.id)
+        missing = [case for case in in_order if self._wants_more(case)]
+        log.info("%s requests=%d to_generate=%d", self._prompt.name, len(requests), len(missing))
+        if missing:
+            self._generate(missing)
             stored.join(self._storage, self._prefix, cases.keys())
         self._figures.cut = sum(case.cut for case in cases.values())
         return {request.id: cases[request.id].reading for request in requests}
@@ -87,7 +76,7 @@ class Generator:
         """Counts and speed, for the manifest."""
         return self._figures.told() | ({"dtype": self._dtype} if self._dtype else {})
 
-    def _wants_more(self, case: "_Case") -> bool:
+    def _wants_more(self, case: Case) -> bool:
         """Read the last attempt; whether there is to be another."""
         if not case.attempts:
             return True
@@ -108,7 +97,7 @@ class Generator:
         self._figures.repairs.update(parsed.repairs)
         return self._stage.read(self._config.gates, request, parsed)
 
-    def _generate(self, waiting: "deque[_Case]") -> None:
+    def _generate(self, cases: list[Case]) -> None:
         settings = self._config.engine
         models.require_planned(settings, self._engine_identity, "engine model")
         model = models.local(settings)
@@ -118,13 +107,15 @@ class Generator:
             open_engine(settings, model) as engine,
         ):
             prompter = Prompter(settings, model)
-            under_way: dict[str, _Case] = {}
-            total = len(waiting)
+            waiting = Waiting(self._stage, self._prompt, prompter, cases, settings.deterministic)
+            under_way: dict[str, Case] = {}
             while waiting or under_way:
                 while waiting and engine.room:
-                    case = waiting.popleft()
-                    if self._submit(engine, prompter, case):
-                        under_way[case.request.id] = case
+                    for case, job in waiting.take(engine.room):
+                        under_way[job.id] = case
+                        engine.submit(job)
+                # While the engine works on what it has.
+                waiting.prepare()
                 for key, outcome in engine.finished():
                     case = under_way.pop(key)
                     if isinstance(outcome, Refusal):
@@ -136,80 +127,5 @@ class Generator:
                     case.attempts.append(response)
                     if self._wants_more(case):
                         # Soon, while the engine still holds its prompt.
-                        waiting.appendleft(case)
-                self._figures.tick(engine, total - len(waiting) - len(under_way), total)
-
-    def _submit(self, engine: Engine, prompter: Prompter, case: "_Case") -> bool:
-        """Hand a case to the engine; False when it can never be served."""
-        sampling = dict(self._prompt.sampling)
-        try:
-            rendered = self._rendered(prompter, case)
-        except ValueError as error:
-            case.reading = Refusal("not_servable", str(error))
-            return False
-        room = prompter.context - len(rendered.token_ids)
-        case.cut_characters = rendered.cut_characters
-        engine.submit(
-            Job(
-                id=case.request.id,
-                content=rendered.content,
-                token_ids=rendered.token_ids,
-                schema=self._prompt.output_schema,
-                sampling=self._seeded(_varied(sampling, case, room), case),
-                alternatives=self._stage.alternatives,
-            )
-        )
-        return True
-
-    def _seeded(self, sampling: dict[str, Any], case: "_Case") -> dict[str, Any]:
-        """Where nothing else may decide it, what is drawn at random follows from the request."""
-        if not self._config.engine.deterministic:
-            return sampling
-        seed = int(digest.of_value([case.request.id, len(case.attempts)])[:_SEED_DIGITS], 16)
-        return sampling | {"seed": seed}
-
-    def _rendered(self, prompter: Prompter, case: "_Case") -> Rendered:
-        """A response that was cut gets its room from the document, where that leaves some of it."""
-        room = int(self._prompt.sampling["max_tokens"])
-        if case.wants_room:
-            with suppress(ValueError):
-                more = min(_MORE_ROOM * room, (prompter.context + room) // 2)
-                return prompter.render(self._prompt, case.request.arguments, more)
-        return prompter.render(self._prompt, case.request.arguments, room)
-
-
-@dataclass
-class _Case:
-    """A request, its attempts, and what the last of them has given."""
-
-    request: Request
-    attempts: list[Response]
-    reading: Reading = field(default_factory=list)
-    #: Of the document, left out of the prompt that is under way.
-    cut_characters: int = 0
-
-    @property
-    def wants_room(self) -> bool:
-        """Whether the first attempt was cut by its length."""
-        cut = isinstance(self.reading, Refusal) and self.reading.error_class == CUT_OFF
-        return cut and len(self.attempts) == 1
-
-    @property
-    def cut(self) -> bool:
-        """Whether the last attempt has not seen all of the document."""
-        return bool(self.attempts and self.attempts[-1].cut_characters)
-
-
-def _varied(sampling: dict[str, Any], case: _Case, room: int) -> dict[str, Any]:
-    """Sampling of the next attempt: with more room after one that was cut.
-
-    At another temperature where it could not be read, or where there is hardly more room.
-    """
-    if not case.attempts:
-        return sampling
-    if case.wants_room:
-        plain = int(sampling["max_tokens"])
-        sampling = sampling | {"max_tokens": min(_MORE_ROOM * plain, room)}
-        if sampling["max_tokens"] >= _ENOUGH_ROOM * plain:
-            return sampling
-    return sampling | {"temperature": max(float(sampling.get("temperature", 0.0)), _RETRY_TEMPERATURE)}
+                        waiting.again(case)
+                self._figures.tick(engine, len(cases) - len(waiting) - len(under_way), len(cases))

@@ -7,7 +7,7 @@ for the context it is cut at the end of a sentence.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,14 @@ from typing import Any
 
 from aitp_tasks import config
 from aitp_tasks.errors import InputError
+from aitp_tasks.generation.engine.encoding import (
+    Encoding,
+    Steps,
+    encoder,
+    first_from,
+    read_again,
+    together,
+)
 from aitp_tasks.generation.prompt_files import fill
 from aitp_tasks.machine import models
 from aitp_tasks.machine.control_tokens import (
@@ -29,8 +37,10 @@ from aitp_tasks.records.plan import FrozenPrompt
 #: How templates call what switches thinking on or off; what they write for either would do so in a document.
 _SWITCHES = ("enable_thinking", "thinking")
 _SWITCHED: tuple[dict[str, bool], ...] = ({}, dict.fromkeys(_SWITCHES, False), dict.fromkeys(_SWITCHES, True))
-#: Characters a token may stand for before the tokenizer is spared the rest of a text.
-_CHARACTERS_PER_TOKEN = 64
+#: Characters a token stands for at least as a rule; where it stands for more, more of a text is looked at.
+_CHARACTERS_PER_TOKEN = 4
+#: Tokens more than there is room for, at the first look that is not the first sight.
+_MORE = 32
 #: Tokens that the cut text and its neighbours may merge into.
 _SPARE = 8
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]»”’]*(?=\s)|[。！？]+[」』”’]*|\n")
@@ -86,7 +96,7 @@ class Prompter:
         for switches in _SWITCHED:
             marks |= turn_marks(self._tokenizer, partial(self._in_template, switches))
         self._neutralise = Neutraliser(self._tokenizer, marks)
-        self._reading = reading_marks_only(self._tokenizer, marks, str(self._tokenizer.chat_template))
+        self._encode = encoder(reading_marks_only(self._tokenizer, marks, str(self._tokenizer.chat_template)))
 
     @property
     def context(self) -> int:
@@ -99,43 +109,93 @@ class Prompter:
         A ``text`` that is too long loses its end; nothing else is ever cut.
 
         Raises:
-            ValueError: the rest of the prompt leaves no room for a document.
+            ValueError: the rest of the prompt leaves no room for a document, or a value is no text.
             InputError: the chat template refuses the prompt.
         """
+        (rendered,) = self.render_all(prompt, [(values, max_tokens)])
+        if isinstance(rendered, ValueError):
+            raise rendered
+        return rendered
+
+    def render_all(
+        self, prompt: FrozenPrompt, asked: Sequence[tuple[Mapping[str, str], int]]
+    ) -> list[Rendered | ValueError]:
+        """See ``render``: the same for many values and their ``max_tokens``, on all cores.
+
+        Raises:
+            InputError: the chat template refuses a prompt.
+        """
+        steps = [self._rendering(prompt, values, max_tokens) for values, max_tokens in asked]
+        return together(self._encode, steps)
+
+    def _rendering(self, prompt: FrozenPrompt, values: Mapping[str, str], max_tokens: int) -> Steps[Rendered]:
+        room = self._room - max_tokens
+        safe, neutralised = self._safe(values)
+        text = safe.get("text", "")
+        draft = yield from self._overlong(prompt, safe, room)
+        shown, content, encoding, dropped = draft.shown, draft.content, draft.encoding, 0
+        while len(encoding.ids) > room:
+            dropped += len(encoding.ids) - room + _SPARE
+            shown = at_sentence_end(draft.without_last(dropped))
+            if not shown:
+                raise ValueError(
+                    f"prompt {prompt.name} takes {len(draft.encoding.ids)} tokens, its response up to "
+                    f"{max_tokens}: engine.max_model_len={self._room} leaves no room for the document"
+                )
+            content = fill(prompt, safe | {"text": shown})
+            encoding = yield from read_again(draft.rendered, draft.encoding, self._opened(content))
+        return Rendered(content, encoding.ids, len(text) - len(shown), neutralised)
+
+    def _overlong(self, prompt: FrozenPrompt, safe: Mapping[str, str], room: int) -> Steps["_Draft"]:
+        """The prompt with so much of the text that it is too long, or with all of it.
+
+        The tokenizer is spared the rest of a text that is far too long.
+        """
+        text = safe.get("text", "")
+        others = len(fill(prompt, {**safe, "text": ""}))
+        length, spare = int(room * _CHARACTERS_PER_TOKEN), _MORE
+        draft: _Draft | None = None
+        while True:
+            shown = text[: max(length - others, 0)]
+            content = fill(prompt, {**safe, "text": shown})
+            rendered = self._opened(content)
+            if draft is None:
+                encoding = yield rendered
+            else:
+                encoding = yield from read_again(draft.rendered, draft.encoding, rendered)
+            draft = _Draft(shown, content, rendered, encoding)
+            if len(encoding.ids) > room or len(shown) == len(text):
+                return draft
+            # At its own length of tokens, with more to spare each time: it may change.
+            length = max(length, len(content)) * (room + spare) // max(len(encoding.ids), 1)
+            spare *= 2
+
+    def _safe(self, values: Mapping[str, str]) -> tuple[dict[str, str], Counter[str]]:
+        """The values with their marks made plain, and how often each mark was there."""
         neutralised: Counter[str] = Counter()
         safe: dict[str, str] = {}
         for name, value in values.items():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"{name} holds half a character at {error.start}, which is no text: correct it there"
+                ) from None
             safe[name], found = self._neutralise(value)
             neutralised += found
-        room = self._room - max_tokens
-        text = safe.get("text", "")
-        shown = text[: max(room, 0) * _CHARACTERS_PER_TOKEN]
-        while True:
-            content = fill(prompt, safe | {"text": shown})
-            token_ids = self._encode(content)
-            over = len(token_ids) - room
-            if over <= 0:
-                return Rendered(content, token_ids, len(text) - len(shown), neutralised)
-            shorter = self._shortened(shown, over + _SPARE)
-            if not shorter:
-                raise ValueError(
-                    f"prompt {prompt.name} takes {len(token_ids)} tokens, its response up to {max_tokens}: "
-                    f"engine.max_model_len={self._room} leaves no room for the document"
-                )
-            shown = shorter
+        return safe, neutralised
 
-    def _encode(self, content: str) -> list[int]:
+    def _opened(self, content: str) -> str:
+        """What the model reads before it responds to a prompt."""
         from jinja2.exceptions import TemplateError
 
         try:
-            rendered = self._in_template({}, [{"role": "user", "content": content}], True)
+            return self._in_template({}, [{"role": "user", "content": content}], True)
         except (TemplateError, TypeError, ValueError) as error:
             raise InputError(
                 f"the chat template refuses the prompt ({type(error).__name__}: {error}): correct "
                 f"engine.chat_template, or engine.chat_template_args={self._template_args}"
             ) from None
-        token_ids: list[int] = self._reading.encode(rendered, add_special_tokens=False)
-        return token_ids
 
     def _in_template(self, switches: Mapping[str, bool], messages: Messages, opening: bool) -> str:
         """A conversation in the chat template, with the beginning of an answer where that is asked for."""
@@ -145,13 +205,31 @@ class Prompter:
             )
         )
 
-    def _shortened(self, text: str, tokens: int) -> str:
-        """A text without its last tokens, and without the sentence that they were in."""
-        encoded = self._reading(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = encoded["offset_mapping"]
-        if len(offsets) <= tokens:
-            return ""
-        return at_sentence_end(text[: offsets[len(offsets) - tokens - 1][1]])
+
+@dataclass(frozen=True)
+class _Draft:
+    """A prompt with a text or the beginning of it, filled, in the chat template, and as tokens."""
+
+    shown: str
+    content: str
+    rendered: str
+    encoding: Encoding
+
+    def without_last(self, tokens: int) -> str:
+        """What is shown of the text, without so many tokens at its end.
+
+        By its share of all tokens where the template has changed it, or the tokenizer does
+        not tell where tokens stand.
+        """
+        # Templates take blanks off.
+        core = self.shown.strip()
+        start = self.rendered.find(core) if core else -1
+        every, span = len(self.encoding.ids), self.encoding.span
+        if start < 0 or span is None:
+            return self.shown[: len(self.shown) * max(every - tokens, 0) // every]
+        kept = first_from(self.encoding, start + len(core)) - tokens
+        begin = start - (len(self.shown) - len(self.shown.lstrip()))
+        return self.shown[: max(span(kept - 1)[1] - begin, 0)] if kept > 0 else ""
 
 
 def at_sentence_end(text: str) -> str:

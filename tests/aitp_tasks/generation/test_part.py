@@ -82,6 +82,11 @@ class StandInPrompter:
     def render(self, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
         return Rendered(json.dumps([prompt.name, values]), [1])
 
+    def render_all(
+        self, prompt: FrozenPrompt, asked: list[tuple[dict[str, str], int]]
+    ) -> list[Rendered | ValueError]:
+        return [self.render(prompt, *one) for one in asked]
+
 
 def good(stage: str, values: dict[str, str]) -> str:
     """What a well-behaved model says."""
