@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from measure import processor
 from transformers import AutoTokenizer
 
-from aitp_tasks.config import load
+from aitp_tasks.config import RunConfig
 from aitp_tasks.generation.engine.prompting import Prompter, Rendered
 from aitp_tasks.generation.prompt_files import load_folder
 from aitp_tasks.machine import models
@@ -35,7 +35,7 @@ _PASSES = 7
 
 def main() -> None:
     """Measure in turn, and print the figures."""
-    settings = load(REPOSITORY / "configs/demo.yaml")
+    settings = RunConfig.load(REPOSITORY / "configs/demo.yaml")
     model = models.local(settings.engine)
     prompt = load_folder(settings.prompts)["rewrite"]
     room = int(prompt.sampling["max_tokens"])

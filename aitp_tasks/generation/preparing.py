@@ -103,7 +103,7 @@ class Waiting:
         Raises:
             InputError: the chat template refuses a prompt.
         """
-        if not self._ready:
+        if self._cases and not self._ready:
             batch = [self._cases.popleft() for _ in range(min(self._batch, len(self._cases)))]
             self._ready.extend(self._prepared(batch))
 
@@ -125,12 +125,13 @@ class Waiting:
         found = self._filled(cases, [more if case.wants_room else plain for case in cases])
         refused = [
             place
-            for place, (case, rendered) in enumerate(zip(cases, found, strict=True))
-            if case.wants_room and isinstance(rendered, ValueError)
+            for place, case in enumerate(cases)
+            if case.wants_room and isinstance(found[place], ValueError)
         ]
-        second = self._filled([cases[place] for place in refused], [plain] * len(refused))
-        for place, rendered in zip(refused, second, strict=True):
-            found[place] = rendered
+        if refused:
+            second = self._filled([cases[place] for place in refused], [plain] * len(refused))
+            for place, rendered in zip(refused, second, strict=True):
+                found[place] = rendered
         return found
 
     def _filled(self, cases: list[Case], rooms: list[int]) -> list[Rendered | ValueError]:
