@@ -1,7 +1,7 @@
 """What the three prompt stages share.
 
 ``part`` is one part of a stage; ``requests`` says what a stage is, ``generator``
-gets its responses, ``stored`` keeps them, ``responses`` reads them, ``gates`` says
-which are not kept. ``engine`` is the door to whatever generates, ``prompt_files``
-the one to the prompts.
+gets its responses, ``preparing`` has the next requests ready for that, ``stored``
+keeps the responses, ``responses`` reads them, ``gates`` says which are not kept.
+``engine`` is the door to whatever generates, ``prompt_files`` the one to the prompts.
 """

@@ -2,8 +2,9 @@
 
 Two kinds: ``offline`` (vLLM in a process of its own, started anew when it dies)
 and ``endpoint`` (an OpenAI-compatible server of the user's own). ``prompting``
-fills and cuts the prompts for both; ``worker`` is the offline engine's process,
-``reasoning`` tells there what a model thinks from what it responds.
+fills and cuts the prompts for both, and ``encoding`` makes tokens of them; ``worker``
+is the offline engine's process, ``reasoning`` tells there what a model thinks from
+what it responds.
 """
 
 import math

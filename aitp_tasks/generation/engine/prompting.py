@@ -37,9 +37,9 @@ from aitp_tasks.records.plan import FrozenPrompt
 #: How templates call what switches thinking on or off; what they write for either would do so in a document.
 _SWITCHES = ("enable_thinking", "thinking")
 _SWITCHED: tuple[dict[str, bool], ...] = ({}, dict.fromkeys(_SWITCHES, False), dict.fromkeys(_SWITCHES, True))
-#: Characters a token stands for at least as a rule; where it stands for more, more of a text is looked at.
+#: So many characters for each token that there is room for are looked at first.
 _CHARACTERS_PER_TOKEN = 4
-#: Tokens more than there is room for, at the first look that is not the first sight.
+#: So many tokens more than there is room for are looked at next; twice as many each time.
 _MORE = 32
 #: Tokens that the cut text and its neighbours may merge into.
 _SPARE = 8
@@ -147,10 +147,7 @@ class Prompter:
         return Rendered(content, encoding.ids, len(text) - len(shown), neutralised)
 
     def _overlong(self, prompt: FrozenPrompt, safe: Mapping[str, str], room: int) -> Steps["_Draft"]:
-        """The prompt with so much of the text that it is too long, or with all of it.
-
-        The tokenizer is spared the rest of a text that is far too long.
-        """
+        """The prompt with all of the text, or with a beginning that is too long: the rest is not read."""
         text = safe.get("text", "")
         others = len(fill(prompt, {**safe, "text": ""}))
         length, spare = int(room * _CHARACTERS_PER_TOKEN), _MORE
@@ -166,8 +163,8 @@ class Prompter:
             draft = _Draft(shown, content, rendered, encoding)
             if len(encoding.ids) > room or len(shown) == len(text):
                 return draft
-            # At its own length of tokens, with more to spare each time: it may change.
-            length = max(length, len(content)) * (room + spare) // max(len(encoding.ids), 1)
+            # As long as its tokens have been so far, which may change.
+            length = max(length, len(content), 1) * (room + spare) // max(len(encoding.ids), 1)
             spare *= 2
 
     def _safe(self, values: Mapping[str, str]) -> tuple[dict[str, str], Counter[str]]:
@@ -179,7 +176,7 @@ class Prompter:
                 value.encode()
             except UnicodeEncodeError as error:
                 raise ValueError(
-                    f"{name} holds half a character at {error.start}, which is no text: correct it there"
+                    f"{name} holds half a character at {error.start}, which is no text: correct the input"
                 ) from None
             safe[name], found = self._neutralise(value)
             neutralised += found
