@@ -7,6 +7,7 @@ at its placeholders once; what is put between the pieces is never interpreted.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -183,7 +184,7 @@ def _sampling(value: Any, path: str, needed: tuple[str, ...] = ("max_tokens",)) 
         ) from None
 
 
-def pieces(prompt: FrozenPrompt, where: str = "") -> list[str]:
+def pieces(prompt: FrozenPrompt, where: str = "") -> tuple[str, ...]:
     """The literal pieces of a template around its placeholders, braces undoubled.
 
     Raises:
@@ -191,14 +192,8 @@ def pieces(prompt: FrozenPrompt, where: str = "") -> list[str]:
             number is not the stage's.
     """
     _, arguments = FILES[prompt.name]
-    result = [""]
     try:
-        for literal, field, spec, conversion in Formatter().parse(prompt.template):
-            result[-1] += literal
-            if field is not None:
-                if field or spec or conversion:
-                    raise ValueError(f"placeholder {{{field}}} is not positional: write {{}}")
-                result.append("")
+        result = _split(prompt.template)
     except ValueError as error:
         raise InputError(f"prompt {where or prompt.name}: {error}; literal braces are doubled") from None
     if len(result) - 1 != len(arguments):
@@ -207,6 +202,18 @@ def pieces(prompt: FrozenPrompt, where: str = "") -> list[str]:
             f"{prompt.name} needs {len(arguments)} ({', '.join(arguments)})"
         )
     return result
+
+
+@cache
+def _split(template: str) -> tuple[str, ...]:
+    result = [""]
+    for literal, field, spec, conversion in Formatter().parse(template):
+        result[-1] += literal
+        if field is not None:
+            if field or spec or conversion:
+                raise ValueError(f"placeholder {{{field}}} is not positional: write {{}}")
+            result.append("")
+    return tuple(result)
 
 
 def fill(prompt: FrozenPrompt, values: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from aitp_tasks import config
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation.engine.encoding import (
+    Asked,
     Encoding,
     Steps,
     encoder,
@@ -37,8 +38,8 @@ from aitp_tasks.records.plan import FrozenPrompt
 #: How templates call what switches thinking on or off; what they write for either would do so in a document.
 _SWITCHES = ("enable_thinking", "thinking")
 _SWITCHED: tuple[dict[str, bool], ...] = ({}, dict.fromkeys(_SWITCHES, False), dict.fromkeys(_SWITCHES, True))
-#: So many characters for each token that there is room for are looked at first.
-_CHARACTERS_PER_TOKEN = 4
+#: So many bytes for each token that there is room for are looked at first.
+_BYTES_PER_TOKEN = 4
 #: So many tokens more than there is room for are looked at next; twice as many each time.
 _MORE = 32
 #: Tokens that the cut text and its neighbours may merge into.
@@ -46,6 +47,7 @@ _SPARE = 8
 _SENTENCE_END = re.compile(r"[.!?…][\"')\]»”’]*(?=\s)|[。！？]+[」』”’]*|\n")
 #: A sentence's end is looked for in this last share of what would fit.
 _SOUGHT = 0.5
+_NEAR = 400
 
 
 @dataclass(frozen=True)
@@ -148,23 +150,27 @@ class Prompter:
 
     def _overlong(self, prompt: FrozenPrompt, safe: Mapping[str, str], room: int) -> Steps["_Draft"]:
         """The prompt with all of the text, or with a beginning that is too long: the rest is not read."""
-        text = safe.get("text", "")
-        others = len(fill(prompt, {**safe, "text": ""}))
-        length, spare = int(room * _CHARACTERS_PER_TOKEN), _MORE
+        text = safe.get("text", "").encode()
+        others = len(fill(prompt, {**safe, "text": ""}).encode())
+        length, spare = room * _BYTES_PER_TOKEN, _MORE
         draft: _Draft | None = None
         while True:
-            shown = text[: max(length - others, 0)]
+            beginning = text[: max(length - others, 0)]
+            shown = beginning.decode(errors="ignore")
             content = fill(prompt, {**safe, "text": shown})
-            rendered = self._opened(content)
-            if draft is None:
-                encoding = yield rendered
-            else:
+            rendered, whole = self._opened(content), len(beginning) == len(text)
+            if draft is not None:
                 encoding = yield from read_again(draft.rendered, draft.encoding, rendered)
+            else:
+                # All of a text of this length will fit: then nobody asks where it could be cut.
+                encoding = yield Asked(rendered, placed=not whole)
+                if whole and len(encoding.ids) > room:
+                    encoding = yield Asked(rendered)
             draft = _Draft(shown, content, rendered, encoding)
-            if len(encoding.ids) > room or len(shown) == len(text):
+            if whole or len(encoding.ids) > room:
                 return draft
             # As long as its tokens have been so far, which may change.
-            length = max(length, len(content), 1) * (room + spare) // max(len(encoding.ids), 1)
+            length = max(length, len(content.encode()), 1) * (room + spare) // max(len(encoding.ids), 1)
             spare *= 2
 
     def _safe(self, values: Mapping[str, str]) -> tuple[dict[str, str], Counter[str]]:
@@ -232,8 +238,10 @@ class _Draft:
 def at_sentence_end(text: str) -> str:
     """A text that was cut anywhere, cut back to a sentence's end, a word's, or left as it is."""
     start = int(len(text) * (1 - _SOUGHT))
-    ends = [match.end() for match in _SENTENCE_END.finditer(text, start)]
-    if ends:
-        return text[: ends[-1]].rstrip()
+    # Mostly there is one among the last characters.
+    for first in (max(len(text) - _NEAR, start), start):
+        ends = [match.end() for match in _SENTENCE_END.finditer(text, first)]
+        if ends:
+            return text[: ends[-1]].rstrip()
     space = text.rfind(" ", start)
     return text[:space] if space > 0 else text

@@ -1,6 +1,5 @@
 """Many prompts at a time give what each gives alone, whatever tokenizer reads them."""
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from aitp_tasks.config import Engine as Settings
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation.engine.encoding import Encoding, Steps, encoder, read_again, together
+from aitp_tasks.generation.engine.encoding import Asked, Encoding, Steps, encoder, read_again, together
 from aitp_tasks.generation.engine.prompting import Prompter, Rendered
 from aitp_tasks.machine.control_tokens import reading_marks_only
 from aitp_tasks.records.plan import FrozenPrompt
@@ -172,14 +171,14 @@ def test_what_comes_of_a_text_does_not_depend_on_what_stands_far_behind() -> Non
     assert all(isinstance(one, Rendered) and one.token_ids == alone.token_ids for one in others)
 
 
-def counted(texts: Sequence[str]) -> list[Encoding]:
-    return [Encoding([len(text)]) for text in texts]
+def counted(texts: Sequence[str], placed: bool) -> list[Encoding]:
+    return [Encoding([len(text) + placed]) for text in texts]
 
 
 def adding(text: str, times: int) -> Steps[int]:
     total = 0
-    for _ in range(times):
-        encoding = yield text
+    for time in range(times):
+        encoding = yield Asked(text, placed=time % 2 == 1)
         total += encoding.ids[0]
     if not times:
         raise ValueError(text)
@@ -189,36 +188,27 @@ def adding(text: str, times: int) -> Steps[int]:
 @given(st.lists(st.tuples(st.text(max_size=5), st.integers(0, 4)), max_size=300))
 def test_what_runs_together_keeps_its_order_and_its_errors(asked: list[tuple[str, int]]) -> None:
     outcomes = together(counted, [adding(text, times) for text, times in asked])
-    expected = [len(text) * times if times else text for text, times in asked]
+    expected = [len(text) * times + times // 2 if times else text for text, times in asked]
     assert [str(one) if isinstance(one, ValueError) else one for one in outcomes] == expected
 
 
-@pytest.mark.parametrize("error", [InputError("no template"), KeyboardInterrupt()])
-@pytest.mark.parametrize("reading", [False, True], ids=["while going on", "while reading"])
-def test_no_thread_outlives_an_error(error: BaseException, reading: bool) -> None:
-    def failing(text: str) -> Steps[int]:
-        yield text
-        raise error
+def test_any_other_error_is_everybodys() -> None:
+    def refusing() -> Steps[int]:
+        yield Asked("text")
+        raise InputError("the chat template refuses the prompt")
 
-    def encode(texts: Sequence[str]) -> list[Encoding]:
-        if reading:
-            raise error
-        return counted(texts)
-
-    before = threading.active_count()
-    with pytest.raises(type(error)):
-        together(encode, [failing("text") for _ in range(200)])
-    assert threading.active_count() == before
+    with pytest.raises(InputError, match="refuses the prompt"):
+        together(counted, [adding("text", 3), refusing()])
 
 
 def test_only_the_end_of_a_known_text_is_read_again() -> None:
     tokenizer = smollm()
     encode = encoder(reading_marks_only(tokenizer, [], tokenizer.chat_template))
     before, after = PIECES[0] * 100, PIECES[0] * 80 + "And so it ended."
-    (encoding,) = encode([before])
+    (encoding,) = encode([before], True)
     steps = read_again(before, encoding, after)
-    tail = next(steps)
+    tail = next(steps).text
     assert len(tail) < 200
     with pytest.raises(StopIteration) as done:
-        steps.send(encode([tail])[0])
+        steps.send(encode([tail], True)[0])
     assert done.value.value.ids == tokenizer.encode(after)
