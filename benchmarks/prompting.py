@@ -2,7 +2,7 @@
 
 2,000 documents of the demo's corpus, its own in turn until there are so many, in the
 prompt that rewrites them, each cut where the demo's context is too short for it. In
-turn, 500 documents each: the stage's batches, then one call of the tokenizer's backend
+turn, 512 documents each: the stage's batches, then one call of the tokenizer's backend
 for the texts that came of them. The last line of output is JSON; ``cpu_ratio`` is of
 processor time, which other work on the machine changes less.
 
@@ -29,8 +29,8 @@ from aitp_tasks.machine import models
 REPOSITORY = Path(__file__).resolve().parents[1]
 _DOCUMENTS = 2000
 #: As many as are prepared at a time for the demo's context.
-_BATCH = 128
-_IN_TURN = 500
+_BATCH = 256
+_IN_TURN = 512
 _PASSES = 7
 
 

@@ -19,7 +19,7 @@ from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 
 #: Tokens that are held ready at most, but one prompt always is; a batch takes less than a second.
-_TOKENS_READY = 2**18
+_TOKENS_READY = 2**19
 #: Times the room of a response that was cut: what it gets if it can, and what makes a difference by itself.
 _MORE_ROOM, _ENOUGH_ROOM = 2, 1.5
 _RETRY_TEMPERATURE = 0.7
