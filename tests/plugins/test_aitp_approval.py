@@ -1,8 +1,8 @@
 """What becomes of a question that nobody answers, and of one whose answer comes too soon."""
 
 import pytest
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 
 from aitp_approval import ApproveOperator
 
