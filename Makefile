@@ -113,7 +113,7 @@ test: setup ## All tests, in both environments
 	    --junitxml=$(STATE)/junit/airflow.xml || true
 	@$(WORKER)/python .ci/summary.py $(STATE)/junit/side-by-side.xml $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
 
-test-fast: setup ## The tests without servers and vLLM, on all cores: under 3 minutes on two
+test-fast: setup ## The tests without servers and vLLM, on all cores: some minutes on two
 	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs
 	@$(AIRFLOW)/python -m pytest -n auto -m "not slow" tests/plugins tests/dags
 
