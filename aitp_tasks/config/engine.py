@@ -2,18 +2,36 @@
 
 from typing import Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.model import Model
 
-#: Arguments of ``vllm.LLM`` that follow from other settings.
-_RESERVED_ARGUMENTS = {"model", "revision", "max_model_len", "structured_outputs_config", "chat_template"}
-_RESERVED_ARGUMENTS |= {"reasoning_parser"}
-#: Arguments of a chat template that AITP sets itself.
-_RESERVED_TEMPLATE_ARGUMENTS = {"add_generation_prompt", "continue_final_message", "messages", "tokenize"}
-_RESERVED_TEMPLATE_ARGUMENTS |= {"chat_template", "conversation", "max_length", "padding", "truncation"}
-_RESERVED_TEMPLATE_ARGUMENTS |= {"return_assistant_tokens_mask", "return_dict", "return_tensors"}
+#: Arguments of ``vllm.LLM`` that follow from other settings, and of a chat template that AITP sets itself.
+_RESERVED = {
+    "engine_args": {
+        "chat_template",
+        "max_model_len",
+        "model",
+        "reasoning_parser",
+        "revision",
+        "structured_outputs_config",
+    },
+    "chat_template_args": {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "truncation",
+    },
+}
 #: The dtype by which vLLM is left to choose it.
 _BY_ITSELF = "auto"
 #: Those that a response does not depend on, up to rounding: how the work is spread and stored.
@@ -114,18 +132,11 @@ class Engine(Model):
             )
         return self
 
-    @field_validator("engine_args")
+    @field_validator(*_RESERVED)
     @classmethod
-    def _nothing_reserved(cls, value: dict[str, Any]) -> dict[str, Any]:
-        reserved = _RESERVED_ARGUMENTS & value.keys()
+    def _nothing_reserved(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        reserved = _RESERVED[str(info.field_name)] & value.keys()
         if reserved:
-            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be engine arguments")
-        return value
-
-    @field_validator("chat_template_args")
-    @classmethod
-    def _only_the_templates_own(cls, value: dict[str, Any]) -> dict[str, Any]:
-        reserved = _RESERVED_TEMPLATE_ARGUMENTS & value.keys()
-        if reserved:
-            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be chat template arguments")
+            kind = str(cls.model_fields[str(info.field_name)].title).lower()
+            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be {kind}")
         return value

@@ -19,6 +19,7 @@ class Figures:
     def __init__(self) -> None:
         self.reused = self.cut = 0
         self.repairs: Counter[str] = Counter()
+        self.neutralised: Counter[str] = Counter()
         self._generated = self._retried = 0
         self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
         self.begin()
@@ -64,6 +65,7 @@ class Figures:
             "retried": self._retried,
             "documents_cut": self.cut,
             "repairs": dict(sorted(self.repairs.items())),
+            "neutralised": dict(sorted(self.neutralised.items())),
             "prompt_tokens": self._prompt_tokens,
             "generated_tokens": self._generated_tokens,
             "tokens_per_second": round(self._generated_tokens / self._busy, 1) if self._busy else 0.0,

@@ -70,6 +70,8 @@ class Generator:
             self._generate(missing)
             stored.join(self._storage, self._prefix, cases.keys())
         self._figures.cut = sum(case.cut for case in cases.values())
+        for case in cases.values():
+            self._figures.neutralised.update(case.neutralised)
         return {request.id: cases[request.id].reading for request in requests}
 
     def figures(self) -> dict[str, Any]:

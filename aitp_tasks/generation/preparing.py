@@ -6,7 +6,7 @@ in: it goes before all others, while the engine still holds its prompt.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,8 @@ class Case:
     reading: Reading = field(default_factory=list)
     #: Of the document, left out of the prompt that is under way.
     cut_characters: int = 0
+    #: How often each mark stood in what the prompt was filled with; none where the response was there.
+    neutralised: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def wants_room(self) -> bool:
@@ -115,6 +117,7 @@ class Waiting:
                 case.reading = Refusal("not_servable", str(rendered))
             else:
                 case.cut_characters = rendered.cut_characters
+                case.neutralised = rendered.neutralised
                 jobs.append((case, self._job(case, rendered)))
         return jobs
 

@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.generation import engine
-from aitp_tasks.generation.engine import Completion
+from aitp_tasks.generation.engine import DTYPES, Completion
 from aitp_tasks.records import digest, tables
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import ObjectChangedError, ObjectInfo, Storage
@@ -91,7 +90,7 @@ def prefix(
 
 def prefixes(stage: str, prompt: FrozenPrompt, config: RunConfig, engine_identity: str) -> set[str]:
     """Those under which responses to one prompt of one model may be, on whatever machines they were made."""
-    return {prefix(stage, prompt, config, engine_identity, dtype) for dtype in engine.DTYPES}
+    return {prefix(stage, prompt, config, engine_identity, dtype) for dtype in DTYPES}
 
 
 def load(storage: Storage, prefix: str, wanted: AbstractSet[str]) -> dict[str, list[Response]]:

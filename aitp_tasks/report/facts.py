@@ -62,6 +62,8 @@ class Generation:
     sums: dict[str, int]
     #: Responses whose text had to be mended, by what was.
     repairs: dict[str, int]
+    #: Marks of the model's conversation that were made plain in the prompts, and how often each.
+    neutralised: dict[str, int]
     prefix_hit_share: float
     load_seconds: float
 
@@ -277,14 +279,18 @@ def _ledgers(run: Run, units: dict[str, list[Manifest]]) -> list[tuple[str, Ledg
 def _generation(stage: str, units: list[Manifest]) -> Generation:
     figures = [unit.figures for unit in units]
     repairs: dict[str, int] = {}
+    neutralised: dict[str, int] = {}
     for figure in figures:
         repairs = add_counts(repairs, figure["repairs"])
+        # Not there in earlier releases.
+        neutralised = add_counts(neutralised, figure.get("neutralised", {}))
     prompt_tokens = sum(figure["prompt_tokens"] for figure in figures)
     hits = sum(figure["prefix_hit_share"] * figure["prompt_tokens"] for figure in figures)
     return Generation(
         stage=stage,
         sums={name: sum(int(figure[name]) for figure in figures) for name in _GENERATION_SUMS},
         repairs=repairs,
+        neutralised=neutralised,
         prefix_hit_share=hits / prompt_tokens if prompt_tokens else 0.0,
         load_seconds=sum(float(figure["load_seconds"]) for figure in figures),
     )

@@ -174,6 +174,7 @@ def _trainer(job: Job) -> "SFTTrainer":
 
     disable_progress_bar()
     bf16 = _bf16_supported(job)
+    log.info("training dtype=%s", "bfloat16" if bf16 else "float32")
     # Before the model: with ZeRO 3 these make its weights load in slices.
     arguments = _arguments(job, bf16)
     tokenizer = base_model.load_tokenizer(job.finetune)

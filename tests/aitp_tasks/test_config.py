@@ -48,6 +48,10 @@ def test_overrides_are_yaml_values() -> None:
         ("engine.engine_args={model: x}", "cannot be engine arguments"),
         ("engine.chat_template_args={tokenize: true}", "cannot be chat template arguments"),
         ("engine.engine_args={reasoning_parser: qwen3}", "cannot be engine arguments"),
+        (
+            "engine={model: m, deterministic: true, endpoint: {url: 'http://h/v1', served_model: m}}",
+            "leave engine.deterministic out, and start the server so",
+        ),
         ("density={components: 3, max_error: 1.0e-5}", "needs a grid too fine for 3 components"),
         ("plan.max_fanout=1025", "less than or equal to 1000"),
     ],

@@ -140,10 +140,17 @@ def weights_share(settings: config.Engine) -> int:
     return math.prod(value for value in values if isinstance(value, int) and value > 0)
 
 
+def one_at_a_time(settings: config.Engine, on_gpus: bool) -> bool:
+    """Whether requests are not to share a batch: on processors, it would decide how they are rounded."""
+    return settings.deterministic and not on_gpus
+
+
 def requests_at_once(settings: config.Engine, on_gpus: bool) -> int:
     """How many requests the engine works on at the same time, where there are so many."""
     if settings.endpoint is not None:
         return settings.endpoint.concurrency
+    if one_at_a_time(settings, on_gpus):
+        return 1
     given = settings.engine_args.get("max_num_seqs")
     if isinstance(given, int) and given > 0:
         return given

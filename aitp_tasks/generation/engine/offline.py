@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from aitp_tasks import config
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.generation.engine import Completion, Job, dtype, gpus_wanted
+from aitp_tasks.generation.engine import Completion, Job, dtype, gpus_wanted, one_at_a_time
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices
 
@@ -49,7 +49,10 @@ class OfflineEngine:
         devices.lease(gpus_wanted(settings), "engine.engine_args")
         self._settings = settings
         self._arguments = _arguments(settings, model)
-        log.info("engine dtype=%s", self._arguments.get("dtype", "by the model"))
+        log.info(
+            "engine dtype=%s max_num_seqs=%s",
+            *(self._arguments.get(name, "by itself") for name in ("dtype", "max_num_seqs")),
+        )
         self.load_seconds = 0.0
         self.restarts = 0
         #: Jobs that the process may have: those that run, and as many again; None while it loads.
@@ -227,8 +230,8 @@ def _arguments(settings: config.Engine, model: str) -> dict[str, Any]:
 
 
 def _alone(settings: config.Engine) -> dict[str, Any]:
-    """On processors, how a request is rounded follows from all that is computed with it."""
-    if not settings.deterministic or devices.visible():
+    """What keeps requests out of each other's batches, whatever the engine arguments are."""
+    if not one_at_a_time(settings, bool(devices.visible())):
         return {}
     # In one piece: with chunks, vLLM's CPU engine dies of a request's seed.
     return {

@@ -372,6 +372,21 @@ def test_a_response_that_was_cut_gets_its_room_from_a_long_document(
     assert [sampling for sampling in engine.sampling if sampling != plain] == [plain | changed] * 12
 
 
+def test_marks_that_are_made_plain_are_told_once_a_request(
+    run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(_: Any, prompt: FrozenPrompt, values: dict[str, str], max_tokens: int) -> Rendered:
+        marks = {"<|im_end|>": 2} if "0-" in values["text"] else {}
+        return Rendered(json.dumps([prompt.name, values]), [1], neutralised=marks)
+
+    monkeypatch.setattr(StandInPrompter, "render", render)
+    # Each is asked twice: its marks are the same.
+    engine.respond = staticmethod(tries("no JSON", GOOD))
+    run_stage(rewrite, run)
+    told = [run.require_manifest("rewrite", part).figures["neutralised"] for part in run.parts]
+    assert sum(figure.get("<|im_end|>", 0) for figure in told) == 12
+
+
 def test_responses_of_a_model_that_was_replaced_are_not_kept(run: Run, engine: type[StandIn]) -> None:
     (Path(run.config.engine.model) / "config.json").write_text("{ }")
     with pytest.raises(InputError, match="changed after the run was planned: plan the run anew"):

@@ -201,6 +201,7 @@ def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: st
         "retried": 2,
         "documents_cut": 3,
         "repairs": {"code fence": 4},
+        "neutralised": {"<|im_end|>": 7},
         "prompt_tokens": 20_000,
         "generated_tokens": 9000,
         "tokens_per_second": 412.0,

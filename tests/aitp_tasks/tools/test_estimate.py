@@ -164,6 +164,7 @@ def test_wrong_settings_exit_2(arguments: list[str], message: str) -> None:
         ({"engine_args": {"max_num_seqs": 3}}, 100, 3),
         ({"engine_args": {"max_num_seqs": 300}}, 7, 7),
         ({"endpoint": {"url": "http://127.0.0.1:9/v1", "served_model": "m", "concurrency": 5}}, 100, 5),
+        ({"deterministic": True, "engine_args": {"max_num_seqs": 300}}, 100, 1),
         # How responses are stored decides nothing of it.
         ({"requests_per_flush": 1}, 100, 100),
         ({"requests_per_flush": 1}, 5000, 256),
