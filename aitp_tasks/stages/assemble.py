@@ -24,7 +24,9 @@ import pyarrow as pa
 
 from aitp_tasks.dataset import budget, card
 from aitp_tasks.dataset.export import SCHEMA, Export
-from aitp_tasks.inputs import rows, shards
+from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.examples import Example, Rejection, Turn
+from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import (
     digest,
     embedded,
@@ -322,6 +324,7 @@ def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
         _IN_AN_EARLIER_VERSION: made.known,
         _NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
+        **sft.rejected,
         **({_PART_GIVEN_UP: documents} if documents else {}),
         **left,
     }
@@ -415,29 +418,34 @@ def _model_name(run: Run) -> str:
     return f"{engine.label}#{run.plan.engine_identity[:12]}"
 
 
-def _messages(question: str, answer: str) -> list[rows.Turn]:
+def _messages(question: str, answer: str) -> list[Turn]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _export_sft(run: Run, export: Export) -> Ledger:
     """Write the SFT examples, in the order of their shards."""
-    read = written = 0
-    quarantined = 0
+    read = written = quarantined = 0
+    rejected: dict[str, int] = {}
     for group in run.plan.groups_of("sft"):
         # Pairs of earlier versions are shards too, and come from their own tables.
         for shard in embedded.shards(run, group) if group.source == run.config.sft else []:
-            for turns in _examples(run, shard.figures["shard"], shard.figures["etag"]):
+            for example in _examples(run, shard.figures["shard"], shard.figures["etag"]):
                 read += 1
-                if isinstance(turns, rows.Refusal):
+                if isinstance(example, Example):
+                    export.write([{"messages": example.messages, "origin": "sft"}])
+                    written += 1
+                elif isinstance(example, Rejection):
+                    rejected = add_counts(rejected, {example.reason: 1})
+                else:
                     quarantined += 1
-                    continue
-                export.write([{"messages": turns, "origin": "sft"}])
-                written += 1
     return Ledger(
-        rows_in=read, rows_out=written, quarantined={"not_an_example": quarantined} if quarantined else {}
+        rows_in=read,
+        rows_out=written,
+        quarantined={"not_an_example": quarantined} if quarantined else {},
+        rejected=rejected,
     )
 
 
-def _examples(run: Run, key: str, etag: str) -> Iterator[list[rows.Turn] | rows.Refusal]:
+def _examples(run: Run, key: str, etag: str) -> Iterator[Example | Rejection | Refusal]:
     info = ObjectInfo(key, run.storage.stat(key).size, etag)
-    return shards.Sft(run.storage, info, run.config.sft_text).examples()
+    return shards.Sft(run.storage, info, run.config.sft_text, run.config.examples).examples()

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.examples import Example
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import digest
 from aitp_tasks.records.plan import Shard
@@ -112,8 +113,8 @@ def _examples(run: Run, wanted: int) -> list[Any]:
     quota = -(-wanted // min(_BLOCKS, len(sft)))
     found: list[Any] = []
     for shard in sft:
-        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text).examples()
-        found += [None if isinstance(turns, Refusal) else turns for turns in islice(examples, quota)]
+        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text, run.config.examples).examples()
+        found += [item.messages if isinstance(item, Example) else None for item in islice(examples, quota)]
         if len(found) >= wanted:
             break
     return found[:wanted]
