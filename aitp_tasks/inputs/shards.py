@@ -197,8 +197,10 @@ class Sft(Reader):
     @cached_property
     def form(self) -> str:
         kind = "parquet" if self._suffix == _PARQUET else "json" if self._is_array else "jsonl"
-        found = [item.form for item in islice(self._examples(), _HEAD) if isinstance(item, Example)]
-        forms = "+".join(dict.fromkeys(found))
+        found = dict.fromkeys(map(self._rows.form, islice(self._raw_rows(), _HEAD)))
+        if not found and self._suffix == _PARQUET:
+            found = {self._rows.form(dict.fromkeys(self._columns)): None}
+        forms = "+".join(form for form in found if form)
         return f"{kind}{self._packed} {forms}" if forms else f"{kind}{self._packed}"
 
     def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
@@ -228,10 +230,12 @@ class Sft(Reader):
         return sum(1 for _ in self._values())
 
     def _examples(self) -> Iterator[Example | Rejection | Refusal]:
-        values = self._table_rows() if self._suffix == _PARQUET else self._values()
-        return map(self._rows.example, values)
+        return map(self._rows.example, self._raw_rows())
 
-    def _table_rows(self) -> Iterator[Any]:
+    def _raw_rows(self) -> Iterator[Any]:
+        if self._suffix != _PARQUET:
+            yield from self._values()
+            return
         for _, batch in self._parquet.batches(self._columns):
             yield from columns.rows(batch)
 

@@ -48,6 +48,13 @@ class Rows:
         except (RefusedError, RejectedError) as error:
             return error.outcome
 
+    def form(self, row: Any) -> str:
+        """Name of the form of a row; empty where it has none."""
+        if not isinstance(row, dict):
+            return ""
+        form = self.mapped.form if self.mapped else table.form_of(row)
+        return form.name if form else ""
+
 
 class _Row:
     """One row while it is read."""

@@ -222,7 +222,9 @@ class _Turn:
             return
         if not isinstance(part, dict):
             raise RefusedError("not_text", f"{name} is {kind(part)}, not a part of type text")
-        part_type = text(part.get("type"), f"{name}.type")
+        if part.get("type") is None:
+            raise RefusedError("not_text", f"{name} is a part without a type (it has {listed(list(part))})")
+        part_type = text(part["type"], f"{name}.type")
         if any(part_type.removeprefix("input_").startswith(media) for media in _MEDIA):
             raise RejectedError("multimodal", f"{name} is a part of type {part_type[:_SHOWN]!r}")
         if part_type in _TEXT_PARTS:
