@@ -25,9 +25,9 @@ from aitp_tasks.forecast import limits, table, told
 from aitp_tasks.forecast.learned import learn, rehearsed
 from aitp_tasks.forecast.work import Done, Sizes
 from aitp_tasks.generation import checks, prompt_files
-from aitp_tasks.inputs import footers, heads, rows
+from aitp_tasks.inputs import footers, rows
 from aitp_tasks.inputs.footers import Footer
-from aitp_tasks.inputs.forms import columns
+from aitp_tasks.inputs.forms import columns, heads
 from aitp_tasks.inputs.shards import suffixes
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records import pairs, versions

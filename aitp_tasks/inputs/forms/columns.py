@@ -73,8 +73,13 @@ def _values(column: Any) -> list[Any]:
 
 def _present(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _present(item) for name, item in value.items() if item is not None}
+        return {_name(name): _present(item) for name, item in value.items() if item is not None}
     return [_present(item) for item in value] if isinstance(value, list) else value
+
+
+def _name(key: Any) -> str:
+    """A field's name; the key of a map is a value."""
+    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
 
 
 def _unchecked(kind: pa.DataType) -> pa.DataType:

@@ -16,6 +16,7 @@ from aitp_tasks.inputs.forms.values import (
     kind,
     listed,
     parsed,
+    printable,
     text,
 )
 from aitp_tasks.inputs.rows import Refusal
@@ -87,7 +88,7 @@ class _Row:
         found = self._tools()
         for key, value in self._row.items():
             if key not in self._taken and holds(value):
-                self._left[key[:_NAME_CHARACTERS]] = None
+                self._left[printable(key[:_NAME_CHARACTERS])] = None
         return Example(messages, found, form=name, not_kept=tuple(self._left))
 
     def _take(self, name: str) -> Any:
@@ -225,7 +226,7 @@ class _Row:
         column = self._column(name)
 
         def leave(key: str) -> None:
-            self._left[f"{column}[].{key[:_NAME_CHARACTERS]}"] = None
+            self._left[printable(f"{column}[].{key[:_NAME_CHARACTERS]}")] = None
 
         return leave
 

@@ -1,5 +1,6 @@
 """Turns, whoever has written them: names of roles, keys of turns, content in parts, calls of tools."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from aitp_tasks.inputs.forms.values import (
     parsed,
     plain,
     text,
+    whole,
 )
 
 #: The role of a turn that holds nothing but calls of tools.
@@ -94,7 +96,10 @@ def read(value: Any, name: str, names: Names, left: Callable[[str], object]) -> 
     if not isinstance(found, list):
         raise RefusedError("not_an_example", f"{name} is {kind(found)}, not a list of turns")
     if found and all(isinstance(item, bytes | str) for item in found):
-        return alternating(found, name)
+        written = _written(found)
+        if not written:
+            return alternating(found, name)
+        found = written
     try:
         return [
             turn
@@ -105,6 +110,16 @@ def read(value: Any, name: str, names: Names, left: Callable[[str], object]) -> 
         if error.outcome.error_class == "unknown_role":
             raise RefusedError("unknown_role", f"{error}; {_roles_of(found, names)}") from None
         raise
+
+
+def _written(found: list[Any]) -> list[Any]:
+    """The turns, where each is written as JSON, as Parquet has it that keeps objects; or none."""
+    try:
+        turns = [json.loads(item, parse_int=whole) for item in found if item.strip()[:1] in ("{", b"{")]
+    except ValueError:
+        return []
+    whole_list = len(turns) == len(found) and all("role" in turn or "from" in turn for turn in turns)
+    return turns if whole_list else []
 
 
 def _roles_of(found: list[Any], names: Names) -> str:

@@ -23,7 +23,7 @@ class RefusedError(Exception):
 
     def __init__(self, error_class: str, message: str) -> None:
         super().__init__(message)
-        self.outcome = Refusal(error_class, message)
+        self.outcome = Refusal(error_class, printable(message))
 
 
 class RejectedError(Exception):
@@ -31,7 +31,12 @@ class RejectedError(Exception):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.outcome = Rejection(reason, message)
+        self.outcome = Rejection(reason, printable(message))
+
+
+def printable(name: str) -> str:
+    """A name or message that can be stored, whatever keys a row has."""
+    return name.encode(errors="replace").decode()
 
 
 def holds(value: Any) -> bool:
