@@ -16,7 +16,6 @@ from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs.examples import Example, Rejection
 from aitp_tasks.inputs.forms.rows import NOT_PREFERRED
-from aitp_tasks.inputs.not_kept import NotKept
 from aitp_tasks.inputs.shards import Sft
 from aitp_tasks.storage import ObjectInfo, Storage
 
@@ -74,18 +73,18 @@ def read(storage: Storage, info: ObjectInfo, config: RunConfig) -> Head:
     forms: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     rejected: dict[str, Counter[str]] = {}
-    not_kept = NotKept()
     rows = 0
     for item in islice(reader.examples(), ROWS):
         rows += 1
         if isinstance(item, Example):
             forms[item.form] += 1
-            not_kept.add(item.not_kept)
         elif isinstance(item, Rejection):
             rejected.setdefault(item.reason, Counter())[item.message] += 1
         else:
             refused[item.message] += 1
-    return Head(rows, forms, refused, rejected, not_kept.counts)
+    # Of columns that are not read, it counts all the shard's rows.
+    not_kept = {name: min(held, rows) for name, held in reader.not_kept.counts.items()}
+    return Head(rows, forms, refused, rejected, not_kept)
 
 
 def problems(storage: Storage, objects: Sequence[ObjectInfo], config: RunConfig) -> list[str]:
