@@ -109,6 +109,11 @@ class Reader(ABC):
         """Rows by the footer; None where only reading can tell."""
         return self._parquet.rows if self._suffix == _PARQUET else None
 
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """Names of the columns; of JSON, the keys of the first rows."""
+
     @abstractmethod
     def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
         """One item per row from row ``start`` on, in order."""
@@ -132,6 +137,10 @@ class Corpus(Reader):
     def form(self) -> str:
         _ = self._paths
         return "parquet"
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._parquet.schema.names)
 
     def texts(self, start: int = 0) -> Iterator[str | Refusal]:
         for _, batch in self._parquet.batches(self._columns, start):
@@ -202,6 +211,13 @@ class Sft(Reader):
             found = {self._rows.form(dict.fromkeys(self._columns)): None}
         forms = "+".join(form for form in found if form)
         return f"{kind}{self._packed} {forms}" if forms else f"{kind}{self._packed}"
+
+    @property
+    def columns(self) -> list[str]:
+        if self._suffix == _PARQUET:
+            return list(self._parquet.schema.names)
+        rows = (row for row in islice(self._values(), _HEAD) if isinstance(row, dict))
+        return list(dict.fromkeys(key for row in rows for key in row))
 
     def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
         # From the first row on, whatever is asked for: what is not kept is counted of all.
