@@ -96,6 +96,8 @@ def execute(
 
 def _place(uri: str, role: str | None) -> tuple[Storage, str, str]:
     """The storage, what the keys of the inputs begin with, and their role."""
+    # Before any message: what holds credentials is not repeated.
+    open_storage(uri)
     parts = uri.rstrip("/").split("/")
     # A run's keys begin with the role; the scheme and the bucket are before it.
     at = next((place for place in reversed(range(3, len(parts))) if parts[place] in ROLES), None)
@@ -179,7 +181,7 @@ def render(result: dict[str, Any]) -> str:
     """What was found as a person reads it."""
     part = "all rows" if result["whole"] else f"at most {ROWS:,} rows each; --all reads everything"
     lines = [
-        f"{result['role']}, {result['files']:,} files, {result['files_read']:,} read ({part}): "
+        f"{result['role']}, {result['files']:,} file{'s' * (result['files'] != 1)}, {result['files_read']:,} read ({part}): "
         f"{result['rows_read']:,} rows",
         f"forms       {', '.join(f'{form} ({files:,})' for form, files in result['forms'].items())}",
         f"columns     {printable(', '.join(result['columns']))}",
