@@ -180,9 +180,9 @@ def _shown(item: str | Example, reader: Corpus | Sft) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     """What was found as a person reads it."""
     part = "all rows" if result["whole"] else f"at most {ROWS:,} rows each; --all reads everything"
+    files = f"{result['files']:,} file{'s' * (result['files'] != 1)}"
     lines = [
-        f"{result['role']}, {result['files']:,} file{'s' * (result['files'] != 1)}, {result['files_read']:,} read ({part}): "
-        f"{result['rows_read']:,} rows",
+        f"{result['role']}, {files}, {result['files_read']:,} read ({part}): {result['rows_read']:,} rows",
         f"forms       {', '.join(f'{form} ({files:,})' for form, files in result['forms'].items())}",
         f"columns     {printable(', '.join(result['columns']))}",
     ]
