@@ -1,5 +1,4 @@
 """Cases of the instruction side: what lies in `sft/<name>/**` and which examples must come of it."""
-# ruff: noqa: E501
 
 from __future__ import annotations
 
