@@ -4,35 +4,56 @@ The ShareGPT file comes with the ``dataset_info.json`` by which LLaMA-Factory lo
 """
 
 import json
+from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aitp_tasks.dataset import sharegpt
+from aitp_tasks.records import conversations
+
 PARQUET, SHAREGPT, _DATASET_INFO = "data.parquet", "sharegpt.json", "dataset_info.json"
+#: The rows as they come, with a place for everything that a conversation can have.
+_ROWS = "rows.parquet"
 _ROWS_PER_WRITE = 1024
-_SPEAKERS = {"user": "human", "assistant": "gpt"}
-SCHEMA = pa.schema(
-    [
-        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())]))),
-        ("origin", pa.string()),  # "sft" or "aitp"
-        ("pair_id", pa.string()),
-        ("doc_id", pa.string()),
-        ("dump", pa.string()),
-        ("shard", pa.string()),
-        ("row", pa.int64()),
-        ("density_ratio", pa.float64()),
-        ("cut_characters", pa.int64()),  # of the document, not seen by who answered
-        ("quality", pa.int64()),
-        ("difficulty", pa.int64()),
-        ("prompt_digest", pa.string()),
-        ("prompts", pa.list_(pa.string())),  # as assemble.withdrawn_prompts names them
-        ("model", pa.string()),
-        ("version", pa.string()),  # that it came with
-    ]
-)
+_PROVENANCE = [
+    pa.field("origin", pa.string()),  # "sft" or "aitp"
+    pa.field("pair_id", pa.string()),
+    pa.field("doc_id", pa.string()),
+    pa.field("dump", pa.string()),
+    pa.field("shard", pa.string()),
+    pa.field("row", pa.int64()),
+    pa.field("density_ratio", pa.float64()),
+    pa.field("cut_characters", pa.int64()),  # of the document, not seen by who answered
+    pa.field("quality", pa.int64()),
+    pa.field("difficulty", pa.int64()),
+    pa.field("prompt_digest", pa.string()),
+    pa.field("prompts", pa.list_(pa.string())),  # as assemble.withdrawn_prompts names them
+    pa.field("model", pa.string()),
+    pa.field("version", pa.string()),  # that it came with
+]
+#: Of a pair, which is a question and its answer.
+SCHEMA = pa.schema([*conversations.columns(()), *_PROVENANCE])
+_EVERYTHING = pa.schema([*conversations.columns(conversations.FURTHER), *_PROVENANCE])
+
+
+@dataclass
+class Told:
+    """What is told of the files; all counts are of conversations.
+
+    Attributes:
+        kept: how many have what only some have, by its name.
+        lost: how many have what the ShareGPT file has no place for, by its name.
+        unread: how many of that file LLaMA-Factory leaves out, by the reason.
+    """
+
+    kept: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 class Export:
@@ -40,11 +61,10 @@ class Export:
 
     def __init__(self, folder: Path) -> None:
         """``folder``: where the files are written; an existing one."""
+        self.told = Told()
         self._folder = folder
         self._stack = ExitStack()
-        self._parquet = self._stack.enter_context(
-            pq.ParquetWriter(folder / PARQUET, SCHEMA, compression="zstd")
-        )
+        self._rows = self._stack.enter_context(_writer(folder / _ROWS, _EVERYTHING))
         self._json: TextIO = self._stack.enter_context((folder / SHAREGPT).open("w", encoding="utf-8"))
         self._pending: list[dict[str, Any]] = []
         self._separator = "["
@@ -56,14 +76,15 @@ class Export:
         self._stack.close()
 
     def write(self, examples: list[dict[str, Any]]) -> None:
-        """Add rows of ``SCHEMA``; what is absent is null."""
+        """Add rows of ``SCHEMA``, with ``tools`` where there are any; what is absent is null."""
         for example in examples:
-            turns = [
-                {"from": _SPEAKERS.get(turn["role"], turn["role"]), "value": turn["content"]}
-                for turn in example["messages"]
-            ]
-            self._json.write(f"{self._separator}\n{json.dumps({'conversations': turns}, ensure_ascii=False)}")
-            self._separator = ","
+            messages, tools = example["messages"], example.get(conversations.TOOLS) or []
+            self.told.kept.update(conversations.further(messages, tools))
+            shared = sharegpt.record(messages, tools)
+            self.told.kept.update([sharegpt.SYSTEM] if shared.system else [])
+            self.told.lost.update(shared.lost)
+            self.told.unread.update([shared.unread] if shared.unread else [])
+            self._write_shared(shared)
         self._pending += examples
         if len(self._pending) >= _ROWS_PER_WRITE:
             self._write_pending()
@@ -77,15 +98,39 @@ class Export:
         self._write_pending()
         self._json.write("[]\n" if self._separator == "[" else "\n]\n")
         self._stack.close()
+        self._write_parquet()
+        # A column that is named has to be there.
+        further = {name: name for name in (sharegpt.SYSTEM, sharegpt.TOOLS) if self.told.kept[name]}
         description = {
             "file_name": SHAREGPT,
             "formatting": "sharegpt",
-            "columns": {"messages": "conversations"},
+            "columns": {"messages": "conversations", **further},
         }
         (self._folder / _DATASET_INFO).write_text(json.dumps({dataset: description}, indent=1))
         files = {"parquet": PARQUET, "sharegpt": SHAREGPT, "dataset_info": _DATASET_INFO}
         return {name: self._folder / file for name, file in files.items()}
 
+    def _write_shared(self, shared: sharegpt.Record) -> None:
+        row: dict[str, Any] = {"conversations": shared.turns}
+        row |= {sharegpt.SYSTEM: shared.system} if shared.system else {}
+        row |= {sharegpt.TOOLS: shared.tools} if shared.tools else {}
+        self._json.write(f"{self._separator}\n{json.dumps(row, ensure_ascii=False)}")
+        self._separator = ","
+
     def _write_pending(self) -> None:
-        self._parquet.write_table(pa.Table.from_pylist(self._pending, SCHEMA))
+        self._rows.write_table(conversations.table(self._pending, _EVERYTHING))
         self._pending = []
+
+    def _write_parquet(self) -> None:
+        """Write the rows again, with the columns that are used."""
+        used = set(conversations.FURTHER).intersection(+self.told.kept)
+        schema = pa.schema([*conversations.columns(used), *_PROVENANCE])
+        columns = [*conversations.paths(used), *(column.name for column in _PROVENANCE)]
+        with pq.ParquetFile(self._folder / _ROWS) as rows, _writer(self._folder / PARQUET, schema) as target:
+            for batch in rows.iter_batches(_ROWS_PER_WRITE, columns=columns):
+                target.write_table(pa.Table.from_batches([batch]).cast(schema))
+        (self._folder / _ROWS).unlink()
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd")
