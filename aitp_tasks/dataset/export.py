@@ -1,14 +1,17 @@
 """A dataset version as files: Parquet with where each pair comes from, and ShareGPT JSON.
 
 The ShareGPT file comes with the ``dataset_info.json`` by which LLaMA-Factory loads it.
+Which columns the Parquet file has is known with its last row: until then a temporary file
+holds the rows.
 """
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,9 +20,9 @@ from aitp_tasks.dataset import sharegpt
 from aitp_tasks.records import conversations
 
 PARQUET, SHAREGPT, _DATASET_INFO = "data.parquet", "sharegpt.json", "dataset_info.json"
-#: The rows as they come, with a place for everything that a conversation can have.
-_ROWS = "rows.parquet"
-_ROWS_PER_WRITE = 1024
+_ROWS = "rows.jsonl"
+#: A row group is so many rows, or fewer that have about so many characters.
+_GROUP_ROWS, _GROUP_CHARACTERS = 1024, 64 * 2**20
 _PROVENANCE = [
     pa.field("origin", pa.string()),  # "sft" or "aitp"
     pa.field("pair_id", pa.string()),
@@ -38,7 +41,6 @@ _PROVENANCE = [
 ]
 #: Of a pair, which is a question and its answer.
 SCHEMA = pa.schema([*conversations.columns(()), *_PROVENANCE])
-_EVERYTHING = pa.schema([*conversations.columns(conversations.FURTHER), *_PROVENANCE])
 
 
 @dataclass
@@ -64,9 +66,10 @@ class Export:
         self.told = Told()
         self._folder = folder
         self._stack = ExitStack()
-        self._rows = self._stack.enter_context(_writer(folder / _ROWS, _EVERYTHING))
-        self._json: TextIO = self._stack.enter_context((folder / SHAREGPT).open("w", encoding="utf-8"))
-        self._pending: list[dict[str, Any]] = []
+        self._rows, self._json = (
+            self._stack.enter_context((folder / name).open("w", encoding="utf-8"))
+            for name in (_ROWS, SHAREGPT)
+        )
         self._separator = "["
 
     def __enter__(self) -> "Export":
@@ -85,9 +88,7 @@ class Export:
             self.told.lost.update(shared.lost)
             self.told.unread.update([shared.unread] if shared.unread else [])
             self._write_shared(shared)
-        self._pending += examples
-        if len(self._pending) >= _ROWS_PER_WRITE:
-            self._write_pending()
+            self._rows.write(f"{json.dumps(example)}\n")
 
     def close(self, dataset: str) -> dict[str, Path]:
         """Finish the files; each under the name that a manifest calls it by.
@@ -95,7 +96,6 @@ class Export:
         Args:
             dataset: the name by which LLaMA-Factory is to know the dataset.
         """
-        self._write_pending()
         self._json.write("[]\n" if self._separator == "[" else "\n]\n")
         self._stack.close()
         self._write_parquet()
@@ -117,20 +117,26 @@ class Export:
         self._json.write(f"{self._separator}\n{json.dumps(row, ensure_ascii=False)}")
         self._separator = ","
 
-    def _write_pending(self) -> None:
-        self._rows.write_table(conversations.table(self._pending, _EVERYTHING))
-        self._pending = []
-
     def _write_parquet(self) -> None:
-        """Write the rows again, with the columns that are used."""
-        used = set(conversations.FURTHER).intersection(+self.told.kept)
-        schema = pa.schema([*conversations.columns(used), *_PROVENANCE])
-        columns = [*conversations.paths(used), *(column.name for column in _PROVENANCE)]
-        with pq.ParquetFile(self._folder / _ROWS) as rows, _writer(self._folder / PARQUET, schema) as target:
-            for batch in rows.iter_batches(_ROWS_PER_WRITE, columns=columns):
-                target.write_table(pa.Table.from_batches([batch]).cast(schema))
-        (self._folder / _ROWS).unlink()
+        schema = pa.schema([*conversations.columns(+self.told.kept), *_PROVENANCE])
+        rows = self._folder / _ROWS
+        with (
+            rows.open(encoding="utf-8") as lines,
+            pq.ParquetWriter(self._folder / PARQUET, schema, compression="zstd") as target,
+        ):
+            for group in _groups(lines):
+                target.write_table(conversations.table(map(json.loads, group), schema))
+        rows.unlink()
 
 
-def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, schema, compression="zstd")
+def _groups(lines: Iterable[str]) -> Iterator[list[str]]:
+    group: list[str] = []
+    characters = 0
+    for line in lines:
+        group.append(line)
+        characters += len(line)
+        if len(group) == _GROUP_ROWS or characters >= _GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group

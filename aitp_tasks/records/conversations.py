@@ -1,9 +1,10 @@
 """Conversations as rows of a Parquet file: the column ``messages``, and ``tools`` where any of them has tools.
 
-What only some conversations have, such as tool calls, has a place in a file only where
-a row of it has that. Objects of free form (a call's arguments, the tools) are of
-Parquet's type JSON: readers that do not know it see a JSON text, datasets gives the
-object, and that is what chat templates take.
+Where turns have no more than a role and a content, a turn is a struct of the two. Where
+any of a file has more, such as tool calls, each turn is of Parquet's type JSON: a struct
+would have every name in every turn, null in most, and many chat templates ask whether a
+name is there. Readers that do not know that type see a JSON text; datasets gives trainers
+the object, which is what chat templates take.
 """
 
 import json
@@ -13,43 +14,22 @@ from typing import Any
 import pyarrow as pa
 
 TOOLS = "tools"
-#: What every turn has, and what some have besides.
-_ALWAYS = {"role": pa.string(), "content": pa.large_string()}
-_SOMETIMES = {
-    "reasoning_content": pa.large_string(),
-    "name": pa.string(),
-    "tool_call_id": pa.string(),
-    "tool_calls": pa.list_(
-        pa.struct(
-            [
-                ("id", pa.string()),
-                ("type", pa.string()),
-                ("function", pa.struct([("name", pa.string()), ("arguments", pa.json_())])),
-            ]
-        )
-    ),
-    "weight": pa.int8(),
-}
-FURTHER = (*_SOMETIMES, TOOLS)
+#: What some turns have besides role and content.
+_FURTHER = ("reasoning_content", "name", "tool_call_id", "tool_calls", "weight")
+_PLAIN = pa.struct([("role", pa.string()), ("content", pa.large_string())])
 
 
 def further(messages: Iterable[Mapping[str, Any]], tools: Collection[Any] | None = None) -> set[str]:
-    """Which of ``FURTHER`` a conversation has."""
-    found = {name for turn in messages for name in _SOMETIMES if turn.get(name) not in (None, [])}
+    """What a conversation has besides roles and contents, by its name."""
+    found = {name for turn in messages for name in _FURTHER if turn.get(name) not in (None, [])}
     return found | {TOOLS} if tools else found
 
 
 def columns(used: Collection[str]) -> list[pa.Field]:
-    """The columns of a file whose conversations have these of ``FURTHER``."""
-    turn = _ALWAYS | {name: kind for name, kind in _SOMETIMES.items() if name in used}
-    messages = pa.field("messages", pa.list_(pa.struct(list(turn.items()))))
+    """The columns of a file whose conversations have this besides roles and contents."""
+    turn = pa.json_() if set(used) & set(_FURTHER) else _PLAIN
+    messages = pa.field("messages", pa.list_(turn))
     return [messages, pa.field(TOOLS, pa.json_())] if TOOLS in used else [messages]
-
-
-def paths(used: Collection[str]) -> list[str]:
-    """The same columns as Parquet names their parts."""
-    turn = [f"messages.list.element.{name}" for name in (*_ALWAYS, *_SOMETIMES) if name in (*_ALWAYS, *used)]
-    return [*turn, TOOLS] if TOOLS in used else turn
 
 
 def table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -59,17 +39,15 @@ def table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         rows: what is absent is null.
         schema: with ``columns``, and any others.
     """
-    stored = pa.schema([pa.field(field.name, _as_text(field.type)) for field in schema])
-    # Arrow does not make nested JSON of Python's objects, but of texts.
-    return pa.Table.from_pylist([_row(row) for row in rows], stored).cast(schema)
+    as_text = pa.schema([pa.field(field.name, _text_of(field.type)) for field in schema])
+    in_json = pa.types.is_string(as_text.field("messages").type.value_type)
+    # Arrow makes JSON of texts only.
+    return pa.Table.from_pylist([_stored(row, in_json) for row in rows], as_text).cast(schema)
 
 
-def read(messages: Iterable[Mapping[str, Any]] | None, tools: str | None) -> tuple[list[dict[str, Any]], Any]:
-    """The turns and tools of a row, as ``table`` was given them: what is null is left out."""
-    turns = [{name: value for name, value in turn.items() if value is not None} for turn in messages or []]
-    for turn in turns:
-        if "tool_calls" in turn:
-            turn["tool_calls"] = [_call_of(call) for call in turn["tool_calls"]]
+def read(messages: Iterable[Any] | None, tools: str | None = None) -> tuple[list[dict[str, Any]], list[Any]]:
+    """The turns and tools of a row, as ``table`` was given them."""
+    turns = [json.loads(turn) if isinstance(turn, str) else turn for turn in messages or []]
     return turns, json.loads(tools) if tools else []
 
 
@@ -78,39 +56,16 @@ def to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    made = dict(row)
-    if row.get(TOOLS):
-        made[TOOLS] = to_json(row[TOOLS])
-    else:
-        made.pop(TOOLS, None)
-    made["messages"] = None if row["messages"] is None else [_turn(turn) for turn in row["messages"]]
-    return made
+def _stored(row: Mapping[str, Any], in_json: bool) -> dict[str, Any]:
+    tools, messages = row.get(TOOLS), row["messages"]
+    if messages is not None and in_json:
+        messages = [to_json(turn) for turn in messages]
+    return {**row, "messages": messages, TOOLS: to_json(tools) if tools else None}
 
 
-def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
-    calls = turn.get("tool_calls")
-    return dict(turn) if calls is None else {**turn, "tool_calls": [_stored(call) for call in calls]}
-
-
-def _stored(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call["function"]
-    return {**call, "function": {**function, "arguments": to_json(function["arguments"])}}
-
-
-def _call_of(stored: Mapping[str, Any]) -> dict[str, Any]:
-    function = stored["function"]
-    arguments = json.loads(function["arguments"])
-    call = {name: value for name, value in stored.items() if value is not None}
-    return {**call, "function": {**function, "arguments": arguments}}
-
-
-def _as_text(kind: pa.DataType) -> pa.DataType:
-    """A type with texts in the place of JSON."""
+def _text_of(kind: pa.DataType) -> pa.DataType:
+    """A type with text in the place of JSON."""
     if isinstance(kind, pa.JsonType):
         return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_as_text(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _as_text(field.type)) for field in kind])
-    return kind
+    is_json = pa.types.is_list(kind) and isinstance(kind.value_type, pa.JsonType)
+    return pa.list_(pa.string()) if is_json else kind
