@@ -46,7 +46,7 @@ def tokenizer(smollm2: Path) -> PreTrainedTokenizerBase:
     return loaded
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def maker(tokenizer: PreTrainedTokenizerBase) -> ExampleMaker:
     return ExampleMaker(tokenizer, template.choose(tokenizer, None).training, 256)
 
