@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from aitp_tasks.config import RunConfig, SftText
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import json_rows, rows
+from aitp_tasks.inputs.examples import Example, Rejection
 from aitp_tasks.inputs.rows import Form, Refusal, Turn
 from aitp_tasks.storage import ObjectInfo, Storage
 
@@ -191,11 +192,14 @@ class Sft(Reader):
         for turns in self._turns(start):
             yield turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
 
-    def examples(self) -> Iterator[list[Turn] | Refusal]:
+    def examples(self) -> Iterator[Example | Rejection | Refusal]:
         """One example per row, in order; refused exactly where ``texts`` refuses."""
         for turns in self._turns(0):
-            text = turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
-            yield text if isinstance(text, Refusal) else turns
+            found = turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
+            if isinstance(found, Refusal):
+                yield found
+            elif not isinstance(turns, Refusal):
+                yield Example([dict(turn) for turn in turns])
 
     def count(self) -> int:
         """How many rows a file of JSON has."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aitp_tasks.config import RunConfig, SftText
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import json_rows, shards
+from aitp_tasks.inputs.examples import Example
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Corpus, Sft, UnreadableError
 from aitp_tasks.storage import ObjectChangedError, open_storage
@@ -83,8 +84,9 @@ def files(root: Path, configure: Configure) -> Files:
 
 
 def outcome(found: Iterator[Any]) -> list[Any]:
-    """Texts and turns as they are, of refusals the class in brackets."""
-    return [f"<{item.error_class}>" if isinstance(item, Refusal) else item for item in found]
+    """Texts as they are, of examples the turns, of refusals the class in brackets."""
+    texts = (item.messages if isinstance(item, Example) else item for item in found)
+    return [f"<{item.error_class}>" if isinstance(item, Refusal) else item for item in texts]
 
 
 def in_form(form: str, question: str, answer: str) -> dict[str, Any]:
