@@ -13,17 +13,20 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from io import BufferedReader
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks.config import RunConfig, SftText
+from aitp_tasks.config import Examples, RunConfig, SftText
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import json_rows, rows
 from aitp_tasks.inputs.examples import Example, Rejection
-from aitp_tasks.inputs.rows import Form, Refusal, Turn
+from aitp_tasks.inputs.forms import columns, compared
+from aitp_tasks.inputs.forms.rows import Rows
+from aitp_tasks.inputs.not_kept import NotKept
+from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.storage import ObjectInfo, Storage
 
 _PARQUET = ".parquet"
@@ -37,6 +40,8 @@ _BUFFER = 4 * 2**20
 #: A batch is as many rows as hold about so many bytes, and no more than so many.
 _BATCH_BYTES = 16 * 2**20
 _BATCH_ROWS = 1024
+#: Rows that tell the form of an SFT shard.
+_HEAD = 100
 
 
 class UnreadableError(InputError):
@@ -56,7 +61,7 @@ def reader(storage: Storage, info: ObjectInfo, role: str, config: RunConfig) -> 
     """
     if role == "corpus":
         return Corpus(storage, info, config.text_columns)
-    return Sft(storage, info, config.sft_text)
+    return Sft(storage, info, config.sft_text, config.examples)
 
 
 def count_rows(storage: Storage, info: ObjectInfo) -> int:
@@ -105,7 +110,7 @@ class Reader(ABC):
         return self._parquet.rows if self._suffix == _PARQUET else None
 
     @abstractmethod
-    def texts(self, start: int = 0) -> Iterator[str | Refusal]:
+    def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
         """One item per row from row ``start`` on, in order."""
 
     @cached_property
@@ -175,56 +180,73 @@ class Sft(Reader):
 
     role = "sft"
 
-    def __init__(self, storage: Storage, info: ObjectInfo, sft_text: SftText) -> None:
-        """``sft_text``: which turns of an example are its text."""
+    def __init__(
+        self, storage: Storage, info: ObjectInfo, sft_text: SftText, settings: Examples | None = None
+    ) -> None:
+        """Read a shard as ``settings`` say; by default, as it is detected.
+
+        ``sft_text``: which turns of an example are its text.
+        """
         super().__init__(storage, info)
         self._sft_text = sft_text
+        self._settings = settings or Examples()
+        self._rows = Rows(self._settings)
+        #: What the rows that have been read hold beside their examples.
+        self.not_kept = NotKept()
 
     @cached_property
     def form(self) -> str:
-        if self._suffix == _PARQUET:
-            return f"parquet {rows.form_of(self._columns, self.where)}"
-        form = self._json_form
-        kind = "json" if self._is_array else "jsonl"
-        return f"{kind}{self._packed} {form}" if form else f"{kind}{self._packed}"
+        kind = "parquet" if self._suffix == _PARQUET else "json" if self._is_array else "jsonl"
+        found = dict.fromkeys(map(self._rows.form, islice(self._raw_rows(), _HEAD)))
+        if not found and self._suffix == _PARQUET:
+            found = {self._rows.form(dict.fromkeys(self._columns)): None}
+        forms = "+".join(form for form in found if form)
+        return f"{kind}{self._packed} {forms}" if forms else f"{kind}{self._packed}"
 
-    def texts(self, start: int = 0) -> Iterator[str | Refusal]:
-        for turns in self._turns(start):
-            yield turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
+    def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
+        # From the first row on, whatever is asked for: what is not kept is counted of all.
+        for row, example in enumerate(self.examples()):
+            if row >= start:
+                yield self.text(example) if isinstance(example, Example) else example
+
+    def text(self, example: Example) -> str | Rejection | Refusal:
+        """The text of an example."""
+        return compared.text(example, self._sft_text)
 
     def examples(self) -> Iterator[Example | Rejection | Refusal]:
-        """One example per row, in order; refused exactly where ``texts`` refuses."""
-        for turns in self._turns(0):
-            found = turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
-            if isinstance(found, Refusal):
-                yield found
-            elif not isinstance(turns, Refusal):
-                yield Example([dict(turn) for turn in turns])
+        """One item per row, in order; no example exactly where ``texts`` has no text."""
+        self.not_kept = NotKept(self._unread if self._suffix == _PARQUET else {})
+        for example in self._examples():
+            text = self.text(example) if isinstance(example, Example) else example
+            if isinstance(text, str) and isinstance(example, Example):
+                self.not_kept.add(example.not_kept)
+                yield example
+            else:
+                assert not isinstance(text, str)
+                yield text
 
     def count(self) -> int:
         """How many rows a file of JSON has."""
         return sum(1 for _ in self._values())
 
-    def _turns(self, start: int) -> Iterator[list[Turn] | Refusal]:
-        if self._suffix == _PARQUET:
-            for _, batch in self._parquet.batches(self._columns, start):
-                yield from rows.conversations(batch)
+    def _examples(self) -> Iterator[Example | Rejection | Refusal]:
+        return map(self._rows.example, self._raw_rows())
+
+    def _raw_rows(self) -> Iterator[Any]:
+        if self._suffix != _PARQUET:
+            yield from self._values()
             return
-        form = self._json_form
-        for value in self._values(start):
-            yield value if isinstance(value, Refusal) else rows.turns(value, form)
+        for _, batch in self._parquet.batches(self._columns):
+            yield from columns.rows(batch)
 
     @cached_property
     def _columns(self) -> list[str]:
-        return rows.sft_columns(self._parquet.schema, self.where)
+        return columns.wanted(self._parquet.schema, self.where, self._settings)
 
-    @cached_property
-    def _json_form(self) -> Form | None:
-        """The form of the first row that is an object; None when there is none."""
-        for row, value in enumerate(self._values()):
-            if isinstance(value, dict):
-                return rows.form_of(value, f"row {row} of {self.where}")
-        return None
+    @property
+    def _unread(self) -> dict[str, int]:
+        """Of the columns that are not read, in how many rows each is not null."""
+        return {name: rows for name, rows in self._parquet.filled.items() if name not in self._columns}
 
     @cached_property
     def _is_array(self) -> bool:
@@ -296,6 +318,22 @@ class _Parquet:
                     # What follows the last wanted row of a group is not read.
                     if not left or left[0] >= end:
                         break
+
+    @property
+    def filled(self) -> dict[str, int]:
+        """In how many rows each column is not null, as far as the footer can tell."""
+        found = dict.fromkeys(self.schema.names, 0)
+        for group in map(self._footer.row_group, range(self._footer.num_row_groups)):
+            held: dict[str, int] = {}
+            for leaf in map(group.column, range(group.num_columns)):
+                path = leaf.path_in_schema
+                name = next(name for name in found if path == name or path.startswith(f"{name}."))
+                told = leaf.statistics is not None and leaf.statistics.has_null_count
+                values = leaf.num_values - (leaf.statistics.null_count if told else 0)
+                held[name] = max(held.get(name, 0), min(values, group.num_rows))
+            for name, rows_held in held.items():
+                found[name] += rows_held
+        return found
 
     @cached_property
     def _ends(self) -> list[int]:

@@ -3,7 +3,9 @@
 import operator
 from collections.abc import Iterable, Iterator
 from functools import reduce
+from typing import Any
 
+from aitp_tasks.config import RunConfig
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import digest, manifest, vectors
@@ -14,6 +16,8 @@ from aitp_tasks.storage import Storage
 
 #: Raised when the objects of a shard come to hold something else; 2 has exact moments.
 _FORMAT = 2
+#: Raised when the same rows of an SFT set come to have other texts; the first ones are of releases before 2.
+_SFT_RULES = 2
 
 
 #: Figure of a unit's manifest: why some of its shards could not be embedded, by their keys.
@@ -22,9 +26,15 @@ FAILED = "failed_shards"
 
 def shard_prefix(run: Run, role: str, key: str, etag: str) -> str:
     """Prefix of what is made of one version of one shard."""
-    rule = list(run.config.text_columns) if role == "corpus" else run.config.sft_text.value
+    rule = list(run.config.text_columns) if role == "corpus" else _reading_of_sft(run.config)
     shard = digest.of_value([_FORMAT, role, rule, key, etag])
     return f"embeddings/{run.plan.encoder_digest}/{shard}"
+
+
+def _reading_of_sft(config: RunConfig) -> list[Any]:
+    """What decides which texts the rows of an SFT set have."""
+    settings = config.examples.model_dump(mode="json", include={"preference", "mapping"})
+    return [_SFT_RULES, config.sft_text.value, settings]
 
 
 def shards(run: Run, group: Group) -> list[Manifest]:

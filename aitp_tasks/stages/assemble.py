@@ -329,6 +329,7 @@ def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
         _IN_AN_EARLIER_VERSION: made.known,
         _NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
+        **sft.rejected,
         **({_PART_GIVEN_UP: documents} if documents else {}),
         **left,
     }
@@ -454,7 +455,7 @@ def _examples(run: Run) -> Iterator[Example | Rejection | Refusal]:
         for shard in embedded.shards(run, group) if group.source == run.config.sft else []:
             key = shard.figures["shard"]
             info = ObjectInfo(key, run.storage.stat(key).size, shard.figures["etag"])
-            yield from shards.Sft(run.storage, info, run.config.sft_text).examples()
+            yield from shards.Sft(run.storage, info, run.config.sft_text, run.config.examples).examples()
 
 
 def _told(told: Told) -> dict[str, Any]:

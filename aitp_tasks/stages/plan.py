@@ -12,6 +12,7 @@ the plan: it fails its own embed unit and no other.
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -26,6 +27,7 @@ from aitp_tasks.forecast.work import Done, Sizes
 from aitp_tasks.generation import checks, prompt_files
 from aitp_tasks.inputs import footers, rows
 from aitp_tasks.inputs.footers import Footer
+from aitp_tasks.inputs.forms import columns, heads
 from aitp_tasks.inputs.shards import suffixes
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records import pairs, versions
@@ -182,6 +184,7 @@ def _sources(storage: Storage, config: RunConfig) -> list[list[Shard]]:
         found = footers.read(storage, role, source, objects)
         sources.append(_shards(role, source, objects, found))
         problems += _schema_problems(storage, objects, found, _schema_check(config, role))
+        problems += heads.problems(storage, objects, config) if role == "sft" else []
     if problems:
         raise InputError("; ".join(_shortened(problems)))
     return sources
@@ -265,7 +268,7 @@ def _list(storage: Storage, role: str, source: str) -> list[ObjectInfo]:
 
 def _schema_check(config: RunConfig, role: str) -> _SchemaCheck:
     if role == "sft":
-        return rows.sft_columns
+        return partial(columns.wanted, settings=config.examples)
     paths = [rows.TextPath(column) for column in config.text_columns]
     if config.difference.source_column is not None:
         paths.append(rows.TextPath(config.difference.source_column, "difference.source_column"))

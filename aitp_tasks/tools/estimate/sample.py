@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, count, islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -106,12 +105,17 @@ def _examples(run: Run, wanted: int) -> pa.Table:
     quota = -(-wanted // min(_BLOCKS, len(sft)))
     found: list[Example | None] = []
     for shard in sft:
-        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text).examples()
+        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text, run.config.examples).examples()
         found += [example if isinstance(example, Example) else None for example in islice(examples, quota)]
         if len(found) >= wanted:
             break
-    rows = [{"messages": None} if example is None else vars(example) for example in found[:wanted]]
-    used = set().union(*(conversations.further(**vars(example)) for example in found if example))
+    rows = [
+        {"messages": None} if example is None else {"messages": example.messages, "tools": example.tools}
+        for example in found[:wanted]
+    ]
+    used = set().union(
+        *(conversations.further(example.messages, example.tools) for example in found if example)
+    )
     return conversations.table(rows, pa.schema(conversations.columns(used)))
 
 
