@@ -96,6 +96,17 @@ def sft_examples(run: Run) -> int:
     return sum(count(run, group) for group in groups if group.source == run.config.sft)
 
 
+def not_kept(run: Run) -> dict[str, int]:
+    """What the SFT set's examples have that no version has a place for, by name: how many have it.
+
+    Raises:
+        InputError: a group has not been embedded.
+    """
+    groups = (group for group in run.plan.groups_of("sft") if group.source == run.config.sft)
+    found = (shard.figures.get("not_kept", {}) for group in groups for shard in shards(run, group))
+    return reduce(manifest.add_counts, found, {})
+
+
 def earlier_pairs(run: Run) -> int:
     """How many pairs of earlier versions take part in the run, with a vector or without.
 

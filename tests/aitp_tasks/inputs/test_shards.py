@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from aitp_tasks.config import RunConfig, SftText
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import json_rows, shards
-from aitp_tasks.inputs.examples import Rejection
+from aitp_tasks.inputs.examples import Example, Rejection
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Corpus, Sft, UnreadableError
 from aitp_tasks.storage import ObjectChangedError, open_storage
@@ -84,12 +84,14 @@ def files(root: Path, configure: Configure) -> Files:
 
 
 def outcome(found: Iterator[Any]) -> list[Any]:
-    """Texts and examples as they are, of refusals and rejections the class or reason in brackets."""
+    """Texts as they are, of examples the turns, of all else the class or reason in brackets."""
     return [
         f"<{item.error_class}>"
         if isinstance(item, Refusal)
         else f"<{item.reason}>"
         if isinstance(item, Rejection)
+        else item.messages
+        if isinstance(item, Example)
         else item
         for item in found
     ]
