@@ -122,10 +122,10 @@ def test_sft_rows_without_an_answer_are_counted(
 ) -> None:
     rows = [{"instruction": "q", "input": "", "output": ""}, {"instruction": "r", "input": "", "output": "a"}]
     write_shard(root / "sft/sums/sums-00001.parquet", rows)
-    run, _ = assembled(configure(**SELECT_ALL, failure_budget=0.5))
+    run, _ = assembled(configure(**SELECT_ALL))
     done = run.require_manifest("assemble")
     assert done.ledger is not None
-    assert done.ledger.quarantined == {"not_an_example": 1}
+    assert (done.ledger.quarantined, done.ledger.rejected["no_answer"]) == ({}, 1)
 
 
 #: Makes each try's pairs other ones.

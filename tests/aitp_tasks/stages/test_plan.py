@@ -225,7 +225,7 @@ def test_json_shards_of_an_sft_set_are_counted(
     names = ["a.json", "b.jsonl", "c.jsonl.gz", "d.jsonl.zst"]
     for folder in ("sft/sums", "corpus/news"):
         for name in [*names, "README.md"]:
-            (root / folder / name).write_text("{}")
+            (root / folder / name).write_text('{"instruction": "q", "output": "a"}')
     run = opened(configure(plan={"group_bytes": 1}))
     rows = {shard.name: shard.rows for group in run.plan.groups for shard in group.shards}
     parquet = {"news-00000": 6, "news-00001": 6, "sums-00000": 8}
