@@ -26,13 +26,13 @@ FAILED = "failed_shards"
 
 def shard_prefix(run: Run, role: str, key: str, etag: str) -> str:
     """Prefix of what is made of one version of one shard."""
-    rule = list(run.config.text_columns) if role == "corpus" else _reading_of_sft(run.config)
+    rule = list(run.config.text_columns) if role == "corpus" else reading_of_sft(run.config)
     shard = digest.of_value([_FORMAT, role, rule, key, etag])
     return f"embeddings/{run.plan.encoder_digest}/{shard}"
 
 
-def _reading_of_sft(config: RunConfig) -> list[Any]:
-    """What decides which texts the rows of an SFT set have."""
+def reading_of_sft(config: RunConfig) -> list[Any]:
+    """What decides which examples and texts the rows of an SFT set have."""
     settings = config.examples.model_dump(mode="json", include={"preference", "mapping"})
     return [_SFT_RULES, config.sft_text.value, settings]
 
@@ -97,14 +97,15 @@ def sft_examples(run: Run) -> int:
 
 
 def not_kept(run: Run) -> dict[str, int]:
-    """What the SFT set's examples have that no version has a place for, by name: how many have it.
+    """What the SFT set's rows hold that no version has a place for, by name: how many, the most frequent first.
 
     Raises:
         InputError: a group has not been embedded.
     """
     groups = (group for group in run.plan.groups_of("sft") if group.source == run.config.sft)
-    found = (shard.figures.get("not_kept", {}) for group in groups for shard in shards(run, group))
-    return reduce(manifest.add_counts, found, {})
+    found = (_unit(run, group).figures.get("not_kept", {}) for group in groups)
+    counts = reduce(manifest.add_counts, found, {})
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def earlier_pairs(run: Run) -> int:
