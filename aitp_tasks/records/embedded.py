@@ -1,6 +1,7 @@
 """What embed has left: of each shard its chunks of vectors, and of each group the sum of its moments."""
 
 import operator
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import Any
@@ -97,15 +98,16 @@ def sft_examples(run: Run) -> int:
 
 
 def not_kept(run: Run) -> dict[str, int]:
-    """What the SFT set's rows hold that no version has a place for, by name: how many, the most frequent first.
+    """How many rows of the SFT set hold what no version has a place for, by its name; the largest first.
 
     Raises:
         InputError: a group has not been embedded.
     """
     groups = (group for group in run.plan.groups_of("sft") if group.source == run.config.sft)
-    found = (_unit(run, group).figures.get("not_kept", {}) for group in groups)
-    counts = reduce(manifest.add_counts, found, {})
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+    counts: Counter[str] = Counter()
+    for group in groups:
+        counts.update(_unit(run, group).figures.get("not_kept", {}))
+    return dict(counts.most_common())
 
 
 def earlier_pairs(run: Run) -> int:

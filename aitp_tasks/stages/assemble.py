@@ -17,7 +17,7 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -458,4 +458,4 @@ def _examples(run: Run) -> Iterator[Example | Rejection | Refusal]:
 
 def _told(told: Told) -> dict[str, Any]:
     """What is told of the files, as figures."""
-    return {name: dict(sorted(counts.items())) for name, counts in asdict(told).items()}
+    return {name: dict(sorted(counts.items())) for name, counts in vars(told).items()}

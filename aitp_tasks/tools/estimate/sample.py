@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, count, islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -139,7 +139,7 @@ def test_one_example_with_more_makes_room_for_all(tmp_path: Path) -> None:
 
 
 def test_pairs_keep_where_they_come_from_beside_such_examples(tmp_path: Path) -> None:
-    pair = {name: None for name in SCHEMA.names} | {
+    pair: dict[str, Any] = dict.fromkeys(SCHEMA.names) | {
         "messages": [of("user", "q"), of("assistant", "a")],
         "origin": "aitp",
         "density_ratio": 0.1 + 0.2,

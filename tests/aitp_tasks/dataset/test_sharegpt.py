@@ -34,7 +34,7 @@ OPENAI_TAGS = {
     "function_tag": "function",
     "system_tag": "system",
 }
-#: Its templates of several families: of tools, of reasoning, of neither, and without a system turn of its own.
+#: Its templates of several families: of tools, of reasoning, of neither.
 TEMPLATES = (
     "default",
     "qwen",
