@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 #: ``role`` (one of ``ROLES``) and ``content`` (a text); where the input has them also ``reasoning_content``,
-#: ``name``, ``tool_call_id`` (texts), ``weight`` (0 or 1) and ``tool_calls``, OpenAI's objects with ``arguments``
-#: as an object.
+#: ``name``, ``tool_call_id`` (texts), ``weight`` (0 or 1) and ``tool_calls``, OpenAI's objects with
+#: ``arguments`` as an object.
 Turn = dict[str, Any]
 ROLES = ("system", "developer", "user", "assistant", "tool")
 

@@ -1,11 +1,9 @@
-"""From rows to texts: nested column paths, the forms of SFT examples, and what is no text.
+"""From rows to examples: the forms of SFT examples, and what is no text.
 
-Texts are taken out of Arrow as bytes and decoded row by row, so that one row
-that is not UTF-8 costs itself only. An SFT example from Parquet is turned into
+An SFT example from Parquet is turned into
 what JSON would have given, and both go through the same rules.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +11,11 @@ from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from aitp_tasks.config import SftText
 from aitp_tasks.errors import InputError
+from aitp_tasks.inputs.readable import is_blank
 
-_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 #: Names of JSON's types in messages.
 _KINDS = {dict: "an object", list: "a list", float: "a number", int: "a number", bool: "a boolean"}
 _NAMES_SHOWN = 20
@@ -31,82 +28,6 @@ class Refusal:
 
     error_class: str
     message: str
-
-
-@dataclass(frozen=True)
-class TextPath:
-    """A path to one text in a row, such as ``text`` or ``conversations[0].value``."""
-
-    spec: str
-    #: The setting that it was given by, for messages.
-    setting: str = "text_columns"
-
-    @property
-    def column(self) -> str:
-        """The top-level column that has to be read."""
-        return str(self._steps()[0])
-
-    def _steps(self) -> list[str | int]:
-        steps: list[str | int] = []
-        position = 0
-        while position < len(self.spec):
-            match = _STEP.match(self.spec, position)
-            if match is None:
-                raise InputError(
-                    f"{self.setting}: {self.spec!r} is not a column path such as conversations[0].value"
-                )
-            steps.append(match[1] if match[1] is not None else int(match[2]))
-            position = match.end()
-        if not steps or isinstance(steps[0], int):
-            raise InputError(f"{self.setting}: {self.spec!r} does not start with a column name")
-        return steps
-
-    def check(self, schema: pa.Schema, where: str) -> None:
-        """Make sure that the path leads to a text.
-
-        Raises:
-            InputError: a name is missing or a type does not fit; names ``where``.
-        """
-        if self.column not in schema.names:
-            raise InputError(
-                f"{where} has no column {self.column!r} (it has {_listed(schema.names)}): "
-                f"correct {self.setting}"
-            )
-        _require_one(schema, self.column, where)
-        kind = schema.field(self.column).type
-        for step in self._steps()[1:]:
-            kind = _step_type(kind, step, self.spec, where)
-        if not _may_be_text(kind):
-            raise InputError(f"{where}: {self.spec} is of type {kind}, not text: correct {self.setting}")
-
-    def extract(self, batch: pa.RecordBatch) -> list[bytes | None]:
-        """The path's value in each row, as bytes; None where it is null or absent."""
-        values = batch.column(batch.schema.get_field_index(self.column))
-        for step in self._steps()[1:]:
-            if pa.types.is_null(values.type):
-                break
-            values = _element(values, step) if isinstance(step, int) else pc.struct_field(values, step)
-        return _as_bytes(values)
-
-
-def decode(value: bytes | None) -> str | Refusal:
-    """A row's text, or why it has none."""
-    if value is None:
-        return Refusal("null", "the text is null")
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return Refusal("not_utf8", f"{error.reason} at byte {error.start} of {len(value)}")
-    return _checked(text)
-
-
-def join(values: Sequence[bytes | None]) -> str | Refusal:
-    """A row's text from its text columns: those that are not blank, joined by a newline."""
-    if len(values) == 1:
-        return decode(values[0])
-    present = [value for value in values if value is not None]
-    filled = [value for value in present if value.decode(errors="replace").strip()]
-    return decode(b"\n".join(filled or present) if present else None)
 
 
 Turn = dict[str, str]
@@ -141,7 +62,7 @@ def form_of(names: Iterable[str], where: str) -> Form:
         return Form.ALPACA
     raise InputError(
         f"{where} is no SFT set: it needs messages, conversations or instruction/input/output columns "
-        f"(it has {_listed(names)})"
+        f"(it has {listed(names)})"
     )
 
 
@@ -178,7 +99,7 @@ def turns(example: Any, form: Form | None) -> list[Turn] | Refusal:
         form: the file's form; None where no row of it is an object.
     """
     if form is None or not isinstance(example, dict):
-        return Refusal("not_an_example", f"the row is {_kind(example)}, not an object")
+        return Refusal("not_an_example", f"the row is {kind_of(example)}, not an object")
     try:
         return _alpaca(example) if form is Form.ALPACA else _turns(example, *_TURN_NAMES[form])
     except _RefusedError as refused:
@@ -194,7 +115,7 @@ def sft_text(example: list[Turn], rule: SftText) -> str | Refusal:
             text = _all_of(example, ("user", "assistant"))
         case SftText.USER_TURNS:
             text = _all_of(example, ("user",))
-    return text if isinstance(text, Refusal) else _checked(text)
+    return text if isinstance(text, Refusal) else checked(text)
 
 
 def first_turns(example: list[Turn]) -> str | Refusal:
@@ -227,7 +148,7 @@ def _turns(example: dict[str, Any], column: str, role_name: str, content_name: s
     if values is None:
         raise _RefusedError("null", f"{column} is null or missing")
     if not isinstance(values, list):
-        raise _RefusedError("not_an_example", f"{column} is {_kind(values)}, not a list of turns")
+        raise _RefusedError("not_an_example", f"{column} is {kind_of(values)}, not a list of turns")
     if not values:
         raise _RefusedError("empty", "the example has no turns")
     result = []
@@ -236,7 +157,7 @@ def _turns(example: dict[str, Any], column: str, role_name: str, content_name: s
         if value is None:
             raise _RefusedError("null", f"{name} is null")
         if not isinstance(value, dict):
-            raise _RefusedError("not_an_example", f"{name} is {_kind(value)}, not a turn")
+            raise _RefusedError("not_an_example", f"{name} is {kind_of(value)}, not a turn")
         role = _text(value.get(role_name), f"{name}.{role_name}")
         content = _content(value.get(content_name), f"{name}.{content_name}")
         result.append({"role": _ROLES.get(role, role), "content": content})
@@ -254,7 +175,7 @@ def _content(value: Any, name: str) -> str:
 def _part(part: Any, name: str) -> str:
     """The text of one part of a multi-modal content, which has to be text."""
     if not isinstance(part, dict):
-        raise _RefusedError("not_text", f"{name} is {_kind(part)}, not a part of type text")
+        raise _RefusedError("not_text", f"{name} is {kind_of(part)}, not a part of type text")
     kind = _text(part.get("type"), f"{name}.type")
     if kind != "text":
         raise _RefusedError("not_text", f"{name} is a part of type {kind[:40]!r}, not text")
@@ -288,18 +209,19 @@ def _text(value: Any, name: str) -> str:
     except UnicodeEncodeError as error:
         # What JSON's escapes can write, and what stands for bytes that were not UTF-8.
         raise _RefusedError("not_utf8", f"lone surrogate at character {error.start} of {name}")
-    raise _RefusedError("not_text", f"{name} is {_kind(value)}, not text")
+    raise _RefusedError("not_text", f"{name} is {kind_of(value)}, not text")
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, for messages."""
     return "null" if value is None else _KINDS.get(type(value), "a text")
 
 
-def _checked(text: str) -> str | Refusal:
+def checked(text: str) -> str | Refusal:
     """The text, unless nothing of it can be read."""
-    if not text.strip():
-        return Refusal("empty", f"{len(text)} characters, all white space")
-    if all(character.isspace() or unicodedata.category(character) == "Cc" for character in text):
+    if is_blank(text):
+        return Refusal("empty", f"{len(text)} characters, all white space or without width")
+    if all(is_blank(character) or unicodedata.category(character) == "Cc" for character in text):
         return Refusal("control_characters", f"{len(text)} characters, none printable")
     return text
 
@@ -310,21 +232,21 @@ def _sft_types(schema: pa.Schema, form: Form, where: str) -> dict[str, pa.DataTy
     if form is Form.ALPACA:
         for name in ("instruction", "input", "output"):
             if name in schema.names:
-                _require_one(schema, name, where)
+                require_one(schema, name, where)
                 kind = schema.field(name).type
-                if not _may_be_text(kind):
+                if not may_be_text(kind):
                     raise InputError(f"{where}: {name} is of type {kind}, not text: convert it")
                 types[name] = pa.large_binary()
         return types
     column, role, content = _TURN_NAMES[form]
-    _require_one(schema, column, where)
+    require_one(schema, column, where)
     kind = schema.field(column).type
     fields = _struct_fields(kind)
     if not pa.types.is_null(kind):
         parts = _struct_fields(fields.get(content))
-        if not _may_be_text(fields.get(role)) or not (
-            _may_be_text(fields.get(content))
-            or (_may_be_text(parts.get("type")) and _may_be_text(parts.get("text")))
+        if not may_be_text(fields.get(role)) or not (
+            may_be_text(fields.get(content))
+            or (may_be_text(parts.get("type")) and may_be_text(parts.get("text")))
         ):
             raise InputError(
                 f"{where}: {column} is of type {kind}, not a list of turns with {role} and {content} "
@@ -348,16 +270,22 @@ def _struct_fields(kind: pa.DataType | None) -> dict[str, pa.DataType]:
     )
 
 
-def _require_one(schema: pa.Schema, column: str, where: str) -> None:
+def require_one(schema: pa.Schema, column: str, where: str) -> None:
+    """Make sure that a column's name is there once.
+
+    Raises:
+        InputError: there are several; names ``where``.
+    """
     if schema.get_field_index(column) < 0:
         raise InputError(f"{where} has several columns {column!r}: rename all but one")
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names of columns, for messages; of many the first."""
     return ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
 
 
-def _may_be_text(kind: pa.DataType | None) -> bool:
+def may_be_text(kind: pa.DataType | None) -> bool:
     """Whether a column of this type holds texts, or nothing but nulls."""
     return kind is not None and (_is_text(kind) or pa.types.is_null(kind))
 
@@ -367,38 +295,3 @@ def _is_text(kind: pa.DataType) -> bool:
         kind = kind.value_type
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(test(kind) for test in tests)
-
-
-def _step_type(kind: pa.DataType, step: str | int, spec: str, where: str) -> pa.DataType:
-    if pa.types.is_null(kind):
-        return kind
-    if isinstance(step, int):
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-            raise InputError(
-                f"{where}: [{step}] in {spec} is applied to {kind}, not a list: correct text_columns"
-            )
-        return kind.value_type
-    if not pa.types.is_struct(kind) or kind.get_field_index(step) < 0:
-        raise InputError(f"{where}: {kind} has no field {step!r} for {spec}: correct text_columns")
-    return kind.field(step).type
-
-
-def _element(values: pa.Array, index: int) -> pa.Array:
-    """Element ``index`` of each list; null where the list is null or too short."""
-    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
-    positions: list[int | None] = []
-    start = 0
-    for length in lengths.tolist():
-        positions.append(start + index if index < length else None)
-        start += length
-    return pc.list_flatten(values).take(pa.array(positions, pa.int64()))
-
-
-def _as_bytes(values: Any) -> list[bytes | None]:
-    """Column of text as bytes, without decoding."""
-    if pa.types.is_null(values.type):
-        return [None] * len(values)
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    result: list[bytes | None] = values.cast(pa.large_binary()).to_pylist()
-    return result

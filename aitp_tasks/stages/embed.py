@@ -21,7 +21,7 @@ from aitp_tasks.encoder import pipeline
 from aitp_tasks.encoder.opened import Encoder, open_encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
-from aitp_tasks.inputs import shards
+from aitp_tasks.inputs import parts, shards
 from aitp_tasks.machine import devices
 from aitp_tasks.records import earlier, embedded, manifest, vectors, versions
 from aitp_tasks.records.kept import Keeper, share
@@ -120,12 +120,13 @@ class _ShardEmbedder:
 
     def _embed(self, shard: Shard) -> _Done:
         storage, config = self._run.storage, self._run.config
-        info = storage.find(shard.key)
+        info = parts.find(storage, shard.key)
         if info is None:
             raise InputError(
                 f"{storage.uri(shard.key)} is not there any more, though it was when the run was planned: "
                 "upload it again, then clear this task; or clear plan to do without it"
             )
+        parts.require_planned(info, shard.etag, storage.uri(shard.key))
         key = _manifest_key(self._run, shard.role, info)
         done = manifest.load(storage, key)
         if done is None:
@@ -145,12 +146,10 @@ class _ShardEmbedder:
         else:
             self._progress.skip(max(shard.rows, 0))
         assert done.ledger is not None
-        done.ledger.check_budget(
-            config.failure_budget,
-            storage.uri(shard.key),
-            storage.uri(done.outputs.get("quarantine", key)),
-            str(done.figures.get("commonest_refusal", "")),
-        )
+        where = storage.uri(shard.key), storage.uri(done.outputs.get("quarantine", key))
+        commonest = str(done.figures.get("commonest_refusal", ""))
+        done.ledger.check_usable(*where, commonest)
+        done.ledger.check_budget(config.failure_budget, *where, commonest)
         return info, done
 
     def _keeper(self, role: str) -> Keeper | None:
