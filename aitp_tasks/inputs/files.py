@@ -74,19 +74,19 @@ class File:
     @cached_property
     def table(self) -> tables.Table:
         """Of a table: the opened file."""
-        with self._readable():
+        with self.readable():
             if self.kind.format is Format.PARQUET:
                 return tables.Parquet(self._open, self._shared)
             return tables.Arrow(self._open, self._whole.size)
 
     def batches(self, columns: list[str], start: int = 0) -> Batches:
         """Of a table: batches of rows from ``start`` on, each with its first row's number."""
-        with self._readable():
+        with self.readable():
             yield from self.table.batches(columns, start)
 
     def picked(self, columns: list[str], wanted: list[int]) -> Batches:
         """Of a table: the wanted rows, one a batch."""
-        with self._readable():
+        with self.readable():
             yield from self.table.picked(columns, wanted)
 
     def values(self, start: int = 0) -> Iterator[Any]:
@@ -112,14 +112,14 @@ class File:
         """How many rows the file has, damaged ones too; all of it is read where it does not say."""
         if not self.kind.is_table:
             return sum(1 for _ in self.values())
-        with self._readable():
+        with self.readable():
             return self.table.count()
 
     @contextmanager
     def stream(self) -> Iterator[BufferedReader]:
         """The file's bytes, decompressed; of a part, from the byte before it on."""
         with (
-            self._readable(),
+            self.readable(),
             BufferedReader(self._open(), streams.BUFFER) as raw,
             self.opened(raw, streams.BUFFER) as stream,
         ):
@@ -180,7 +180,7 @@ class File:
             raise self.mistaken(mistake)
 
     @contextmanager
-    def _readable(self) -> Iterator[None]:
+    def readable(self) -> Iterator[None]:
         """Turns the errors of damaged files into ``UnreadableError``."""
         try:
             yield

@@ -44,7 +44,8 @@ def read(file: File) -> Head:
     data = file.beginning(_READ)
     if len(data) == file.info.size <= _LOOKED_AT and not file.kind.packed:
         return _whole(file)
-    text, used, whole = _decompressed(file, data)
+    with file.readable():
+        text, used, whole = _decompressed(file, data)
     if whole and len(data) == file.info.size:
         return _whole(file)
     rows = _rows(file, text)

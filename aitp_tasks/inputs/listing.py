@@ -22,7 +22,7 @@ _ABOUT_FILES = re.compile(
     r"(dataset_info|dataset_infos|dataset_dict|state)\.json|cache-[0-9a-f]+(_\d+_of_\d+)?\.arrow"
 )
 #: Names in a path that only a table has whose log says which of its files count.
-_TABLES = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_TABLES = {"_delta_log": "a Delta", ".hoodie": "a Hudi"}
 _ICEBERG = re.compile(r"(.*/)?metadata/[^/]+\.metadata\.json")
 
 
@@ -91,10 +91,10 @@ def _convention(path: str, size: int) -> str:
 def _refuse_table(path: str, where: str) -> None:
     found = next((_TABLES[name] for name in path.split("/")[:-1] if name in _TABLES), None)
     if found is None and _ICEBERG.fullmatch(path):
-        found = "Iceberg"
+        found = "an Iceberg"
     if found is not None:
         raise InputError(
-            f"{where} is a {found} table ({path}), whose log says which of its files count: write its rows "
+            f"{where} is {found} table ({path}), whose log says which of its files count: write its rows "
             "as plain Parquet into a folder of their own (in Spark, spark.read.format(...).load(...)"
             ".write.parquet(...)) and name that"
         )

@@ -14,6 +14,8 @@ from aitp_tasks.storage import Storage
 
 #: Raised when the objects of a shard come to hold something else; 2 has exact moments.
 _FORMAT = 2
+#: Raised when the same rows of a corpus come to have other texts; since 2 what shows nothing is no text.
+_CORPUS_RULES = 2
 
 
 #: Figure of a unit's manifest: why some of its shards could not be embedded, by their keys.
@@ -22,7 +24,7 @@ FAILED = "failed_shards"
 
 def shard_prefix(run: Run, role: str, key: str, etag: str) -> str:
     """Prefix of what is made of one version of one shard."""
-    rule = list(run.config.text_columns) if role == "corpus" else run.config.sft_text.value
+    rule = [_CORPUS_RULES, *run.config.text_columns] if role == "corpus" else run.config.sft_text.value
     shard = digest.of_value([_FORMAT, role, rule, key, etag])
     return f"embeddings/{run.plan.encoder_digest}/{shard}"
 
