@@ -17,7 +17,7 @@ from tests.aitp_tasks.inputs.case import Case
 from tests.aitp_tasks.inputs.corpus_cases import CASES
 
 FOLDER = "corpus/news/"
-#: What datasets leaves beside its data is left out by convention and counted, not named: there is nothing in it.
+#: What datasets leaves beside its data is left out by convention and counted, not named.
 ABOUT_FILES = {"dataset_dict.json", "dataset_info.json", "state.json"}
 
 
@@ -32,9 +32,7 @@ def test_a_corpus_is_read_whole_or_refused_by_name(case: Case, root: Path, confi
     config = configure(**changes)
     if case.refused:
         with pytest.raises((InputError, BudgetExceededError)) as caught:
-            found, *_ = read(storage, config)
-            if case.settings.get("unknown_files") == "refuse" and found.unknown:
-                raise InputError(found.named())
+            read(storage, config, case.settings.get("unknown_files"))
         message = str(caught.value).lower()
         assert [word for word in case.refused if word.lower() not in message] == [], message
         return
@@ -60,9 +58,13 @@ def written(case: Case, root: Path) -> Storage:
     return open_storage(f"file://{root}")
 
 
-def read(storage: Storage, config: RunConfig) -> tuple[Listing, list[str | None], list[str]]:
+def read(
+    storage: Storage, config: RunConfig, unknown_files: str | None = None
+) -> tuple[Listing, list[str | None], list[str]]:
     """A dump as plan and embed read it: what is there, its texts, and their sources."""
     found = listing.read(storage, "corpus", "news")
+    if unknown_files == "refuse" and found.unknown:
+        raise InputError(found.named())
     known = footers.read(storage, "corpus", "news", found.shards)
     if problems := agreement.problems(storage, "corpus", found.shards, known, config):
         raise InputError("; ".join(problems))

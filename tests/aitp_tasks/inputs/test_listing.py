@@ -1,5 +1,7 @@
 """What is read of a folder, what is left out, and what is named."""
 
+from itertools import chain
+
 import pytest
 
 from aitp_tasks.errors import InputError
@@ -77,7 +79,7 @@ def test_every_object_is_read_left_out_or_named() -> None:
     }
     shards = ["a.JSONL", "a.jsonl", "lang=de/a.parquet", "x.parquet/a.csv", "x_y/a.b.tar", "statement.json"]
     unknown = ["README.md", "a.jsonl.zstd", "x.parquet/b"]
-    found = read(*shards, *unknown, *sum(left_out.values(), []))
+    found = read(*shards, *unknown, *chain(*left_out.values()))
     assert [info.key for info in found.shards] == sorted(f"corpus/news/{name}" for name in shards)
     assert found.unknown == sorted(f"corpus/news/{name}" for name in unknown)
     assert found.skipped == {convention: len(names) for convention, names in left_out.items()}
