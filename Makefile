@@ -103,15 +103,17 @@ demo-down: ## Stop what the demo left running
 demo-clean: demo-down ## Stop the demo and remove its state
 	@rm -rf $(STATE)/demo
 
-test: setup ## All tests, in both environments
-	@rm -rf $(STATE)/junit
-	@$(WORKER)/python -m pytest -n auto -m "not slow or side_by_side" tests/aitp_tasks tests/docs \
-	    --junitxml=$(STATE)/junit/side-by-side.xml || true
-	@$(WORKER)/python -m pytest -m "slow and not side_by_side" tests/aitp_tasks tests/docs \
-	    --junitxml=$(STATE)/junit/worker.xml || true
+test: setup ## All tests, in both environments; those of Airflow, which mostly wait, beside the others
+	@rm -rf $(STATE)/junit && mkdir -p $(STATE)/junit
 	@$(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
-	    --junitxml=$(STATE)/junit/airflow.xml || true
-	@$(WORKER)/python .ci/summary.py $(STATE)/junit/side-by-side.xml $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
+	    --junitxml=$(STATE)/junit/airflow.xml > $(STATE)/junit/airflow.txt 2>&1 & airflow=$$!; \
+	trap "kill $$airflow" INT TERM; \
+	$(WORKER)/python -m pytest -n auto -m "not slow or side_by_side" tests/aitp_tasks tests/docs \
+	    --junitxml=$(STATE)/junit/side-by-side.xml; \
+	$(WORKER)/python -m pytest -m "slow and not side_by_side" tests/aitp_tasks tests/docs \
+	    --junitxml=$(STATE)/junit/worker.xml; \
+	wait $$airflow; cat $(STATE)/junit/airflow.txt; \
+	$(WORKER)/python .ci/summary.py $(STATE)/junit/side-by-side.xml $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
 
 test-fast: setup ## The tests without servers and vLLM, on all cores: some minutes on two
 	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs

@@ -34,10 +34,13 @@ from measure import median_of_passes, run_parts, timed, tree_memory
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from aitp_tasks.config import Examples
 from aitp_tasks.densities import loops
 from aitp_tasks.densities.field import FLOOR, Field, Window, cells_per_bandwidth
 from aitp_tasks.densities.grid import Points, SparseGrid
-from aitp_tasks.inputs import rows
+from aitp_tasks.inputs.examples import Example
+from aitp_tasks.inputs.forms import columns, compared
+from aitp_tasks.inputs.forms.rows import Rows
 from aitp_tasks.records.run import Run
 
 _PEERS = REPOSITORY / ".venv" / "peers" / "bin" / "python"
@@ -229,13 +232,13 @@ def sanity(folder: Path) -> dict[str, Any]:
     sft = folder / "sft" / "alpaca"
     sft.mkdir(parents=True)
     examples: list[str] = []
+    rows = Rows(Examples())
     for path in sorted((_DATA / "sft").rglob("*.parquet")):
         table = pq.read_table(path)
         pq.write_table(table, sft / path.name)
         for batch in table.to_batches():
-            texts = (
-                rows.first_turns(turns) for turns in rows.conversations(batch) if isinstance(turns, list)
-            )
+            found = (rows.example(row) for row in columns.rows(batch))
+            texts = (compared.first_turns(item.messages) for item in found if isinstance(item, Example))
             examples += [text for text in texts if isinstance(text, str)]
     step = len(examples) // _SLIPPED_IN
     slipped = examples[::step][:_SLIPPED_IN]

@@ -28,7 +28,10 @@ import pyarrow.parquet as pq
 from embedders import EMBEDDERS, REPOSITORY
 from measure import run_parts, timed
 
-from aitp_tasks.inputs import rows
+from aitp_tasks.config import Examples
+from aitp_tasks.inputs.examples import Example
+from aitp_tasks.inputs.forms import columns, compared
+from aitp_tasks.inputs.forms.rows import Rows
 
 ROUNDS = 3
 KILLS = 10
@@ -39,12 +42,13 @@ _FEW_TOKENS = 16
 def mix() -> list[str]:
     """C4, Wikipedia and Alpaca as the demo has them."""
     texts: list[str] = []
+    rows = Rows(Examples())
     for path in sorted((_DATA / "corpus").rglob("*.parquet")):
         texts += pq.read_table(path)["text"].to_pylist()
     for path in sorted((_DATA / "sft").rglob("*.parquet")):
         for batch in pq.read_table(path).to_batches():
-            for turns in rows.conversations(batch):
-                text = rows.first_turns(turns) if isinstance(turns, list) else turns
+            for example in map(rows.example, columns.rows(batch)):
+                text = compared.first_turns(example.messages) if isinstance(example, Example) else None
                 texts += [text] if isinstance(text, str) else []
     return texts
 

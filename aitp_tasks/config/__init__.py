@@ -14,6 +14,7 @@ from aitp_tasks.config.difference import Criterion, Difference, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
+from aitp_tasks.config.examples import Columns, Examples, Formatting, Mapping, Preference, Tags
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.maintenance import Maintenance
@@ -29,6 +30,7 @@ __all__ = [
     "Approval",
     "Assemble",
     "BandwidthRule",
+    "Columns",
     "Criterion",
     "Density",
     "Difference",
@@ -37,14 +39,18 @@ __all__ = [
     "Endpoint",
     "Engine",
     "Event",
+    "Examples",
     "Finetune",
+    "Formatting",
     "Gates",
     "LongTexts",
     "Maintenance",
+    "Mapping",
     "Messages",
     "Model",
     "OrderKey",
     "Plan",
+    "Preference",
     "Prompts",
     "Refit",
     "RunConfig",
@@ -52,5 +58,6 @@ __all__ = [
     "Schedule",
     "Section",
     "SftText",
+    "Tags",
     "UnknownFiles",
 ]

@@ -14,6 +14,7 @@ from aitp_tasks.config.density import Density
 from aitp_tasks.config.difference import Difference
 from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
+from aitp_tasks.config.examples import Examples
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.maintenance import Maintenance
@@ -47,6 +48,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "gates": {"answer_language": True},
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+    "examples": {"preference": None, "mapping": None, "failure_budget": None},
 }
 #: One path may be written without a list.
 TextColumns = Annotated[
@@ -92,6 +94,7 @@ class RunConfig(Section):
         title="Failure budget",
         description="Share of a shard's rows that may be quarantined before its embed task fails.",
     )
+    examples: Examples = Examples()
     encoder: Encoder
     plan: Plan = Plan()
     density: Density = Density()
@@ -150,8 +153,9 @@ class RunConfig(Section):
             settings = values[section].items()
             deciding[section] = {name: value for name, value in settings if name not in places}
         for section, added in _ADDED.items():
-            settings = deciding[section].items()
-            deciding[section] = {
-                name: value for name, value in settings if name not in added or value != added[name]
-            }
+            settings = deciding.pop(section, {}).items()
+            left = {name: value for name, value in settings if name not in added or value != added[name]}
+            # A section of which nothing is left came later as a whole.
+            if left:
+                deciding[section] = left
         return deciding

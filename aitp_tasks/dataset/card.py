@@ -40,6 +40,7 @@ def write(folder: Path, config: RunConfig, figures: Mapping[str, Any]) -> Path:
         f"- of the corpus, {figures['uncovered']:.4f} is not covered; with the earlier pairs alone it would "
         f"be {figures['uncovered_before']:.4f}",
         "",
+        *said(figures["examples"], figures["not_kept"]),
         "`data.parquet` holds all rows with where each comes from, `sharegpt.json` the same conversations, "
         "`pairs.parquet` the pairs alone; `left_out.parquet` says which pairs are not in, and why.",
         "",
@@ -47,3 +48,33 @@ def write(folder: Path, config: RunConfig, figures: Mapping[str, Any]) -> Path:
     path = folder / _NAME
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
+
+
+def said(examples: Mapping[str, Mapping[str, int]], not_kept: Mapping[str, int]) -> list[str]:
+    """Lines on what the examples have besides roles and contents, and where it is lost.
+
+    Args:
+        examples: as ``export.Told`` counts them.
+        not_kept: of the SFT set, by name.
+    """
+    kept, lost, unread = (examples[name] for name in ("kept", "lost", "unread"))
+    lines = []
+    if kept or lost:
+        lines += ["| examples with | of them in `data.parquet` | not in `sharegpt.json` |", "|---|---|---|"]
+        lines += [
+            f"| `{name}` | {kept.get(name, '')} | {lost.get(name, 0)} |" for name in sorted({*kept, *lost})
+        ]
+        lines.append("")
+    if not_kept:
+        # Names of columns, as the set has them.
+        named = {" ".join(name.replace("`", "'").split()): count for name, count in sorted(not_kept.items())}
+        told = ", ".join(f"`{name}` of {count}" for name, count in named.items())
+        lines += [f"Not kept of the SFT set's examples: {told}.", ""]
+    if unread:
+        told = ", ".join(f"{count} `{reason}`" for reason, count in sorted(unread.items()))
+        lines += [
+            f"LLaMA-Factory leaves out {sum(unread.values())} conversations of `sharegpt.json`: {told}. "
+            "`data.parquet` has them.",
+            "",
+        ]
+    return lines

@@ -7,6 +7,7 @@ so a unit that was killed goes on after the last of them.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from aitp_tasks.densities.moments import LARGEST
 from aitp_tasks.encoder.batches import Answer, Batch, Tokens, form
 from aitp_tasks.encoder.tokens import Tokenised, Tokeniser
+from aitp_tasks.inputs.examples import Rejection
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import digest, embedded, manifest, tables, vectors
 from aitp_tasks.records.vectors import Values, Vectors
@@ -42,12 +44,16 @@ class Counts:
         tokens: tokens that the encoder saw, special ones included.
         truncated: rows whose text was cut.
         quarantined: rows without a vector, by error class.
+        rejected: sound rows that are no examples, by reason.
+        first_rejected: of each reason, the first such row and what is said of it.
     """
 
     rows: int = 0
     tokens: int = 0
     truncated: int = 0
     quarantined: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    first_rejected: dict[str, str] = field(default_factory=dict)
 
     def plus(self, other: "Counts") -> "Counts":
         """Both together."""
@@ -56,6 +62,8 @@ class Counts:
             self.tokens + other.tokens,
             self.truncated + other.truncated,
             manifest.add_counts(self.quarantined, other.quarantined),
+            manifest.add_counts(self.rejected, other.rejected),
+            {**other.first_rejected, **self.first_rejected},
         )
 
 
@@ -95,6 +103,7 @@ class Chunk:
         self._row_numbers: list[int] = []
         self._windows: list[list[Tokens]] = []
         self._refused: dict[int, Refusal] = {}
+        self._rejected: dict[int, Rejection] = {}
         self._known: dict[int, Values] = {}
         self._truncated = 0
         self._missing = 0
@@ -110,12 +119,15 @@ class Chunk:
         """Whether every sequence has its answer."""
         return self._missing == 0
 
-    def add(self, doc_id: str, tokenised: Tokenised | Refusal) -> None:
+    def add(self, doc_id: str, tokenised: Tokenised | Rejection | Refusal) -> None:
         """Take in the next row."""
         row = self.end
         self.rows += 1
         if isinstance(tokenised, Refusal):
             self._refused[row] = tokenised
+            return
+        if isinstance(tokenised, Rejection):
+            self._rejected[row] = tokenised
             return
         self._doc_ids.append(doc_id)
         self._row_numbers.append(row)
@@ -161,6 +173,12 @@ class Chunk:
             tokens=sum(len(window) for windows in self._windows for window in windows),
             truncated=self._truncated,
             quarantined=tally,
+            rejected=dict(Counter(rejection.reason for rejection in self._rejected.values())),
+            first_rejected={
+                # The last that is written is the first row.
+                rejection.reason: f"row {row}: {rejection.message}"
+                for row, rejection in sorted(self._rejected.items(), reverse=True)
+            },
         )
         numbers = np.array(self._row_numbers, dtype=np.int64)
         return Vectors(ids, numbers[good], values[good]), counts, sorted(self._refused.items(), key=_row)
@@ -193,7 +211,7 @@ def take(answer: Answer) -> None:
 
 
 def read(
-    texts: Iterator[str | Refusal],
+    texts: Iterator[str | Rejection | Refusal],
     tokeniser: Tokeniser,
     dimension: int,
     normalised: bool,
@@ -208,7 +226,7 @@ def read(
             new = [text for text, name in named if isinstance(text, str) and name not in known]
             tokens = iter(tokeniser(new))
             for text, name in named:
-                if isinstance(text, Refusal):
+                if not isinstance(text, str):
                     chunk.add("", text)
                 elif name in known:
                     chunk.add_known(name, known[name])
@@ -220,8 +238,8 @@ def read(
         yield chunk
 
 
-def _some(texts: Iterator[str | Refusal]) -> Iterator[list[str | Refusal]]:
-    some: list[str | Refusal] = []
+def _some(texts: Iterator[str | Rejection | Refusal]) -> Iterator[list[str | Rejection | Refusal]]:
+    some: list[str | Rejection | Refusal] = []
     characters = 0
     for text in texts:
         some.append(text)

@@ -26,8 +26,9 @@ from aitp_tasks.encoder.opened import Encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import TransientError
 from aitp_tasks.inputs import parts
+from aitp_tasks.inputs.examples import Rejection
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.inputs.shards import Reader
+from aitp_tasks.inputs.shards import Reader, Sft
 from aitp_tasks.records import manifest, tables, vectors
 from aitp_tasks.records.kept import Keeper
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
@@ -83,7 +84,9 @@ def embed(
     return _manifest(shard, reader, summary, outputs, watch)
 
 
-def _seen(texts: Iterator[str | Refusal], keeper: Keeper, start: int) -> Iterator[str | Refusal]:
+def _seen(
+    texts: Iterator[str | Rejection | Refusal], keeper: Keeper, start: int
+) -> Iterator[str | Rejection | Refusal]:
     for row, text in enumerate(texts, start):
         if isinstance(text, str):
             keeper.see(row, text)
@@ -99,6 +102,7 @@ def _manifest(
         "role": shard.role,
         "source": shard.source,
         "form": reader.form,
+        **({"not_kept": reader.not_kept.counts} if isinstance(reader, Sft) else {}),
     }
     return Manifest(
         stage="embed",
@@ -213,7 +217,12 @@ class _Summary:
 
     def ledger(self) -> Ledger:
         """Where every row went."""
-        return Ledger(rows_in=self._counts.rows, rows_out=self._vectors, quarantined=self._counts.quarantined)
+        return Ledger(
+            rows_in=self._counts.rows,
+            rows_out=self._vectors,
+            quarantined=self._counts.quarantined,
+            rejected=self._counts.rejected,
+        )
 
     def outputs(self, prefix: str) -> dict[str, str]:
         """Write moments and quarantine; the keys of everything that belongs to the shard."""
@@ -235,6 +244,7 @@ class _Summary:
             "tokens": self._counts.tokens,
             "truncated_texts": self._counts.truncated,
             "repeated_texts": len(ids) - len(np.unique(ids)),
+            "first_rejected": self._counts.first_rejected,
             "commonest_refusal": manifest.commonest(
                 message for table in self._quarantine for message in table["message"].to_pylist()
             ),

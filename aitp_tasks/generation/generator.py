@@ -12,7 +12,7 @@ from typing import Any
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.generation import stored
-from aitp_tasks.generation.engine import dtype, open_engine
+from aitp_tasks.generation.engine import numbers, open_engine
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.generation.figures import Figures
 from aitp_tasks.generation.preparing import Case, Waiting
@@ -54,7 +54,7 @@ class Generator:
         self._storage = storage
         self._config = config
         self._engine_identity = engine_identity
-        self._dtype = dtype(config.engine)
+        self._dtype = numbers(config.engine)
         self._prefix = stored.prefix(stage.name, prompt, config, engine_identity, self._dtype)
         self._figures = Figures()
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs import rows, shapes
+from aitp_tasks.inputs import shapes
 from aitp_tasks.inputs.footers import Footer
+from aitp_tasks.inputs.forms import columns
 from aitp_tasks.inputs.listing import NAMES_SHOWN, shortened
 from aitp_tasks.inputs.paths import TextPath
 from aitp_tasks.inputs.shards import partitions
@@ -38,19 +39,18 @@ def problems(
         elif footer is not None and footer.schema:
             folders = frozenset(partitions(info.key)) if role == "corpus" else frozenset[str]()
             kinds.setdefault((footer.schema, folders), []).append(info.key)
-    check = rows.sft_columns if role == "sft" else None
     texts, sources = _paths(config)
     for (schema, folders), keys in kinds.items():
         where = storage.uri(keys[0])
         try:
-            if check is not None:
-                check(_schema(schema), where)
+            if role == "sft":
+                columns.wanted(_schema(schema), where, config.examples)
             else:
                 _check(schema, where, texts, [path for path in sources if path.spec not in folders])
         except InputError as error:
             others = [key.rpartition("/")[2] for key in keys[1:]]
             wrong.append(f"{error} (the same: {shortened(others)})" if others else str(error))
-    if not wrong and check is None:
+    if not wrong and role == "corpus":
         wrong += _nowhere(storage, kinds, [*texts, *sources])
     return wrong
 

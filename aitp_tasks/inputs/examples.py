@@ -16,11 +16,15 @@ class Example:
 
     Attributes:
         messages: its turns, in order.
-        tools: definitions of the tools that they may call, as JSON schemas in OpenAI's structure.
+        tools: definitions of the tools that they may call, as the set gives them.
+        form: the form that it came in.
+        not_kept: names of columns and of turns' keys that held something else.
     """
 
     messages: list[Turn]
     tools: list[dict[str, Any]] = field(default_factory=list)
+    form: str = field(default="", compare=False)
+    not_kept: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

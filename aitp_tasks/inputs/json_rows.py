@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import Any
 
+from aitp_tasks.inputs.forms import values
 from aitp_tasks.inputs.rows import Refusal
 
 #: Bytes read at a time.
@@ -23,8 +24,8 @@ MOST_VALUES = 2**20
 _COUNTED_FROM = 2**20
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BLANK = re.compile(r"[ \t\n\r]*")
-# Numbers are never texts; as floats they may have any number of digits.
-_DECODER = json.JSONDecoder(parse_int=float)
+# As Python's integers, long ones would be refused.
+_DECODER = json.JSONDecoder(parse_int=values.whole)
 #: An escape or a number that the buffer's end cuts is an error this near to the end.
 _CUT = 16
 

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.inputs.forms.values import kind as kind_of
+from aitp_tasks.inputs.forms.values import listed
 from aitp_tasks.inputs.readable import is_blank
-from aitp_tasks.inputs.rows import Refusal, checked, kind_of, listed, may_be_text, require_one
+from aitp_tasks.inputs.rows import Refusal, checked, may_be_text, require_one
 
 _STEP = re.compile(r"\.?(?:`([^`]+)`|([^.\[\]`]+))|\[(\d+)\]")
 #: The value at a path, as it lies in the row.

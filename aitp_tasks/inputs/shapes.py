@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.inputs.forms.values import kind as kind_of
 from aitp_tasks.inputs.paths import TextPath
-from aitp_tasks.inputs.rows import kind_of
 
 #: Keys of one object, and objects and lists within one another.
 _MOST_KEYS = 200

@@ -10,22 +10,29 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
-from aitp_tasks.config import RunConfig, SftText
+from aitp_tasks.config import Examples, RunConfig, SftText
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs import paths, rows
+from aitp_tasks.inputs import paths
+from aitp_tasks.inputs.examples import Example, Rejection
 from aitp_tasks.inputs.files import File
+from aitp_tasks.inputs.forms import columns, compared
+from aitp_tasks.inputs.forms.rows import Rows
+from aitp_tasks.inputs.not_kept import NotKept
 from aitp_tasks.inputs.paths import TextPath
-from aitp_tasks.inputs.rows import Form, Refusal, Turn
+from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.storage import ObjectInfo, Storage
 
 #: A folder of Hive's partitions, and its name for null.
 _PARTITION = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+#: Rows that tell the form of an SFT shard.
+_HEAD = 100
 
 
 def reader(storage: Storage, info: ObjectInfo, role: str, config: RunConfig) -> "Corpus | Sft":
@@ -36,7 +43,7 @@ def reader(storage: Storage, info: ObjectInfo, role: str, config: RunConfig) -> 
     """
     if role == "corpus":
         return Corpus(storage, info, config.text_columns)
-    return Sft(storage, info, config.sft_text)
+    return Sft(storage, info, config.sft_text, config.examples)
 
 
 def count_rows(storage: Storage, info: ObjectInfo) -> int:
@@ -87,7 +94,7 @@ class Reader(ABC):
         return self._file.rows
 
     @abstractmethod
-    def texts(self, start: int = 0) -> Iterator[str | Refusal]:
+    def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
         """One item per row from row ``start`` on, in order."""
 
 
@@ -181,48 +188,75 @@ class Sft(Reader):
 
     role = "sft"
 
-    def __init__(self, storage: Storage, info: ObjectInfo, sft_text: SftText) -> None:
-        """``sft_text``: which turns of an example are its text."""
+    def __init__(
+        self, storage: Storage, info: ObjectInfo, sft_text: SftText, settings: Examples | None = None
+    ) -> None:
+        """Read a shard as ``settings`` say; by default, as it is detected.
+
+        ``sft_text``: which turns of an example are its text.
+        """
         super().__init__(storage, info)
         self._sft_text = sft_text
+        self._settings = settings or Examples()
+        self._rows = Rows(self._settings)
+        #: What the rows that have been read hold beside their examples.
+        self.not_kept = NotKept()
 
     @cached_property
     def form(self) -> str:
+        found = dict.fromkeys(map(self._rows.form, islice(self._raw_rows(), _HEAD)))
+        if not found and self._file.kind.is_table:
+            found = {self._rows.form(dict.fromkeys(self._columns)): None}
+        forms = "+".join(form for form in found if form)
+        return f"{self._file.form} {forms}" if forms else self._file.form
+
+    @property
+    def columns(self) -> list[str]:
         if self._file.kind.is_table:
-            return f"{self._file.form} {rows.form_of(self._columns, self.where)}"
-        form = self._json_form
-        return f"{self._file.form} {form}" if form else self._file.form
+            return list(self._file.schema.names)
+        rows = (row for row in islice(self._file.values(), _HEAD) if isinstance(row, dict))
+        return list(dict.fromkeys(key for row in rows for key in row))
 
-    def texts(self, start: int = 0) -> Iterator[str | Refusal]:
-        for turns in self._turns(start):
-            yield turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
+    def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
+        # From the first row on, whatever is asked for: what is not kept is counted of all.
+        for row, example in enumerate(self.examples()):
+            if row >= start:
+                yield self.text(example) if isinstance(example, Example) else example
 
-    def examples(self) -> Iterator[list[Turn] | Refusal]:
-        """One example per row, in order; refused exactly where ``texts`` refuses."""
-        for turns in self._turns(0):
-            text = turns if isinstance(turns, Refusal) else rows.sft_text(turns, self._sft_text)
-            yield text if isinstance(text, Refusal) else turns
+    def text(self, example: Example) -> str | Rejection | Refusal:
+        """The text of an example."""
+        return compared.text(example, self._sft_text)
 
-    def _turns(self, start: int) -> Iterator[list[Turn] | Refusal]:
-        if self._file.kind.is_table:
-            for _, batch in self._file.batches(self._columns, start):
-                yield from rows.conversations(batch)
+    def examples(self) -> Iterator[Example | Rejection | Refusal]:
+        """One item per row, in order; no example exactly where ``texts`` has no text."""
+        self.not_kept = NotKept(self._unread if self._file.kind.is_table else {})
+        for example in self._examples():
+            text = self.text(example) if isinstance(example, Example) else example
+            if isinstance(text, str) and isinstance(example, Example):
+                self.not_kept.add(example.not_kept)
+                yield example
+            else:
+                assert not isinstance(text, str)
+                yield text
+
+    def _examples(self) -> Iterator[Example | Rejection | Refusal]:
+        return map(self._rows.example, self._raw_rows())
+
+    def _raw_rows(self) -> Iterator[Any]:
+        if not self._file.kind.is_table:
+            yield from self._file.values()
             return
-        form = self._json_form
-        for value in self._file.values(start):
-            yield value if isinstance(value, Refusal) else rows.turns(value, form)
+        for _, batch in self._file.batches(self._columns):
+            yield from columns.rows(batch)
 
     @cached_property
     def _columns(self) -> list[str]:
-        return rows.sft_columns(self._file.schema, self.where)
+        return columns.wanted(self._file.schema, self.where, self._settings)
 
-    @cached_property
-    def _json_form(self) -> Form | None:
-        """The form of the first row that is an object; None when there is none."""
-        for row, value in enumerate(self._file.values()):
-            if isinstance(value, dict):
-                return rows.form_of(value, f"row {row} of {self.where}")
-        return None
+    @property
+    def _unread(self) -> dict[str, int]:
+        """Of the columns that are not read, in how many rows each is not null."""
+        return {name: rows for name, rows in self._file.table.filled.items() if name not in self._columns}
 
 
 def _source(row: Any, path: TextPath, folders: Mapping[str, str]) -> str:

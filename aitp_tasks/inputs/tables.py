@@ -39,6 +39,11 @@ class Table(ABC):
     def rows(self) -> int | None:
         """Rows as the file says; None where only reading can tell."""
 
+    @property
+    def filled(self) -> dict[str, int]:
+        """In how many rows each column is not null, as far as the file tells without reading it."""
+        return {}
+
     def count(self) -> int:
         """How many rows there are; reads what is needed."""
         assert self.rows is not None
@@ -91,6 +96,21 @@ class Parquet(Table):
                 here = bisect_left(left, end)
                 yield from _rows_of(self._batches_of(file, group, columns), left[:here])
                 left = left[here:]
+
+    @property
+    def filled(self) -> dict[str, int]:
+        found = dict.fromkeys(self.schema.names, 0)
+        for group in map(self._footer.row_group, range(self._footer.num_row_groups)):
+            held: dict[str, int] = {}
+            for leaf in map(group.column, range(group.num_columns)):
+                path = leaf.path_in_schema
+                name = next(name for name in found if path == name or path.startswith(f"{name}."))
+                told = leaf.statistics is not None and leaf.statistics.has_null_count
+                values = leaf.num_values - (leaf.statistics.null_count if told else 0)
+                held[name] = max(held.get(name, 0), min(values, group.num_rows))
+            for name, rows_held in held.items():
+                found[name] += rows_held
+        return found
 
     @cached_property
     def _ends(self) -> list[int]:

@@ -32,6 +32,8 @@ FOLDER_VARIABLE = "AITP_LEASES"
 _WAIT_SECONDS = 600.0
 _POLL_SECONDS = 1.0
 _LOG_SECONDS = 30.0
+#: Major compute capability.
+_BFLOAT16_SINCE = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Gpu:
     name: str = ""
     #: Bytes; 0 where that is not known.
     memory: int = 0
+    #: Whether it computes in bfloat16, as those of compute capability 8.0 and more do.
+    bfloat16: bool = True
 
 
 @dataclass(frozen=True)
@@ -253,14 +257,29 @@ def _slices(nvml: Any, index: int) -> list[Gpu]:
         in_slices = False
     name = str(nvml.nvmlDeviceGetName(handle))
     if not in_slices:
-        return [Gpu(nvml.nvmlDeviceGetUUID(handle), index, name, _memory(nvml, handle))]
+        return [_gpu(nvml, handle, index, name)]
     slices = []
     for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
             slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
         except nvml.NVMLError:
             continue
-    return [Gpu(nvml.nvmlDeviceGetUUID(one), index, f"{name}, a slice", _memory(nvml, one)) for one in slices]
+    return [_gpu(nvml, one, index, f"{name}, a slice") for one in slices]
+
+
+def _gpu(nvml: Any, handle: Any, index: int, name: str) -> Gpu:
+    return Gpu(
+        nvml.nvmlDeviceGetUUID(handle), index, name, _memory(nvml, handle), _computes_bfloat16(nvml, handle)
+    )
+
+
+def _computes_bfloat16(nvml: Any, handle: Any) -> bool:
+    try:
+        major, _ = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except nvml.NVMLError:
+        # Slices do not say it, but only GPUs that do can be sliced.
+        return True
+    return int(major) >= _BFLOAT16_SINCE
 
 
 def _memory(nvml: Any, handle: Any) -> int:

@@ -3,7 +3,9 @@
 import operator
 from collections.abc import Iterable, Iterator
 from functools import reduce
+from typing import Any
 
+from aitp_tasks.config import RunConfig
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import digest, manifest, vectors
@@ -16,6 +18,8 @@ from aitp_tasks.storage import Storage
 _FORMAT = 2
 #: Raised when the same rows of a corpus come to have other texts; since 2 what shows nothing is no text.
 _CORPUS_RULES = 2
+#: Raised when the same rows of an SFT set come to have other texts; the first ones are of releases before 2.
+_SFT_RULES = 2
 
 
 #: Figure of a unit's manifest: why some of its shards could not be embedded, by their keys.
@@ -24,9 +28,15 @@ FAILED = "failed_shards"
 
 def shard_prefix(run: Run, role: str, key: str, etag: str) -> str:
     """Prefix of what is made of one version of one shard."""
-    rule = [_CORPUS_RULES, *run.config.text_columns] if role == "corpus" else run.config.sft_text.value
+    rule = [_CORPUS_RULES, *run.config.text_columns] if role == "corpus" else _reading_of_sft(run.config)
     shard = digest.of_value([_FORMAT, role, rule, key, etag])
     return f"embeddings/{run.plan.encoder_digest}/{shard}"
+
+
+def _reading_of_sft(config: RunConfig) -> list[Any]:
+    """What decides which texts the rows of an SFT set have."""
+    settings = config.examples.model_dump(mode="json", include={"preference", "mapping"})
+    return [_SFT_RULES, config.sft_text.value, settings]
 
 
 def shards(run: Run, group: Group) -> list[Manifest]:
@@ -86,6 +96,17 @@ def sft_examples(run: Run) -> int:
     """
     groups = run.plan.groups_of("sft")
     return sum(count(run, group) for group in groups if group.source == run.config.sft)
+
+
+def not_kept(run: Run) -> dict[str, int]:
+    """What the SFT set's examples have that no version has a place for, by name: how many have it.
+
+    Raises:
+        InputError: a group has not been embedded.
+    """
+    groups = (group for group in run.plan.groups_of("sft") if group.source == run.config.sft)
+    found = (shard.figures.get("not_kept", {}) for group in groups for shard in shards(run, group))
+    return reduce(manifest.add_counts, found, {})
 
 
 def earlier_pairs(run: Run) -> int:

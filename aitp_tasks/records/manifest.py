@@ -94,6 +94,27 @@ class Ledger(BaseModel):
                 f", more than failure_budget={budget}: see {quarantine}, {remedy}"
             )
 
+    def check_rejected(self, what: str, chosen: str, first: Mapping[str, str]) -> None:
+        """Fail when most of the sound rows were left out because they hold no example.
+
+        Args:
+            what: the unit, for the message.
+            chosen: the reason of those that the configuration leaves out.
+            first: of each reason, the first such row and what is said of it.
+
+        Raises:
+            BudgetExceededError: with the reasons, and a row of the commonest.
+        """
+        rejected = {reason: rows for reason, rows in self.rejected.items() if reason != chosen}
+        count = sum(rejected.values())
+        if count > 0.5 * (self.rows_in - self.rows_quarantined):
+            most = max(rejected, key=rejected.__getitem__)
+            raise BudgetExceededError(
+                f"{what}: {count} of {self.rows_in} rows ({count / self.rows_in:.0%}) hold no example "
+                f"{rejected}, e.g. {first.get(most, most)}: give a set of which at least half the rows are "
+                "examples"
+            )
+
 
 def commonest(messages: Iterable[str]) -> str:
     """The message that comes most often, on one line and cut; empty where there is none."""

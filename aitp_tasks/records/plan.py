@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from aitp_tasks.config import Criterion, LongTexts, RunConfig
 from aitp_tasks.records import digest, versions
 
-#: Rules of reading and gating responses: counted up when the same response may be read or gated otherwise, so
-#: that no run mixes the results of two releases. The first ones stand in no plan.
-RULES, _FIRST_RULES = 2, 1
+#: Rules of reading inputs, and of reading and gating responses: counted up when the same row or response may
+#: be read or gated otherwise, so that no run mixes the results of two releases. The first ones stand in no
+#: plan.
+RULES, _FIRST_RULES = 3, 1
 #: Raised when the same settings come to make another grid; since 2 cells follow from the bandwidth too.
 _GEOMETRY_FORMAT = 2
 #: Rows of a shard whose footer cannot be read, or that is no Parquet.

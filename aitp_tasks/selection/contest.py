@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aitp_tasks.config import Criterion
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.encoder.opened import open_encoder
-from aitp_tasks.inputs import rows
+from aitp_tasks.inputs.forms import compared
 from aitp_tasks.records import digest, earlier, indexed, projected
 from aitp_tasks.records.earlier import Earlier
 from aitp_tasks.records.run import Run
@@ -104,7 +104,7 @@ def _without_duplicates(run: Run, made: list[Pair], index: OpenIndex) -> near_du
     """The new pairs with their vectors, but for those that the dataset has already."""
     if not made:
         return near_duplicates.Selection()
-    texts = (rows.sft_text(pair["messages"], run.config.sft_text) for pair in made)
+    texts = (compared.of_pair(pair["messages"], run.config.sft_text) for pair in made)
     encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
     return near_duplicates.select(made, encoder.vectors_of(texts), index, run.config.assemble.max_similarity)
 

@@ -15,16 +15,19 @@ version: its dataset is that one.
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from aitp_tasks.dataset import budget, card
-from aitp_tasks.dataset.export import SCHEMA, Export
-from aitp_tasks.inputs import rows, shards
+from aitp_tasks.dataset.export import SCHEMA, Export, Told
+from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.examples import Example, Rejection, Turn
+from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import (
     digest,
     embedded,
@@ -47,6 +50,8 @@ log = logging.getLogger(__name__)
 _IN_AN_EARLIER_VERSION, _NEAR_DUPLICATE = "in_an_earlier_version", "near_duplicate"
 _PART_GIVEN_UP = "document_of_a_part_given_up"
 _CORPUS_GRID = "corpus-grid.safetensors"
+#: Raised when the same SFT set comes to give other examples: a version of an earlier release holds less of it.
+_EXAMPLES = 2
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -131,6 +136,7 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         export.write(choice.earlier)
         export.write(choice.new)
         files = export.close(run.config.assemble.dataset)
+        done = done.model_copy(update={"figures": done.figures | {"examples": _told(export.told)}})
         files["card"] = card.write(Path(folder), run.config, done.figures)
         outputs = _upload(run, attempt, files)
     outputs |= _write_choice(run, attempt, choice, made) | _write_corpus_grid(run, attempt)
@@ -242,7 +248,7 @@ def _sft_digest(run: Run) -> str:
         if group.source == run.config.sft
         for shard in embedded.shards(run, group)
     ]
-    return digest.of_value(sorted(found))
+    return digest.of_value([_EXAMPLES, sorted(found)])
 
 
 def _upload(run: Run, attempt: str, files: Mapping[str, Path]) -> dict[str, str]:
@@ -293,6 +299,7 @@ def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | No
             "pairs": len(choice.new),
             "earlier_pairs": len(choice.earlier),
             "sft_examples": sft.rows_out,
+            "not_kept": embedded.not_kept(run),
             "rewritten_share": round(rewritten / max(rewritten + sft.rows_out, 1), 6),
             "room": room,
             "order": [key.value for key in run.config.assemble.order],
@@ -322,9 +329,11 @@ def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
         _IN_AN_EARLIER_VERSION: made.known,
         _NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
+        **sft.rejected,
         **({_PART_GIVEN_UP: documents} if documents else {}),
         **left,
     }
+    rejected = add_counts(rejected, sft.rejected)
     return Ledger(
         rows_in=made.count + documents + earlier + sft.rows_in,
         rows_out=len(choice.new) + len(choice.earlier) + sft.rows_out,
@@ -415,29 +424,40 @@ def _model_name(run: Run) -> str:
     return f"{engine.label}#{run.plan.engine_identity[:12]}"
 
 
-def _messages(question: str, answer: str) -> list[rows.Turn]:
+def _messages(question: str, answer: str) -> list[Turn]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
 def _export_sft(run: Run, export: Export) -> Ledger:
     """Write the SFT examples, in the order of their shards."""
-    read = written = 0
-    quarantined = 0
-    for group in run.plan.groups_of("sft"):
-        # Pairs of earlier versions are shards too, and come from their own tables.
-        for shard in embedded.shards(run, group) if group.source == run.config.sft else []:
-            for turns in _examples(run, shard.figures["shard"], shard.figures["etag"]):
-                read += 1
-                if isinstance(turns, rows.Refusal):
-                    quarantined += 1
-                    continue
-                export.write([{"messages": turns, "origin": "sft"}])
-                written += 1
+    read = written = quarantined = 0
+    rejected: Counter[str] = Counter()
+    for example in _examples(run):
+        read += 1
+        if isinstance(example, Example):
+            export.write([{"messages": example.messages, "tools": example.tools, "origin": "sft"}])
+            written += 1
+        elif isinstance(example, Rejection):
+            rejected[example.reason] += 1
+        else:
+            quarantined += 1
     return Ledger(
-        rows_in=read, rows_out=written, quarantined={"not_an_example": quarantined} if quarantined else {}
+        rows_in=read,
+        rows_out=written,
+        quarantined={"not_an_example": quarantined} if quarantined else {},
+        rejected=dict(rejected),
     )
 
 
-def _examples(run: Run, key: str, etag: str) -> Iterator[list[rows.Turn] | rows.Refusal]:
-    info = ObjectInfo(key, run.storage.stat(key).size, etag)
-    return shards.Sft(run.storage, info, run.config.sft_text).examples()
+def _examples(run: Run) -> Iterator[Example | Rejection | Refusal]:
+    for group in run.plan.groups_of("sft"):
+        # Pairs of earlier versions are shards too, and come from their own tables.
+        for shard in embedded.shards(run, group) if group.source == run.config.sft else []:
+            key = shard.figures["shard"]
+            info = ObjectInfo(key, run.storage.stat(key).size, shard.figures["etag"])
+            yield from shards.Sft(run.storage, info, run.config.sft_text, run.config.examples).examples()
+
+
+def _told(told: Told) -> dict[str, Any]:
+    """What is told of the files, as figures."""
+    return {name: dict(sorted(counts.items())) for name, counts in asdict(told).items()}

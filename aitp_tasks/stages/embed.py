@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from functools import cached_property, reduce
 from typing import Any
 
+from aitp_tasks.config import RunConfig
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.encoder import pipeline
 from aitp_tasks.encoder.opened import Encoder, open_encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.inputs import parts, shards
+from aitp_tasks.inputs.forms.rows import NOT_PREFERRED
 from aitp_tasks.machine import devices
 from aitp_tasks.records import earlier, embedded, manifest, vectors, versions
 from aitp_tasks.records.kept import Keeper, share
@@ -60,6 +62,7 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
         "rows_in": result.ledger.rows_in,
         "rows_out": result.ledger.rows_out,
         "rows_quarantined": result.ledger.rows_quarantined,
+        "rows_rejected": sum(result.ledger.rejected.values()),
         "rows_embedded_now": progress.rows,
         "shards_failed": len(result.figures.get(embedded.FAILED, [])),
         "seconds": watch.seconds(),
@@ -149,7 +152,8 @@ class _ShardEmbedder:
         where = storage.uri(shard.key), storage.uri(done.outputs.get("quarantine", key))
         commonest = str(done.figures.get("commonest_refusal", ""))
         done.ledger.check_usable(*where, commonest)
-        done.ledger.check_budget(config.failure_budget, *where, commonest)
+        done.ledger.check_budget(_budget(config, shard.role), *where, commonest)
+        done.ledger.check_rejected(where[0], NOT_PREFERRED, done.figures.get("first_rejected", {}))
         return info, done
 
     def _keeper(self, role: str) -> Keeper | None:
@@ -181,6 +185,12 @@ class _ShardEmbedder:
         if self._encoder is None:
             self._encoder = open_encoder(self._run.config.encoder, self._run.plan.encoder_identity)
         return self._encoder
+
+
+def _budget(config: RunConfig, role: str) -> float:
+    """The share of a shard's rows that may be quarantined."""
+    own = config.examples.failure_budget if role == "sft" else None
+    return config.failure_budget if own is None else own
 
 
 def _manifest_key(run: Run, role: str, info: ObjectInfo) -> str:
@@ -265,4 +275,15 @@ def _inputs(made: list[Manifest]) -> dict[str, Any]:
         name: sum(int(shard.figures[name]) for shard in made)
         for name in ("tokens", "truncated_texts", "repeated_texts")
     }
-    return {"forms": sorted({str(shard.figures["form"]) for shard in made}), **sums}
+    not_kept: dict[str, int] = {}
+    first_rejected: dict[str, str] = {}
+    for shard in made:
+        not_kept = manifest.add_counts(not_kept, shard.figures.get("not_kept", {}))
+        for reason, first in shard.figures.get("first_rejected", {}).items():
+            first_rejected.setdefault(reason, f"{shard.figures['shard']} {first}")
+    return {
+        "forms": sorted({str(shard.figures["form"]) for shard in made}),
+        "not_kept": not_kept,
+        "first_rejected": first_rejected,
+        **sums,
+    }

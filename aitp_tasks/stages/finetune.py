@@ -106,9 +106,9 @@ def _finetune(run: Run) -> Manifest:
         ledger = tally.ledger()
         log.info(
             "finetune version=%s device=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s "
-            "neutralised=%s",
+            "neutralised=%s unused=%s",
             *(version, job.device, settings.processes, tally.examples, tally.tokens),
-            *(ledger.rejected, ledger.quarantined, dict(tally.neutralised)),
+            *(ledger.rejected, ledger.quarantined, dict(tally.neutralised), dict(tally.unused)),
         )
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
@@ -186,4 +186,5 @@ def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
         "trained_tokens": tally.trained_tokens,
         **devices.figures(),
         "neutralised": dict(sorted(tally.neutralised.items())),
+        "unused": dict(sorted(tally.unused.items())),
     }

@@ -24,6 +24,7 @@ from aitp_tasks.forecast.work import Done, Sizes
 from aitp_tasks.generation import checks, prompt_files
 from aitp_tasks.inputs import agreement, footers, formats, listing, parts
 from aitp_tasks.inputs.footers import Footer
+from aitp_tasks.inputs.forms import heads
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records import pairs, versions
 from aitp_tasks.records.manifest import Stopwatch
@@ -200,6 +201,7 @@ def _sources(storage: Storage, config: RunConfig) -> tuple[list[list[Shard]], li
         read = footers.read(storage, role, source, found.shards)
         sources.append(_shards(role, source, found.shards, read, config.plan.group_bytes))
         problems += agreement.problems(storage, role, found.shards, read, config)
+        problems += heads.problems(storage, found.shards, config) if role == "sft" else []
     if problems:
         raise InputError(agreement.told(problems))
     return sources, unread

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aitp_tasks.encoder.opened import open_encoder
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import parts, paths, shards
+from aitp_tasks.inputs.examples import Rejection
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import indexed
 from aitp_tasks.records.manifest import Stopwatch
@@ -81,7 +82,7 @@ def text_at(run: Run, role: str, place: dict[str, Any]) -> str | None:
         return None
     reader = shards.reader(run.storage, ObjectInfo(info.key, info.size, place["etag"]), role, run.config)
     try:
-        text: str | Refusal | None
+        text: str | Rejection | Refusal | None
         if isinstance(reader, shards.Corpus):
             ((_, text),) = reader.pick([place["row"]])
         else:

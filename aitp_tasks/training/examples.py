@@ -1,6 +1,8 @@
 """From conversations to token ids, with the loss on what the assistant says and nothing else.
 
-Every conversation becomes an example or a reason why it is none. Contents are
+Every conversation becomes an example or a reason why it is none. Tools, tool calls and
+reasoning are given to the chat template as it takes them; a conversation whose template
+takes no tools is left out. A turn of weight 0 is read and not learnt. Contents are
 cut before they are tokenised, so that one enormous text costs little. They are
 learnt as they are: special tokens in them are read as text, and only what would
 divide turns in the very template (``<|im_end|>``) is made plain, and counted.
@@ -15,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks.machine.control_tokens import Messages, Neutraliser, reading_marks_only, turn_marks
+from aitp_tasks.machine.control_tokens import Neutraliser, reading_marks_only, special_tokens, turn_marks
+from aitp_tasks.records import conversations
 from aitp_tasks.records.manifest import Ledger
+from aitp_tasks.training import taken
+from aitp_tasks.training.taken import Turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 #: The reasons that are faults of a row; such rows are quarantined, others rejected.
 REFUSED_BY_TEMPLATE, UNKNOWN_ROLE = "refused_by_chat_template", "unknown_role"
+#: The reason that is the chat template's: the row is sound.
+NO_TOOLS = "tools_not_in_chat_template"
 #: A template writes a role as it is, so that another one could hold whole turns.
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -38,12 +45,14 @@ _EXAMPLE_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.
 class Example:
     """One conversation: ``labels`` are ``input_ids`` where the loss is taken, else ``IGNORED``.
 
-    ``neutralised`` says how often each turn mark stood in its contents.
+    ``neutralised`` says how often each turn mark stood in its contents, ``unused`` what
+    of the conversation the template does not take.
     """
 
     input_ids: list[int]
     labels: list[int]
     neutralised: Mapping[str, int] = field(default_factory=dict)
+    unused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -66,37 +75,85 @@ class ExampleMaker:
         self._tokenizer = tokenizer
         self._template = template
         self._max_length = max_length
-        marks = turn_marks(tokenizer, self._divided, answers=False)
+        self._taken = taken.by(lambda turns, tools: self._render(turns, tools)[0])
+        marks = turn_marks(tokenizer, self._divided, answers=False) | self._marks_of_calls()
         self._neutralise = Neutraliser(tokenizer, marks)
         self._reading = reading_marks_only(tokenizer, marks, template)
         # No token is longer, so what is cut off could not have been among the first max_length tokens.
         self._max_characters = max_length * max(len(token) for token in tokenizer.get_vocab())
 
-    def make(self, messages: Sequence[Mapping[str, str | None]]) -> Example | LeftOut:
-        """The example for one conversation."""
-        turns = [{"role": turn["role"] or "", "content": turn["content"] or ""} for turn in messages]
+    def make(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> Example | LeftOut:
+        """The example for one conversation, as ``conversations.read`` gives it."""
+        turns = [
+            {**turn, "role": turn.get("role") or "", "content": turn.get("content") or ""}
+            for turn in messages
+        ]
+        if unfit := self._unfit(turns, tools):
+            return unfit
+        neutralised: Counter[str] = Counter()
+        plain = [
+            {
+                name: value if name == "role" else self._plain(value, neutralised)
+                for name, value in turn.items()
+            }
+            for turn in turns
+        ]
+        return self._encode(plain, self._plain(list(tools), neutralised), neutralised)
+
+    def _unfit(self, turns: Turns, tools: Sequence[Any]) -> LeftOut | None:
+        """Why a conversation is none to learn from, as far as that is seen before it is rendered."""
         if unknown := {turn["role"] for turn in turns}.difference(ROLES):
             return LeftOut(
                 UNKNOWN_ROLE, f"role {min(unknown)[:_ROLE_SHOWN]!r} is none of {', '.join(ROLES)}: rename it"
             )
-        answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+        answers = [turn for turn in turns if turn["role"] == "assistant"]
         if not answers:
             return LeftOut("no_answer", f"none of its {len(turns)} turns is the assistant's")
-        if not all(answer.strip() for answer in answers):
+        learnt = [turn for turn in answers if _is_learnt(turn)]
+        if not learnt:
+            return LeftOut("no_weight", f"all of the assistant's {len(answers)} turns have weight 0")
+        if not all(turn["content"].strip() or turn.get("tool_calls") for turn in learnt):
             return LeftOut("empty_answer", "a turn of the assistant is empty")
-        neutralised: Counter[str] = Counter()
-        for turn in turns:
-            turn["content"], found = self._neutralise(turn["content"][: self._max_characters])
-            neutralised += found
-        return self._encode(turns, neutralised)
+        if missing := taken.passed_over(self._taken, turns, tools) & taken.INDISPENSABLE:
+            return LeftOut(
+                NO_TOOLS,
+                f"the chat template passes over {', '.join(sorted(missing))}: set finetune.chat_template to one "
+                "that takes them",
+            )
+        return None
 
-    def _encode(self, turns: Messages, neutralised: Mapping[str, int]) -> Example | LeftOut:
+    def _plain(self, value: Any, neutralised: Counter[str]) -> Any:
+        """A value with all its texts cut, and without what would divide turns; how often it held that is added."""
+        if isinstance(value, str):
+            text, found = self._neutralise(value[: self._max_characters])
+            neutralised += found
+            return text
+        if isinstance(value, list):
+            return [self._plain(item, neutralised) for item in value]
+        if isinstance(value, dict):
+            return {
+                self._plain(name, neutralised): self._plain(item, neutralised) for name, item in value.items()
+            }
+        return value
+
+    def _encode(
+        self, turns: Turns, tools: Sequence[Any], neutralised: Mapping[str, int]
+    ) -> Example | LeftOut:
         from jinja2.exceptions import TemplateError
 
         try:
-            text, spans = self._render(turns)
+            text, spans = self._render(turns, tools)
         except (TemplateError, TypeError, ValueError) as error:
             return LeftOut(REFUSED_BY_TEMPLATE, f"{type(error).__name__}: {error}")
+        answers = [turn for turn in turns if turn["role"] == "assistant"]
+        if not all(map(_is_learnt, answers)):
+            if len(spans) != len(answers):
+                return LeftOut(
+                    "weights_not_placed",
+                    f"the chat template marks {len(spans)} places as the assistant's for {len(answers)} turns, "
+                    "so that it is not known which have weight 0",
+                )
+            spans = [span for span, turn in zip(spans, answers, strict=True) if _is_learnt(turn)]
         encoded = self._reading(text, add_special_tokens=False, return_offsets_mapping=True)
         input_ids: list[int] = encoded["input_ids"][: self._max_length]
         offsets: list[tuple[int, int]] = encoded["offset_mapping"][: self._max_length]
@@ -108,9 +165,17 @@ class ExampleMaker:
             return LeftOut(
                 "cut_before_answer", f"the answer starts behind max_length={self._max_length} tokens"
             )
-        return Example(input_ids, labels, neutralised)
+        unused = taken.passed_over(self._taken, turns, tools)
+        return Example(input_ids, labels, neutralised, frozenset(unused))
 
-    def _divided(self, messages: Messages, _: bool) -> str:
+    def _marks_of_calls(self) -> set[str]:
+        """Special tokens around tools and their results: no text may hold them, as it may hold marks of calls."""
+        if not self._taken >= taken.INDISPENSABLE:
+            return set()
+        text, _ = self._render(taken.CALLING, taken.TOOLS)
+        return {token for token in special_tokens(self._tokenizer) if token in text}
+
+    def _divided(self, messages: Turns, _: bool) -> str:
         """A conversation without what is generated before an answer's text.
 
         Such as empty reasoning, which an answer may hold itself.
@@ -121,7 +186,7 @@ class ExampleMaker:
             text = text[:start] + text[text.index(answer, start, end) :]
         return text
 
-    def _render(self, turns: Messages) -> tuple[str, list[tuple[int, int]]]:
+    def _render(self, turns: Turns, tools: Sequence[Any] = ()) -> tuple[str, list[tuple[int, int]]]:
         """The conversation's text, and the character spans inside generation marks."""
         from transformers.utils import chat_template_utils
 
@@ -129,11 +194,17 @@ class ExampleMaker:
         render: Any = chat_template_utils.render_jinja_template
         texts, spans = render(
             [turns],
+            # Some templates announce tools where there is an empty list of them.
+            tools=list(tools) or None,
             chat_template=self._template,
             return_assistant_tokens_mask=True,
             **self._tokenizer.special_tokens_map,
         )
         return texts[0], spans[0]
+
+
+def _is_learnt(turn: Mapping[str, Any]) -> bool:
+    return turn.get("weight") != 0
 
 
 def _within(offset: tuple[int, int], spans: list[tuple[int, int]]) -> bool:
@@ -157,6 +228,8 @@ class Tally:
     rejected: Counter[str] = field(default_factory=Counter)
     #: How often each turn mark was made plain in the contents of examples.
     neutralised: Counter[str] = field(default_factory=Counter)
+    #: How many examples have what the template does not take, by its name.
+    unused: Counter[str] = field(default_factory=Counter)
     #: Rows that the chat template refused, or whose roles nobody knows; see ``tables.QUARANTINE``.
     quarantined: list[dict[str, str]] = field(default_factory=list)
 
@@ -167,6 +240,7 @@ class Tally:
             self.tokens += len(made.input_ids)
             self.trained_tokens += sum(label != IGNORED for label in made.labels)
             self.neutralised.update(made.neutralised)
+            self.unused.update(made.unused)
         elif made.reason in (REFUSED_BY_TEMPLATE, UNKNOWN_ROLE):
             self.quarantined.append({"id": f"row {row}", "error_class": made.reason, "message": made.message})
         else:
@@ -197,10 +271,11 @@ def write(data: Path, maker: ExampleMaker, target: Path) -> Tally:
 
 def _make_batches(file: pq.ParquetFile, maker: ExampleMaker, tally: Tally) -> Iterator[list[dict[str, Any]]]:
     row = 0
-    for batch in file.iter_batches(_ROWS_PER_BATCH, columns=["messages"]):
+    columns = [name for name in ("messages", conversations.TOOLS) if name in file.schema_arrow.names]
+    for batch in file.iter_batches(_ROWS_PER_BATCH, columns=columns):
         examples = []
-        for messages in batch.column(0).to_pylist():
-            made = maker.make(messages or [])
+        for stored in batch.to_pylist():
+            made = maker.make(*conversations.read(stored["messages"], stored.get(conversations.TOOLS)))
             tally.add(row, made)
             if isinstance(made, Example):
                 examples.append({"input_ids": made.input_ids, "labels": made.labels})

@@ -17,7 +17,8 @@ from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices, processors
 
 #: In what an engine may compute that is not told: as vLLM chooses, or as the processors can.
-DTYPES = (None, "bfloat16", "float32")
+_NOT_BFLOAT16 = "not bfloat16"
+DTYPES = (None, "bfloat16", "float32", _NOT_BFLOAT16)
 #: vLLM's own default, and that on large GPUs.
 _AT_ONCE, _AT_ONCE_ON_GPUS = 256, 1024
 #: A generated token that is a number, and the numbers that could have stood there: text and log-probability.
@@ -123,6 +124,21 @@ def dtype(settings: config.Engine) -> str | None:
     if settings.dtype is not None or settings.endpoint is not None or devices.visible():
         return settings.dtype
     return "bfloat16" if processors.compute_bfloat16() else "float32"
+
+
+def numbers(settings: config.Engine) -> str | None:
+    """What of this machine decides the numbers behind a response: one of ``DTYPES``, or what is told.
+
+    On GPUs without bfloat16 vLLM takes what it finds best for the model in its place.
+    """
+    computed_in = dtype(settings)
+    if (
+        computed_in is None
+        and settings.endpoint is None
+        and not all(gpu.bfloat16 for gpu in devices.visible())
+    ):
+        return _NOT_BFLOAT16
+    return computed_in
 
 
 def gpus_wanted(settings: config.Engine) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from aitp_tasks.config import Difference, Finetune, Gates, Plan, RunConfig
+from aitp_tasks.config import Difference, Examples, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
 from aitp_tasks.forecast.costs import Cost, Measured, seconds_per_step
 from aitp_tasks.forecast.observed import requests
@@ -59,6 +59,7 @@ class Rehearsal:
                 "dump": sample.NAME,
                 "sft": sample.NAME,
                 "text_columns": ("text",),
+                "examples": Examples(),
                 # Of a few rows, few are many.
                 "failure_budget": 1.0,
                 "plan": Plan(),

@@ -8,15 +8,15 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, count, islice
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.examples import Example
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.records import digest
+from aitp_tasks.records import conversations, digest
 from aitp_tasks.records.plan import Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectInfo
@@ -27,12 +27,6 @@ log = logging.getLogger(__name__)
 NAME = "sample"
 #: About so many places are read of each role.
 _BLOCKS = 8
-_SCHEMAS = {
-    "corpus": pa.schema([("text", pa.large_string())]),
-    "sft": pa.schema(
-        [("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.large_string())])))]
-    ),
-}
 
 
 def write(run: Run, folder: Path, documents: int, examples: int) -> None:
@@ -52,18 +46,17 @@ def write(run: Run, folder: Path, documents: int, examples: int) -> None:
         InputError: there are no documents or no examples, or a shard is damaged.
     """
     drawn = {"corpus": _documents(run, documents), "sft": _examples(run, examples)}
-    for role, values in drawn.items():
-        if not any(value is not None for value in values):
+    for role, rows in drawn.items():
+        if rows.column(0).null_count == len(rows):
             raise InputError(f"no row of the {role} of {run.uri} has a text: there is nothing to estimate")
-        column = _SCHEMAS[role].names[0]
-        order = sorted(range(len(values)), key=lambda number: digest.of_text(f"order:{number}"))
-        mixed = [{column: values[number]} for number in order]
+        order = sorted(range(len(rows)), key=lambda number: digest.of_text(f"order:{number}"))
+        mixed = rows.take(order)
         cut = -(-len(mixed) // 4)
         path = folder / role / NAME
         path.mkdir(parents=True)
         for number, part in enumerate((mixed[:cut], mixed[cut:])):
-            if part:
-                pq.write_table(pa.Table.from_pylist(part, _SCHEMAS[role]), path / f"{number}.parquet")
+            if len(part):
+                pq.write_table(part, path / f"{number}.parquet")
         log.info("estimate sampled role=%s rows=%d", role, len(mixed))
 
 
@@ -97,14 +90,14 @@ def blocks(rows: Sequence[int], wanted: int) -> list[tuple[int, int, int]]:
     return sorted((shard, first, held) for (shard, first), held in drawn.items())
 
 
-def _documents(run: Run, wanted: int) -> list[str | None]:
+def _documents(run: Run, wanted: int) -> pa.Table:
     corpus = _shards(run, "corpus")
     drawn: list[str | None] = []
     drawn_blocks = blocks([max(shard.rows, 0) for shard in corpus], wanted)
     for number, first, held in _readable(corpus, drawn_blocks):
         texts = shards.Corpus(run.storage, _info(corpus[number]), run.config.text_columns).texts(first)
         drawn += [None if isinstance(text, Refusal) else text for text in islice(texts, held)]
-    return drawn[:wanted]
+    return pa.table({"text": pa.array(drawn[:wanted], pa.large_string())})
 
 
 def _readable(
@@ -122,17 +115,24 @@ def _readable(
         yield number, first, held
 
 
-def _examples(run: Run, wanted: int) -> list[Any]:
-    """The first examples of some shards."""
+def _examples(run: Run, wanted: int) -> pa.Table:
+    """The first examples of some shards, with all that they say."""
     sft = sorted(_shards(run, "sft"), key=lambda shard: digest.of_text(f"estimate:{shard.key}"))
     quota = -(-wanted // min(_BLOCKS, len(sft)))
-    found: list[Any] = []
+    found: list[Example | None] = []
     for shard in sft:
-        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text).examples()
-        found += [None if isinstance(turns, Refusal) else turns for turns in islice(examples, quota)]
+        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text, run.config.examples).examples()
+        found += [example if isinstance(example, Example) else None for example in islice(examples, quota)]
         if len(found) >= wanted:
             break
-    return found[:wanted]
+    rows = [
+        {"messages": None} if example is None else {"messages": example.messages, "tools": example.tools}
+        for example in found[:wanted]
+    ]
+    used = set().union(
+        *(conversations.further(example.messages, example.tools) for example in found if example)
+    )
+    return conversations.table(rows, pa.schema(conversations.columns(used)))
 
 
 def _shards(run: Run, role: str) -> list[Shard]:

@@ -14,7 +14,7 @@ from aitp_tasks import config
 from aitp_tasks.config import Gates
 from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
 from aitp_tasks.generation import checks, generator, stored
-from aitp_tasks.generation.engine import DTYPES, Completion, Job, dtype
+from aitp_tasks.generation.engine import DTYPES, Completion, Job, dtype, numbers
 from aitp_tasks.generation.engine.offline import _arguments
 from aitp_tasks.generation.engine.prompting import Rendered
 from aitp_tasks.generation.requests import Parsed
@@ -424,6 +424,29 @@ def test_an_engine_computes_in_what_the_processors_can(
     assert dtype(settings) in DTYPES or told
     # The engine is told so.
     assert _arguments(settings, "/model").get("dtype", "auto") == (computed or "auto")
+
+
+@pytest.mark.parametrize(
+    ("told", "bfloat16", "deciding"),
+    [
+        ({}, [True, True], None),
+        ({}, [True, False], "not bfloat16"),
+        ({"dtype": "auto"}, [False], "not bfloat16"),
+        ({"dtype": "float16"}, [False], "float16"),
+    ],
+)
+def test_responses_of_gpus_without_bfloat16_are_kept_apart_and_vllm_chooses(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], bfloat16: list[bool], deciding: str | None
+) -> None:
+    gpus = [devices.Gpu(str(number), number, bfloat16=can) for number, can in enumerate(bfloat16)]
+    monkeypatch.setattr(devices, "visible", lambda: gpus)
+    settings = config.Engine(model="/model", engine_args=told)
+    assert numbers(settings) == deciding
+    assert numbers(settings) in DTYPES or told["dtype"] == deciding
+    assert _arguments(settings, "/model").get("dtype", "auto") == told.get("dtype", "auto")
+    server = config.Endpoint(url="http://127.0.0.1:1/v1", served_model="model")
+    elsewhere = config.Engine(model="/model", endpoint=server)
+    assert numbers(elsewhere) is None
 
 
 def test_responses_of_machines_that_compute_otherwise_are_kept_apart(

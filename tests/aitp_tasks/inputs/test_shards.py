@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from aitp_tasks.config import RunConfig, SftText
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import json_rows, shards, streams, tables
+from aitp_tasks.inputs.examples import Example, Rejection
 from aitp_tasks.inputs.files import UnreadableError
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Corpus, Sft
@@ -84,8 +85,17 @@ def files(root: Path, configure: Configure) -> Files:
 
 
 def outcome(found: Iterator[Any]) -> list[Any]:
-    """Texts and turns as they are, of refusals the class in brackets."""
-    return [f"<{item.error_class}>" if isinstance(item, Refusal) else item for item in found]
+    """Texts as they are, of examples the turns, of all else the class or reason in brackets."""
+    return [
+        f"<{item.error_class}>"
+        if isinstance(item, Refusal)
+        else f"<{item.reason}>"
+        if isinstance(item, Rejection)
+        else item.messages
+        if isinstance(item, Example)
+        else item
+        for item in found
+    ]
 
 
 def in_form(form: str, question: str, answer: str) -> dict[str, Any]:
@@ -112,7 +122,8 @@ def test_every_form_ending_and_compression_gives_the_same(
             texts, turns = outcome(reader.texts()), outcome(reader.examples())
             assert len(texts) == len(turns) == len(examples)
             assert [str(text)[:1] == "<" for text in turns] == [isinstance(turn, str) for turn in turns]
-            seen.add(json.dumps([texts, turns]))
+            examples_read = [getattr(turn, "messages", turn) for turn in turns]
+            seen.add(json.dumps([texts, examples_read]))
     assert len(seen) == 1
     (texts, _) = json.loads(seen.pop())
     for text, (question, answer) in zip(texts, examples, strict=True):
@@ -126,7 +137,7 @@ def test_sft_texts_from_a_row_on_are_the_end_of_all_texts(files: Files, ending: 
     rows = [in_form("messages", f"q{row}" if row % 2 else "", f"a{row}") for row in range(5)]
     reader = files.sft_rows(ending, rows)
     whole = outcome(reader.texts())
-    assert whole == ["<empty>", "q1\na1", "<empty>", "q3\na3", "<empty>"]
+    assert whole == ["<no_user_turn>", "q1\na1", "<no_user_turn>", "q3\na3", "<no_user_turn>"]
     assert outcome(reader.texts(start)) == whole[start:]
 
 
@@ -236,19 +247,19 @@ BAD_LINES = {
     b"[]": "not_an_example",
     b"7": "not_an_example",
     b"null": "not_an_example",
-    b"{}": "null",
+    b"{}": "not_an_example",
     b'{"messages": null}': "null",
-    b'{"messages": []}': "empty",
-    b'{"messages": "q"}': "not_an_example",
-    b'{"messages": ["q"]}': "not_an_example",
+    b'{"messages": []}': "no_turns",
+    b'{"messages": "q"}': "not_json",
+    b'{"messages": ["q"]}': "no_answer",
     b'{"messages": [null]}': "null",
-    b'{"messages": [{"content": "q"}]}': "null",
+    b'{"messages": [{"content": "q"}]}': "not_an_example",
     b'{"messages": [{"role": 7, "content": "q"}]}': "not_text",
     b'{"messages": [{"role": "user", "content": 7}]}': "not_text",
     b'{"messages": [{"role": "user", "content": {"a": "b"}}]}': "not_text",
     b'{"messages": [{"role": "user", "content": "\\ud800"}]}': "not_utf8",
-    b'{"messages": [{"role": "user", "content": null}]}': "empty",
-    b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}': "not_text",
+    b'{"messages": [{"role": "user", "content": null}]}': "no_user_turn",
+    b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}': "multimodal",
 }
 
 
@@ -271,24 +282,27 @@ def test_a_bad_item_of_an_array_is_refused_alone(files: Files) -> None:
     assert outcome(reader.texts()) == ["q\na", "<not_an_example>", *refused[1:], "q\na"]
 
 
-def test_the_first_object_decides_the_form(files: Files) -> None:
+def test_each_row_decides_its_form(files: Files) -> None:
     alpaca = in_form("alpaca", "q", "a")
     reader = files.sft(".jsonl", b"oops\n" + json.dumps(GOOD).encode() + b"\n" + json.dumps(alpaca).encode())
-    assert reader.form == "jsonl messages"
-    assert outcome(reader.texts()) == ["<not_json>", "q\na", "<null>"]
+    assert reader.form == "jsonl messages+alpaca"
+    assert outcome(reader.texts()) == ["<not_json>", "q\na", "q\na"]
     nothing = files.sft(".jsonl", b"oops\n7\n")
     assert nothing.form == "jsonl"
     assert outcome(nothing.texts()) == ["<not_json>", "<not_an_example>"]
 
 
-@pytest.mark.parametrize("ending", [".json", ".jsonl.gz", ".parquet"])
-def test_what_is_no_sft_set_is_named(files: Files, ending: str) -> None:
-    reader = files.sft_rows(ending, [{"text": "t", "id": 1}])
-    message = r"shard\..* is no SFT set: it needs messages.*it has text, id"
+def test_what_is_no_sft_set_is_named(files: Files) -> None:
+    reader = files.sft_rows(".parquet", [{"body": "t", "id": 1}])
+    message = r"shard\..* is no SFT set: it needs one of messages, .*it has body, id"
     with pytest.raises(InputError, match=message):
         _ = reader.form
     with pytest.raises(InputError, match=message):
         next(reader.texts())
+    (refused,) = files.sft_rows(".jsonl", [{"body": "t", "id": 1}]).texts()
+    assert isinstance(refused, Refusal)
+    assert "of no form that is known (messages, " in refused.message
+    assert "it has body, id" in refused.message
 
 
 @pytest.mark.parametrize("name", ["sft/sums/a.txt", "sft/sums/a.parquet.gz", "corpus/news/jsonl"])

@@ -228,6 +228,11 @@ class _Nvml(types.ModuleType):
             raise self.NVMLError("not supported")
         return types.SimpleNamespace(total=20 if handle.startswith("MIG") else 80)
 
+    def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> list[int]:  # noqa: N802
+        if handle.startswith("MIG"):
+            raise self.NVMLError("not supported")
+        return [7, 5] if handle == "GPU-2" else [8, 0]
+
     def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
         return handle
 
@@ -238,7 +243,7 @@ def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch
         Gpu("GPU-0", 0, "A card", 80),
         Gpu("MIG-0", 1, "A card, a slice", 20),
         Gpu("MIG-1", 1, "A card, a slice", 20),
-        Gpu("GPU-2", 2, "A card"),
+        Gpu("GPU-2", 2, "A card", bfloat16=False),
     ]
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.config import SftText
-from aitp_tasks.inputs import rows
+from aitp_tasks.inputs.forms import compared
 from aitp_tasks.records import digest, earlier, published, versions
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import finetune, plan
@@ -176,5 +176,7 @@ def test_vectors_of_pairs_are_taken_over_and_those_of_new_ones_made(world: World
 
 
 def _texts(world: World) -> list[str]:
-    found = [rows.sft_text(pair["messages"], SftText.FIRST_TURNS) for pair in world.pairs_of(world.latest())]
+    found = [
+        compared.of_pair(pair["messages"], SftText.FIRST_TURNS) for pair in world.pairs_of(world.latest())
+    ]
     return [text for text in found if isinstance(text, str)]

@@ -84,7 +84,9 @@ def _planned(folder: Path, earlier: bool) -> Run:
         base=versions.Version(name="web-before", run="runs/web/0", geometry=geometry) if earlier else None,
         geometry=geometry if earlier else None,
         unread=(
-            Unread(folder="corpus/web/", objects=2, first=("corpus/web/<7>.md",), skipped={"hidden files": 3}),
+            Unread(
+                folder="corpus/web/", objects=2, first=("corpus/web/<7>.md",), skipped={"hidden files": 3}
+            ),
         ),
     )
     return Run.create(open_storage(config.root), plan)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.inputs import rows
+from aitp_tasks.inputs.forms import compared
 from aitp_tasks.records import indexed
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import near_duplicates
@@ -27,7 +28,7 @@ small_models = test_generation.small_models
 
 def select(run: Run, pairs: list[dict[str, Any]], limit: float = LIMIT) -> Selection:
     """The call of who chooses among pairs."""
-    texts = (rows.sft_text(one["messages"], run.config.sft_text) for one in pairs)
+    texts = (compared.of_pair(one["messages"], run.config.sft_text) for one in pairs)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
         return near_duplicates.select(pairs, made.encoder().vectors_of(texts), index, limit)
 
@@ -38,7 +39,7 @@ def pair(number: int, question: str, answer: str) -> dict[str, Any]:
 
 
 def texts(pairs: list[dict[str, Any]], run: Run) -> list[str]:
-    found = [rows.sft_text(one["messages"], run.config.sft_text) for one in pairs]
+    found = [compared.of_pair(one["messages"], run.config.sft_text) for one in pairs]
     assert all(isinstance(text, str) for text in found)
     return [str(text) for text in found]
 

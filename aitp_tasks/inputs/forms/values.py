@@ -1,0 +1,120 @@
+"""The values of a row: as JSON gives them, or the same from Arrow with texts as bytes.
+
+What cannot be used leaves the middle of a row by an exception, which says what becomes of the row.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from aitp_tasks.inputs.examples import Rejection
+from aitp_tasks.inputs.readable import is_blank
+from aitp_tasks.inputs.rows import Refusal
+
+#: Names of JSON's types in messages.
+_KINDS = {dict: "an object", list: "a list", float: "a number", int: "a number", bool: "a boolean"}
+_NAMES_SHOWN = 12
+_NAME_CHARACTERS = 40
+_MOST_DIGITS = 400
+
+
+class RefusedError(Exception):
+    """The row is damaged, or no example; never leaves ``forms``."""
+
+    def __init__(self, error_class: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = Refusal(error_class, printable(message))
+
+
+class RejectedError(Exception):
+    """The row is sound, and no example; never leaves ``forms``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.outcome = Rejection(reason, printable(message))
+
+
+def printable(name: str) -> str:
+    """A name or message that can be stored, whatever keys a row has."""
+    return name.encode(errors="replace").decode()
+
+
+def holds(value: Any) -> bool:
+    """Whether there is anything: no null, no blank text, no empty list or object."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        return not blank(value)
+    return value is not None and value != [] and value != {}
+
+
+def blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: white space, and characters without a width."""
+    return is_blank(text)
+
+
+def text(value: Any, name: str) -> str:
+    """A value that has to be a text."""
+    if value is None:
+        raise RefusedError("null", f"{name} is null or missing")
+    try:
+        if isinstance(value, bytes):
+            return value.decode()
+        if isinstance(value, str):
+            value.encode()
+            return value
+    except UnicodeDecodeError as error:
+        raise RefusedError("not_utf8", f"{error.reason} at byte {error.start} of {name}") from None
+    except UnicodeEncodeError as error:
+        # What JSON's escapes can write, and what stands for bytes that were not UTF-8.
+        raise RefusedError("not_utf8", f"lone surrogate at character {error.start} of {name}") from None
+    raise RefusedError("not_text", f"{name} is {kind(value)}, not text")
+
+
+def optional_text(value: Any, name: str) -> str:
+    """The same where there need not be one: null is an empty text."""
+    return "" if value is None else text(value, name)
+
+
+def plain(value: Any, name: str) -> Any:
+    """A value of any structure, as JSON can hold it."""
+    if isinstance(value, bytes | str):
+        return text(value, name)
+    if isinstance(value, list):
+        return [plain(item, name) for item in value]
+    if isinstance(value, dict):
+        return {text(key, name): plain(item, name) for key, item in value.items()}
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    raise RefusedError("not_text", f"{name} holds a value of type {type(value).__name__}: write it as text")
+
+
+def parsed(value: Any, name: str) -> Any:
+    """A list or an object, which may be written as JSON in a text."""
+    if not isinstance(value, bytes | str):
+        return value
+    written = text(value, name)
+    try:
+        return json.loads(written, parse_int=whole)
+    except json.JSONDecodeError as error:
+        raise RefusedError(
+            "not_json", f"{name} is a text that is no JSON ({error.msg} at character {error.pos})"
+        ) from None
+    except RecursionError:
+        raise RefusedError("not_json", f"{name} is nested too deeply") from None
+
+
+def whole(digits: str) -> int | float:
+    """A number of JSON without a point; as a float where it has very many digits."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def kind(value: Any) -> str:
+    """What a value is, for messages."""
+    return "null" if value is None else _KINDS.get(type(value), "a text")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of keys or columns, for messages."""
+    shown = ", ".join(name[:_NAME_CHARACTERS] for name in names[:_NAMES_SHOWN])
+    return shown + (", …" if len(names) > _NAMES_SHOWN else "")

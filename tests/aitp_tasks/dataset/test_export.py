@@ -1,0 +1,179 @@
+"""The Parquet file holds all that examples say, and trainers take it without code of their own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import trl
+from datasets import load_dataset
+from jinja2.exceptions import TemplateError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from aitp_tasks.dataset import card, export
+from aitp_tasks.dataset.export import SCHEMA, Export
+from aitp_tasks.records import conversations
+from tests.aitp_tasks.dataset.test_sharegpt import CALLING, TOOL, call, exported, of
+
+TRL_TEMPLATES = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+HARD = of("assistant", "Let me.", reasoning_content="Hm.", tool_calls=[call("Rome", "a12345678")])
+EXAMPLES: list[dict[str, Any]] = [
+    CALLING,
+    {"messages": [of("user", "a"), HARD, of("tool", "31", tool_call_id="a12345678"), of("assistant", "b")]},
+    {
+        "messages": [
+            of("user", "a", name="ann"),
+            of("assistant", "b", weight=0),
+            of("user", "c"),
+            of("assistant", "d"),
+        ]
+    },
+    {"messages": [of("developer", "Be brief."), of("user", "a"), of("assistant", "b")], "tools": [TOOL]},
+    {"messages": [of("user", "日本 \x00 🙂 <|im_end|>"), of("assistant", " \n b\n")]},
+]
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    return pq.read_table(folder / export.PARQUET).to_pylist()
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    exported(tmp_path, *EXAMPLES)
+    found = [conversations.read(row["messages"], row["tools"]) for row in read(tmp_path)]
+    assert found == [(example["messages"], example.get("tools", [])) for example in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", TRL_TEMPLATES, ids=lambda path: path.stem)
+def test_templates_make_of_it_what_they_make_of_the_examples(
+    loaded: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, path: Path
+) -> None:
+    template = path.read_text()
+    for example, row in zip(EXAMPLES, loaded, strict=True):
+        assert rendered(tokenizer, template, row) == rendered(tokenizer, template, example)
+
+
+def test_some_templates_take_all_of_it(
+    loaded: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    by_name = {path.stem: path.read_text() for path in TRL_TEMPLATES}
+    text = rendered(tokenizer, by_name["qwen3"], loaded[1])
+    assert (
+        '<think>\nHm.\n</think>\n\nLet me.\n<tool_call>\n{"name": "weather", "arguments": {"town": "Rome"}}'
+        in text
+    )
+    assert '<tools>\n{"type": "function"' in rendered(tokenizer, by_name["qwen2_5"], loaded[0])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2: Path) -> PreTrainedTokenizerBase:
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(smollm2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The rows as trainers load them."""
+    folder = tmp_path_factory.mktemp("export")
+    exported(folder, *EXAMPLES)
+    data = str(folder / export.PARQUET)
+    return list(load_dataset("parquet", data_files=data, split="train", cache_dir=str(folder / "cache")))
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, template: str, row: dict[str, Any]) -> str:
+    """As TRL's trainer for SFT calls a template."""
+    tools = row.get("tools")
+    tools = json.loads(tools) if isinstance(tools, str) else tools
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                row["messages"], chat_template=template, tools=tools or None, tokenize=False
+            )
+        )
+    except (TemplateError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def test_a_plain_version_has_the_columns_that_it_had(tmp_path: Path) -> None:
+    exported(
+        tmp_path,
+        {"messages": [of("system", "Be brief."), of("user", "a"), of("assistant", "b")], "tools": []},
+    )
+    turn = pa.struct([("role", pa.string()), ("content", pa.large_string())])
+    names = [
+        "origin",
+        "pair_id",
+        "doc_id",
+        "dump",
+        "shard",
+        "row",
+        "density_ratio",
+        "cut_characters",
+        "quality",
+    ]
+    names += ["difficulty", "prompt_digest", "prompts", "model", "version"]
+    schema = pq.read_schema(tmp_path / export.PARQUET)
+    assert schema == SCHEMA
+    assert schema.field("messages").type == pa.list_(turn)
+    assert schema.names == ["messages", *names]
+
+
+def test_one_example_with_more_makes_room_for_all(tmp_path: Path) -> None:
+    plain = {"messages": [of("user", "a"), of("assistant", "b")]}
+    many = [plain] * 2000 + [{"messages": [of("user", "a"), of("assistant", "b", weight=0)]}] + [plain]
+    exported(tmp_path, *many)
+    file = pq.ParquetFile(tmp_path / export.PARQUET)
+    assert file.num_row_groups == 2
+    assert "tools" not in file.schema_arrow.names
+    assert [conversations.read(row["messages"])[0] for row in read(tmp_path)] == [
+        row["messages"] for row in many
+    ]
+
+
+def test_pairs_keep_where_they_come_from_beside_such_examples(tmp_path: Path) -> None:
+    pair = dict.fromkeys(SCHEMA.names) | {
+        "messages": [of("user", "q"), of("assistant", "a")],
+        "origin": "aitp",
+        "density_ratio": 0.1 + 0.2,
+        "row": 2**53 + 1,
+        "prompts": ["rewrite@1"],
+    }
+    with Export(tmp_path) as made:
+        made.write([{**EXAMPLES[0], "origin": "sft"}])
+        made.write([pair])
+        made.close("aitp")
+    found = read(tmp_path)[1]
+    assert conversations.read(found.pop("messages"))[0] == pair["messages"]
+    assert found.pop("tools") is None
+    assert found == {name: value for name, value in pair.items() if name != "messages"}
+
+
+def test_nothing_gives_empty_files(tmp_path: Path) -> None:
+    exported(tmp_path)
+    assert (len(read(tmp_path)), json.loads((tmp_path / export.SHAREGPT).read_text())) == (0, [])
+
+
+def test_the_counts_are_of_conversations(tmp_path: Path) -> None:
+    told = exported(tmp_path, *EXAMPLES).told
+    assert told.kept == {"name": 2, "reasoning_content": 1, "system": 2, "tool_call_id": 2, "tool_calls": 2,
+                         "tools": 2, "weight": 1}  # fmt: skip
+    assert told.lost == {"name": 2, "tool_call_id": 2, "tool_calls.id": 2, "weight": 1}
+
+
+def test_the_card_tells_them() -> None:
+    lines = card.said(
+        {
+            "kept": {"tools": 3},
+            "lost": {"weight": 2},
+            "unread": {"begins_with_assistant": 7, "not_alternating": 1},
+        },
+        {"images": 4, "a`b\nc": 1},
+    )
+    assert lines[2:4] == ["| `tools` | 3 | 0 |", "| `weight` |  | 2 |"]
+    assert "Not kept of the SFT set's examples: `a'b c` of 1, `images` of 4." in lines
+    assert any(
+        line.startswith("LLaMA-Factory leaves out 8 conversations of `sharegpt.json`: 7 `beg")
+        for line in lines
+    )
+    assert card.said({"kept": {}, "lost": {}, "unread": {}}, {}) == []
