@@ -20,7 +20,7 @@ from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.maintenance import Maintenance
 from aitp_tasks.config.messages import Event, Messages
 from aitp_tasks.config.model import Model
-from aitp_tasks.config.plan import Plan
+from aitp_tasks.config.plan import Plan, UnknownFiles
 from aitp_tasks.config.prompts import Prompts
 from aitp_tasks.config.run import RunConfig, SftText
 from aitp_tasks.config.schedule import Dumps, Schedule
@@ -59,4 +59,5 @@ __all__ = [
     "Section",
     "SftText",
     "Tags",
+    "UnknownFiles",
 ]

@@ -1,10 +1,18 @@
 """``plan``: how shards are packed into units of work, and what a run may take."""
 
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from aitp_tasks.config.section import Section, Share
+
+
+class UnknownFiles(StrEnum):
+    """What is done about objects beside the shards that are nothing that is read."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
 
 
 class Plan(Section):
@@ -28,6 +36,12 @@ class Plan(Section):
         title="Shard budget",
         description="Share of a dump's shards that may fail to embed; the run goes on without them, and "
         "names them in its log and report.",
+    )
+    unknown_files: UnknownFiles = Field(
+        UnknownFiles.WARN,
+        title="Unknown files",
+        description="Objects in the inputs' folders that are nothing that is read: named in log, plan and "
+        "report, or the run is refused.",
     )
     price_per_gpu_hour: Annotated[float, Field(ge=0)] | None = Field(
         None,

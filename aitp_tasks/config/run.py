@@ -33,7 +33,7 @@ DumpNames = Annotated[
 #: Settings of a section that say where something lies, how work is batched, or what it may cost: they decide
 #: no result.
 _PLACES = {
-    "plan": {"price_per_gpu_hour", "currency", "max_gpu_hours", "max_cost"},
+    "plan": {"unknown_files", "price_per_gpu_hour", "currency", "max_gpu_hours", "max_cost"},
     "encoder": {"model", "endpoint", "batch_tokens"},
     "engine": {"model", "chat_template", "endpoint"},
     "prompts": {"folder"},

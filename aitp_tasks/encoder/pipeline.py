@@ -25,6 +25,7 @@ from aitp_tasks.encoder.chunks import Chunk, Content, Counts
 from aitp_tasks.encoder.opened import Encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import TransientError
+from aitp_tasks.inputs import parts
 from aitp_tasks.inputs.examples import Rejection
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Reader, Sft
@@ -77,7 +78,7 @@ def embed(
     if keeper is not None:
         texts = _seen(texts, keeper, summary.end)
     _Pipeline(storage, prefix, encoder(), summary, progress).run(texts, known)
-    if storage.stat(shard.key) != reader.info:
+    if parts.stat(storage, shard.key) != reader.info:
         raise ObjectChangedError(f"{storage.uri(shard.key)} changed while it was embedded")
     outputs = summary.outputs(prefix) | (keeper.write(storage, prefix) if keeper is not None else {})
     return _manifest(shard, reader, summary, outputs, watch)

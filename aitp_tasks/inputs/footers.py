@@ -1,7 +1,8 @@
-"""What plan needs of the shards' Parquet footers, read concurrently and kept between plans.
+"""What plan needs to know of the shards, from Parquet's footers above all; kept between plans.
 
-``read`` returns rows and schema of each shard; JSON has no footer, so its rows are
-counted, which reads all of the shard, once. What it has read it keeps in one
+``read`` returns rows and schema of each shard, read concurrently. Other formats
+have no footer: of an SFT set their rows are counted, which reads all of the
+shard, once; of a corpus, they are estimated from its head (``heads``). What it has read it keeps in one
 object a source, ``footers/<role>/<source>.parquet``, by key and entity tag, so
 that the next plan reads the footers of new and changed shards only. The object
 is a cache and nothing more: whoever deletes it loses time, of two plans at once
@@ -15,20 +16,23 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs.shards import count_rows
+from aitp_tasks.inputs import heads, mistakes, tables
+from aitp_tasks.inputs.files import File, MistakenError
+from aitp_tasks.inputs.formats import Format
+from aitp_tasks.records.plan import UNKNOWN_ROWS
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 log = logging.getLogger(__name__)
 
 #: One process's threads take turns at Python: of many shards each process reads a part.
 _MANY_SHARDS = 10_000
-_PARQUET = ".parquet"
+_CORPUS = "corpus/"
 _MAX_PROCESSES = 4
 _BATCH = 64
 #: Read at once from the end of a shard. Holds most footers; of a longer one the rest is read too.
@@ -41,6 +45,7 @@ _CACHE_SCHEMA = pa.schema(
         ("key", pa.string()),
         ("etag", pa.string()),
         ("rows", pa.int64()),
+        ("estimated", pa.bool_()),
         ("schema", pa.dictionary(pa.int32(), pa.binary())),
     ]
 )
@@ -51,8 +56,13 @@ class Footer:
     """What one shard's footer says."""
 
     rows: int
-    #: The Arrow schema without its metadata, in Arrow's IPC format: equal bytes, equal schema. Empty of JSON.
+    #: The Arrow schema without its metadata, in Arrow's IPC format: equal bytes, equal schema. Of rows of
+    #: JSON in a corpus their shape (``shapes``), of those in an SFT set nothing.
     schema: bytes
+    #: Whether the rows are estimated.
+    estimated: bool = False
+    #: Why the shard is no such file at all, whatever is tried again; empty where it is one.
+    mistake: str = ""
 
 
 def read(storage: Storage, role: str, source: str, shards: Sequence[ObjectInfo]) -> list[Footer | None]:
@@ -69,11 +79,15 @@ def read(storage: Storage, role: str, source: str, shards: Sequence[ObjectInfo])
     found = _read_all(storage, [shards[number] for number in missing])
     for number, footer in zip(missing, found, strict=True):
         footers[number] = footer
-    kept = sum(footer is not None for footer in footers)
+    kept = sum(map(_is_kept, footers))
     log.info("footers source=%s shards=%d read=%d readable=%d", source, len(shards), len(missing), kept)
-    if any(footers[number] is not None for number in missing):
+    if any(_is_kept(footers[number]) for number in missing):
         storage.write(cache_key, _to_bytes(shards, footers))
     return footers
+
+
+def _is_kept(footer: Footer | None) -> bool:
+    return footer is not None and not footer.mistake
 
 
 def _read_all(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator[Footer | None]:
@@ -81,7 +95,7 @@ def _read_all(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator[Footer
     distinct: dict[bytes, bytes] = {}
     read = _read_in_processes if len(shards) >= _MANY_SHARDS else _read_in_threads
     for footer in read(storage, shards):
-        yield footer and Footer(footer.rows, distinct.setdefault(footer.schema, footer.schema))
+        yield footer and replace(footer, schema=distinct.setdefault(footer.schema, footer.schema))
 
 
 def _read_in_processes(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator[Footer | None]:
@@ -117,25 +131,49 @@ def _read_in_threads(storage: Storage, shards: Sequence[ObjectInfo]) -> Iterator
 
 
 def _read_one(storage: Storage, shard: ObjectInfo) -> Footer | None:
-    if not shard.key.endswith(_PARQUET):
-        return _counted(storage, shard)
+    file = File(storage, shard)
     try:
-        metadata = pq.read_metadata(pa.BufferReader(_tail(storage, shard)))
-        schema = metadata.schema.to_arrow_schema().remove_metadata()
-    except (pa.ArrowException, OSError) as error:
+        if file.kind.format is Format.PARQUET:
+            return _footer(storage, shard)
+        return _estimated(file) if shard.key.startswith(_CORPUS) else _counted(file)
+    except MistakenError as error:
+        return Footer(UNKNOWN_ROWS, b"", mistake=str(error))
+    except (pa.ArrowException, OSError, InputError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         reason = " ".join(str(error).split())
-        log.warning("shard=%s has no readable footer: its embed unit will fail: %s", shard.key, reason)
-        return None
-    return Footer(metadata.num_rows, schema.serialize().to_pybytes())
+        fault = "has no readable footer" if file.kind.format is Format.PARQUET else "cannot be counted"
+        log.warning("shard=%s %s: its embed unit will fail: %s", shard.key, fault, reason)
+        return _mistaken(file)
 
 
-def _counted(storage: Storage, shard: ObjectInfo) -> Footer | None:
-    """The rows of a JSON shard."""
-    try:
-        return Footer(count_rows(storage, shard), b"")
-    except InputError as error:
-        log.warning("shard=%s cannot be counted: its embed unit will fail: %s", shard.key, error)
-        return None
+def _footer(storage: Storage, shard: ObjectInfo) -> Footer:
+    # The same schema as a reader of the file has: that of the metadata alone is another one.
+    with pq.ParquetFile(pa.BufferReader(_tail(storage, shard))) as file:
+        return Footer(file.metadata.num_rows, _encoded(tables.stored(file.schema_arrow)))
+
+
+def _counted(file: File) -> Footer:
+    return Footer(file.count(), _encoded(file.schema) if file.kind.is_table else b"")
+
+
+def _estimated(file: File) -> Footer:
+    if file.kind.is_table:
+        rows, estimated = file.table.estimate()
+        return Footer(rows, _encoded(file.schema), estimated)
+    head = heads.read(file)
+    return Footer(head.rows, head.shape, head.estimated)
+
+
+def _mistaken(file: File) -> Footer | None:
+    """Of Parquet without a footer, whether it is Parquet at all."""
+    mistake = mistakes.of_bytes(file.beginning(mistakes.LOOKED_AT), file.kind)
+    return None if mistake is None else Footer(UNKNOWN_ROWS, b"", mistake=str(file.mistaken(mistake)))
+
+
+def _encoded(schema: pa.Schema) -> bytes:
+    data: bytes = schema.serialize().to_pybytes()
+    return data
 
 
 def _tail(storage: Storage, shard: ObjectInfo) -> bytes:
@@ -161,17 +199,20 @@ def _load(storage: Storage, key: str) -> dict[tuple[str, str], Footer]:
     except (pa.ArrowException, OSError) as error:
         log.warning("cache=%s is not used and made anew: %s", key, " ".join(str(error).split()))
         return {}
-    names, tags, rows = (table[name].to_pylist() for name in ("key", "etag", "rows"))
+    names, tags, rows, guessed = (table[name].to_pylist() for name in ("key", "etag", "rows", "estimated"))
     encoded = table["schema"].combine_chunks()
     distinct = encoded.dictionary.to_pylist()
     return {
-        (name, tag): Footer(count, distinct[number])
-        for name, tag, count, number in zip(names, tags, rows, encoded.indices.to_pylist(), strict=True)
+        (name, tag): Footer(count, distinct[number], estimated)
+        for name, tag, count, estimated, number in zip(
+            names, tags, rows, guessed, encoded.indices.to_pylist(), strict=True
+        )
     }
 
 
 def _to_bytes(shards: Sequence[ObjectInfo], footers: Sequence[Footer | None]) -> bytes:
-    kept = [(shard, footer) for shard, footer in zip(shards, footers, strict=True) if footer is not None]
+    found = zip(shards, footers, strict=True)
+    kept = [(shard, footer) for shard, footer in found if footer is not None and not footer.mistake]
     numbers: dict[bytes, int] = {}
     encoded = [numbers.setdefault(footer.schema, len(numbers)) for _, footer in kept]
     table = pa.table(
@@ -179,6 +220,7 @@ def _to_bytes(shards: Sequence[ObjectInfo], footers: Sequence[Footer | None]) ->
             pa.array([shard.key for shard, _ in kept], pa.string()),
             pa.array([shard.etag for shard, _ in kept], pa.string()),
             pa.array([footer.rows for _, footer in kept], pa.int64()),
+            pa.array([footer.estimated for _, footer in kept], pa.bool_()),
             pa.DictionaryArray.from_arrays(
                 pa.array(encoded, pa.int32()), pa.array(list(numbers), pa.binary())
             ),

@@ -17,7 +17,12 @@ from aitp_tasks.inputs.rows import Refusal
 #: Bytes read at a time.
 BUFFER = 4 * 2**20
 #: Longest row, in bytes of a line or characters of an array's item; what is longer is no example.
-LONGEST_ROW = 2**28
+LONGEST_ROW = 2**26
+#: Most values of a long row: an empty object takes two bytes here, and 30 times as many once it is read.
+MOST_VALUES = 2**20
+#: Of shorter rows nothing is counted: whatever they hold is small.
+_COUNTED_FROM = 2**20
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BLANK = re.compile(r"[ \t\n\r]*")
 # As Python's integers, long ones would be refused.
 _DECODER = json.JSONDecoder(parse_int=values.whole)
@@ -42,20 +47,41 @@ def is_array(stream: BufferedReader) -> bool:
     return head.startswith(b"[")
 
 
-def lines(stream: BufferedReader, start: int = 0) -> Iterator[Any]:
+def lines(stream: BufferedReader, start: int = 0, end: int | None = None) -> Iterator[Any]:
     """The values of JSON Lines from row ``start`` on, or the ``Refusal`` of a line that is none.
 
     Blank lines are no rows.
+
+    Args:
+        stream: at the beginning of a line.
+        start: number of the first row.
+        end: only of the lines that begin within so many bytes of the stream.
     """
-    _without_mark(stream)
-    row = -1
-    while line := stream.readline(LONGEST_ROW + 1):
-        if line.isspace():
+    position, row = 0, -1
+    while (end is None or position < end) and (line := stream.readline(LONGEST_ROW + 1)):
+        length = len(line)
+        if length > LONGEST_ROW:
+            length += skip_line(stream, line)
+        position += length
+        # Files that were put together have such marks in between, too.
+        line = line.removeprefix(codecs.BOM_UTF8)
+        if length <= LONGEST_ROW and (line.isspace() or not line):
             continue
         row += 1
-        refused = _rest_of_line(stream, line) if len(line) > LONGEST_ROW else None
-        if row >= start:
-            yield refused or _value(line)
+        if row < start:
+            continue
+        if length > LONGEST_ROW:
+            yield Refusal("too_long", f"a line of {length} bytes: the longest is {LONGEST_ROW}")
+        else:
+            yield value(line)
+
+
+def skip_line(stream: BufferedReader, line: bytes = b"") -> int:
+    """Read on to the end of a line whose beginning was read; the number of bytes."""
+    length = 0
+    while not line.endswith(b"\n") and (line := stream.readline(BUFFER)):
+        length += len(line)
+    return length
 
 
 def array(stream: BufferedReader) -> Iterator[Any]:
@@ -107,7 +133,10 @@ def _goes_on(line: bytes) -> bool:
     return False
 
 
-def _value(line: bytes) -> Any:
+def value(line: bytes) -> Any:
+    """The value that some bytes are, or the ``Refusal`` of what is none."""
+    if len(line) > _COUNTED_FROM and (count := _values_in(line)) > MOST_VALUES:
+        return Refusal("too_many_values", f"about {count} values: the most are {MOST_VALUES}")
     try:
         return _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
@@ -118,12 +147,10 @@ def _value(line: bytes) -> Any:
         return Refusal("not_json", "nested too deeply")
 
 
-def _rest_of_line(stream: BufferedReader, line: bytes) -> Refusal:
-    length = len(line)
-    while line and not line.endswith(b"\n"):
-        line = stream.readline(BUFFER)
-        length += len(line)
-    return Refusal("too_long", f"a line of {length} bytes: the longest is {LONGEST_ROW}")
+def _values_in(data: bytes) -> int:
+    """About how many values JSON holds, without reading it: what is in its texts does not count."""
+    bare = _STRINGS.sub(b"", data)
+    return bare.count(b",") + bare.count(b"{") + bare.count(b"[")
 
 
 class _Window:
@@ -170,11 +197,15 @@ class _Window:
         return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _CUT
 
     def _more(self) -> bool:
-        """Drop what has been parsed and read on, as much again as is left: linear however long a row."""
+        """Drop what has been parsed and read on."""
         left = len(self._text) - self.position
         if left > LONGEST_ROW:
             raise ValueError(f"it has more than {LONGEST_ROW} characters")
-        data = self._stream.read(max(BUFFER, left))
+        if left > _COUNTED_FROM:
+            count = _values_in(self._text[self.position :].encode(errors="surrogateescape"))
+            if count > MOST_VALUES:
+                raise ValueError(f"it has more than {MOST_VALUES} values")
+        data = self._stream.read(BUFFER)
         self._read += len(data)
         text = self._decoder.decode(data, final=not data)
         if not (data or text):

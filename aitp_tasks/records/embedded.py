@@ -17,6 +17,8 @@ from aitp_tasks.storage import Storage
 
 #: Raised when the objects of a shard come to hold something else; 2 has exact moments.
 _FORMAT = 2
+#: Raised when the same rows of a corpus come to have other texts; since 2 what shows nothing is no text.
+_CORPUS_RULES = 2
 #: Raised when the same rows of an SFT set come to have other texts; the first ones are of releases before 2.
 _SFT_RULES = 2
 
@@ -27,7 +29,7 @@ FAILED = "failed_shards"
 
 def shard_prefix(run: Run, role: str, key: str, etag: str) -> str:
     """Prefix of what is made of one version of one shard."""
-    rule = list(run.config.text_columns) if role == "corpus" else reading_of_sft(run.config)
+    rule = [_CORPUS_RULES, *run.config.text_columns] if role == "corpus" else reading_of_sft(run.config)
     shard = digest.of_value([_FORMAT, role, rule, key, etag])
     return f"embeddings/{run.plan.encoder_digest}/{shard}"
 

@@ -56,6 +56,23 @@ class Ledger(BaseModel):
             rejected=add_counts(self.rejected, other.rejected),
         )
 
+    def check_usable(self, what: str, quarantine: str, commonest: str) -> None:
+        """Fail when all rows were quarantined: then the rows are not to blame, and no budget helps.
+
+        Args:
+            what: the file, for the message.
+            quarantine: URI of the quarantined rows, for the message.
+            commonest: what is said of most of them.
+
+        Raises:
+            InputError: with the classes and what is said.
+        """
+        if self.rows_in and self.rows_quarantined == self.rows_in:
+            raise InputError(
+                f"{what}: none of its {self.rows_in} rows can be used {self.quarantined}, mostly: "
+                f"{commonest}: it is not what the configuration reads, or is damaged; see {quarantine}"
+            )
+
     def check_budget(self, budget: float, what: str, quarantine: str, commonest: str = "") -> None:
         """Fail when too many rows were quarantined.
 

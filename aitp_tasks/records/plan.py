@@ -41,11 +41,23 @@ class Shard:
     etag: str
     size: int  # bytes
     rows: int  # UNKNOWN_ROWS where no footer says it
+    estimated: bool = False  # whether the rows are, from the file's head
 
     @property
     def name(self) -> str:
         """The file's name without folder and ``.parquet``."""
         return self.key.rpartition("/")[2].removesuffix(".parquet")
+
+
+class Unread(Frozen):
+    """What lies in a folder of inputs and is not read."""
+
+    folder: str
+    #: How many objects are nothing that is read, and keys of the first ones.
+    objects: int
+    first: tuple[str, ...]
+    #: How many are left out by which convention.
+    skipped: dict[str, int]
 
 
 class Group(Frozen):
@@ -111,6 +123,8 @@ class Plan(Frozen):
     rules: int = RULES
     #: Of the base's pairs, why some are not among the groups, by their id.
     left: dict[str, str] = {}
+    #: What lies beside the shards and is not read; decides nothing.
+    unread: tuple[Unread, ...] = ()
 
     @property
     def digest(self) -> str:

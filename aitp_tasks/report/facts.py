@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aitp_tasks.config import Criterion
 from aitp_tasks.records import generated, projected, selected, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, add_counts
+from aitp_tasks.records.plan import Unread
 from aitp_tasks.records.run import Run
 
 SCORES = range(1, 11)
@@ -128,6 +129,8 @@ class Facts:
     costs: list[StageCost]
     generation: list[Generation]
     index: Manifest
+    #: What lies in the inputs' folders and was not read.
+    unread: tuple[Unread, ...]
     #: Why some shards of the corpus took no part, by their keys.
     failed_shards: dict[str, str]
     difference: Manifest
@@ -171,6 +174,7 @@ def gather(run: Run) -> Facts:
         generation=[_generation(stage, units[stage]) for stage in generated.STAGES if units[stage]],
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
         index=units["index"][0],
+        unread=run.plan.unread,
         failed_shards=dict(units["merge"][0].figures.get("failed_shards", {})),
         difference=difference,
         assemble=assemble,

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs import shards
+from aitp_tasks.inputs import parts, shards
 from aitp_tasks.records import digest, kept
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.storage import Storage
@@ -96,7 +96,7 @@ class Texts:
         self, version: tuple[str, str], positions: dict[int, int], embedding: Manifest | None
     ) -> None:
         shard, etag = version
-        info = self._storage.find(shard)
+        info = parts.find(self._storage, shard)
         if info is None:
             raise InputError(
                 f"{self._storage.uri(shard)} is not there any more, though it was embedded: upload it again, "

@@ -28,7 +28,7 @@ from aitp_tasks.config import Criterion
 from aitp_tasks.densities.discriminant import LOG_RATIO, Discriminant
 from aitp_tasks.densities.geometry import Geometry
 from aitp_tasks.densities.grid import SparseGrid
-from aitp_tasks.inputs import shards
+from aitp_tasks.inputs import parts, shards
 from aitp_tasks.records import digest, embedded, indexed, manifest, projected, tables, vectors
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import Group
@@ -217,7 +217,7 @@ class _Shard:
 
     def _with_sources(self, table: pa.Table, column: str) -> pa.Table:
         storage, key = self._run.storage, self._facts["shard"]
-        info = ObjectInfo(key, storage.stat(key).size, self._facts["etag"])
+        info = ObjectInfo(key, parts.stat(storage, key).size, self._facts["etag"])
         sources = pa.array(
             shards.Corpus(storage, info, self._run.config.text_columns).sources(column), pa.string()
         )

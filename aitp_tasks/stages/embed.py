@@ -22,7 +22,7 @@ from aitp_tasks.encoder import pipeline
 from aitp_tasks.encoder.opened import Encoder, open_encoder
 from aitp_tasks.encoder.progress import Progress
 from aitp_tasks.errors import BudgetExceededError, InputError
-from aitp_tasks.inputs import shards
+from aitp_tasks.inputs import parts, shards
 from aitp_tasks.inputs.forms.rows import NOT_PREFERRED
 from aitp_tasks.machine import devices
 from aitp_tasks.records import earlier, embedded, manifest, vectors, versions
@@ -123,12 +123,13 @@ class _ShardEmbedder:
 
     def _embed(self, shard: Shard) -> _Done:
         storage, config = self._run.storage, self._run.config
-        info = storage.find(shard.key)
+        info = parts.find(storage, shard.key)
         if info is None:
             raise InputError(
                 f"{storage.uri(shard.key)} is not there any more, though it was when the run was planned: "
                 "upload it again, then clear this task; or clear plan to do without it"
             )
+        parts.require_planned(info, shard.etag, storage.uri(shard.key))
         key = _manifest_key(self._run, shard.role, info)
         done = manifest.load(storage, key)
         if done is None:
@@ -148,15 +149,11 @@ class _ShardEmbedder:
         else:
             self._progress.skip(max(shard.rows, 0))
         assert done.ledger is not None
-        done.ledger.check_budget(
-            _budget(config, shard.role),
-            storage.uri(shard.key),
-            storage.uri(done.outputs.get("quarantine", key)),
-            str(done.figures.get("commonest_refusal", "")),
-        )
-        done.ledger.check_rejected(
-            storage.uri(shard.key), NOT_PREFERRED, done.figures.get("first_rejected", {})
-        )
+        where = storage.uri(shard.key), storage.uri(done.outputs.get("quarantine", key))
+        commonest = str(done.figures.get("commonest_refusal", ""))
+        done.ledger.check_usable(*where, commonest)
+        done.ledger.check_budget(_budget(config, shard.role), *where, commonest)
+        done.ledger.check_rejected(where[0], NOT_PREFERRED, done.figures.get("first_rejected", {}))
         return info, done
 
     def _keeper(self, role: str) -> Keeper | None:

@@ -1,8 +1,8 @@
 """plan: list the shards, check them by their footers, pack them into units, freeze the run, estimate it.
 
 Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, of each Parquet shard the
-footer only, and counts the rows of JSON shards, if no earlier plan has (see
-``footers``); and the pairs of the version that the run builds on, if some were
+footer only, of other corpus shards the head, and counts the rows of such SFT shards, if no
+earlier plan has (see ``footers``); and the pairs of the version that the run builds on, if some were
 marked bad or their prompt was withdrawn. Writes
 ``runs/<dump>/<digest>/plan.json``. What the run will take is learnt from the manifests of
 earlier runs (see ``forecast``). A shard whose footer cannot be read stays in
@@ -11,41 +11,36 @@ the plan: it fails its own embed unit and no other.
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
-
-from aitp_tasks.config import Refit, RunConfig
+from aitp_tasks.config import Refit, RunConfig, UnknownFiles
 from aitp_tasks.dataset import budget
 from aitp_tasks.errors import InputError
 from aitp_tasks.forecast import limits, table, told
 from aitp_tasks.forecast.learned import learn, rehearsed
 from aitp_tasks.forecast.work import Done, Sizes
 from aitp_tasks.generation import checks, prompt_files
-from aitp_tasks.inputs import footers, rows
+from aitp_tasks.inputs import agreement, footers, formats, listing, parts
 from aitp_tasks.inputs.footers import Footer
-from aitp_tasks.inputs.forms import columns, heads
-from aitp_tasks.inputs.shards import suffixes
+from aitp_tasks.inputs.forms import heads
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records import pairs, versions
 from aitp_tasks.records.manifest import Stopwatch
-from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
+from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard, Unread
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 from aitp_tasks.training import checks as training_checks
 
 log = logging.getLogger(__name__)
 
-#: Of shards, and of kinds of problems, in one message.
-_NAMES_SHOWN = 3
+#: Names of what is not read that the plan keeps of each folder.
+_NAMES_KEPT = 20
 #: What a task may hand on; where names are very long, the estimate is cut.
 _RESULT_BYTES = 1024
 #: Of the names of dumps, which the run's URI has whole.
 _LABEL_CHARACTERS = 60
-_SchemaCheck = Callable[[pa.Schema, str], object]
 
 
 def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> dict[str, Any]:
@@ -61,14 +56,16 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
 
     Raises:
         InputError: no bucket, a store without conditional writes, no such dump, SFT set or
-            base version, columns missing from shards (all such shards are counted), a model
+            base version, columns missing from shards (all such shards are counted), shards that are not what
+            their ending says, a model
             folder or a prompt that is not there, a prompt that leaves no room for a document; or the run
             would take more than ``plan.max_gpu_hours`` or ``plan.max_cost``.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
     storage.require_conditional_writes()
-    run = _planned(storage, config, _sources(storage, config), check)
+    sources, unread = _sources(storage, config)
+    run = _planned(storage, config, sources, unread, check)
     shards = [shard for group in run.plan.groups for shard in group.shards]
     documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
     log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
@@ -84,6 +81,8 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         "label": config.dump[:_LABEL_CHARACTERS],
         "embed_units": len(run.plan.groups),
         "documents": documents,
+        "objects_not_read": sum(folder.objects for folder in run.plan.unread),
+        "objects_left_out": sum(sum(folder.skipped.values()) for folder in run.plan.unread),
         "base": run.plan.base and run.plan.base.name,
         **places,
         "seconds": watch.seconds(),
@@ -145,7 +144,9 @@ def _places(plan: Plan) -> dict[str, int | None]:
     return {"room": room, "earlier_pairs": earlier}
 
 
-def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], check: bool) -> Run:
+def _planned(
+    storage: Storage, config: RunConfig, sources: list[list[Shard]], unread: list[Unread], check: bool
+) -> Run:
     """The run of these inputs, on the version that they build on; its plan is not stored yet."""
     inputs = Plan(
         config=config,
@@ -155,6 +156,7 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], ch
         prompts=prompt_files.load_folder(config.prompts),
         groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
         marked_bad=pairs.marked_bad(storage, config.assemble.dataset),
+        unread=tuple(unread),
     )
 
     if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):
@@ -176,27 +178,49 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], ch
     return Run(storage, plan, plan.digest)
 
 
-def _sources(storage: Storage, config: RunConfig) -> list[list[Shard]]:
-    """The shards of each dump and of the SFT set."""
-    sources, problems = [], []
+def _sources(storage: Storage, config: RunConfig) -> tuple[list[list[Shard]], list[Unread]]:
+    """The shards of each dump and of the SFT set, and what lies beside them."""
+    sources, problems, unread = [], [], []
     for role, source in [*(("corpus", dump) for dump in config.dumps), ("sft", config.sft)]:
-        objects = _list(storage, role, source)
-        found = footers.read(storage, role, source, objects)
-        sources.append(_shards(role, source, objects, found))
-        problems += _schema_problems(storage, objects, found, _schema_check(config, role))
-        problems += heads.problems(storage, objects, config) if role == "sft" else []
+        found = listing.read(storage, role, source)
+        if named := found.named():
+            log.log(logging.WARNING if found.unknown else logging.INFO, "%s/%s: %s", role, source, named)
+            unread.append(
+                Unread(
+                    folder=f"{role}/{source}/",
+                    objects=len(found.unknown),
+                    first=tuple(found.unknown[:_NAMES_KEPT]),
+                    skipped=found.skipped,
+                )
+            )
+        if found.unknown and config.plan.unknown_files is UnknownFiles.REFUSE:
+            problems.append(
+                f"{storage.uri(f'{role}/{source}/')}: {found.named()}: take them away, let their names end "
+                f"in {formats.READ}, or set plan.unknown_files=warn"
+            )
+        read = footers.read(storage, role, source, found.shards)
+        sources.append(_shards(role, source, found.shards, read, config.plan.group_bytes))
+        problems += agreement.problems(storage, role, found.shards, read, config)
+        problems += heads.problems(storage, found.shards, config) if role == "sft" else []
     if problems:
-        raise InputError("; ".join(_shortened(problems)))
-    return sources
+        raise InputError(agreement.told(problems))
+    return sources, unread
 
 
 def _shards(
-    role: str, source: str, objects: Iterable[ObjectInfo], found: Iterable[Footer | None]
+    role: str, source: str, objects: Iterable[ObjectInfo], found: Iterable[Footer | None], part_bytes: int
 ) -> list[Shard]:
-    return [
-        Shard(role, source, info.key, info.etag, info.size, footer.rows if footer else UNKNOWN_ROWS)
-        for info, footer in zip(objects, found, strict=True)
-    ]
+    """The shards of some objects; of a corpus, large ones that can be are cut into parts."""
+    shards = []
+    for info, footer in zip(objects, found, strict=True):
+        rows = footer.rows if footer else UNKNOWN_ROWS
+        cut = list(parts.cut(info, part_bytes)) if role == "corpus" else [info]
+        for part in cut:
+            whole = len(cut) == 1 or rows == UNKNOWN_ROWS
+            share = rows if whole else round(rows * part.size / info.size)
+            estimated = footer is not None and (footer.estimated or not whole)
+            shards.append(Shard(role, source, part.key, part.etag, part.size, share, estimated))
+    return shards
 
 
 def _on(storage: Storage, inputs: Plan, sources: list[list[Shard]], base: versions.Version | None) -> Plan:
@@ -209,7 +233,8 @@ def _on(storage: Storage, inputs: Plan, sources: list[list[Shard]], base: versio
     if keys:
         source = versions.source(config.assemble.dataset)
         objects = [storage.stat(key) for key in keys]
-        sources = [*sources, _shards("sft", source, objects, footers.read(storage, "sft", source, objects))]
+        read = footers.read(storage, "sft", source, objects)
+        sources = [*sources, _shards("sft", source, objects, read, config.plan.group_bytes)]
     groups = units(sources, config.plan.group_bytes, config.plan.max_fanout)
     return inputs.model_copy(
         update={
@@ -252,56 +277,6 @@ def _kept_geometry(storage: Storage, inputs: Plan, base: versions.Version) -> ve
         log.info("plan: a refit was due after %s: the projection is fitted anew", base.name)
         return None
     return base.geometry
-
-
-def _list(storage: Storage, role: str, source: str) -> list[ObjectInfo]:
-    folder, endings = f"{role}/{source}/", suffixes(role)
-    objects = [info for info in storage.list(folder) if info.key.endswith(endings)]
-    if not objects:
-        known = sorted({info.key.split("/")[1] for info in storage.list(f"{role}/")})
-        raise InputError(
-            f"{storage.uri(folder)} holds no {', '.join(endings)} shards: "
-            f"name one of {known or 'none yet'} or upload the shards"
-        )
-    return objects
-
-
-def _schema_check(config: RunConfig, role: str) -> _SchemaCheck:
-    if role == "sft":
-        return partial(columns.wanted, settings=config.examples)
-    paths = [rows.TextPath(column) for column in config.text_columns]
-    if config.difference.source_column is not None:
-        paths.append(rows.TextPath(config.difference.source_column, "difference.source_column"))
-
-    def check(schema: pa.Schema, where: str) -> None:
-        for path in paths:
-            path.check(schema, where)
-
-    return check
-
-
-def _schema_problems(
-    storage: Storage, objects: Iterable[ObjectInfo], found: Iterable[Footer | None], check: _SchemaCheck
-) -> list[str]:
-    """What is wrong with the schemas; each distinct one is checked once, and names its first shards."""
-    by_schema: dict[bytes, list[str]] = {}
-    for info, footer in zip(objects, found, strict=True):
-        if footer is not None and footer.schema:
-            by_schema.setdefault(footer.schema, []).append(info.key)
-    problems = []
-    for schema, keys in by_schema.items():
-        try:
-            check(pa.ipc.read_schema(pa.py_buffer(schema)), storage.uri(keys[0]))
-        except InputError as error:
-            others = [key.rpartition("/")[2] for key in keys[1:]]
-            same = f" (the same: {', '.join(_shortened(others))})" if others else ""
-            problems.append(f"{error}{same}")
-    return problems
-
-
-def _shortened(items: list[str]) -> list[str]:
-    left = len(items) - _NAMES_SHOWN
-    return items if left <= 0 else [*items[:_NAMES_SHOWN], f"and {left} more"]
 
 
 def units(sources: Sequence[Sequence[Shard]], group_bytes: int, max_fanout: int) -> tuple[Group, ...]:

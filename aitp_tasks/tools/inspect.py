@@ -17,9 +17,11 @@ from typing import Any
 
 from aitp_tasks.config import Examples, RunConfig, SftText
 from aitp_tasks.errors import InputError
+from aitp_tasks.inputs import formats, listing
 from aitp_tasks.inputs.examples import Example, Rejection
+from aitp_tasks.inputs.listing import Listing
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.inputs.shards import Corpus, Sft, suffixes
+from aitp_tasks.inputs.shards import Corpus, Sft
 from aitp_tasks.records.manifest import Stopwatch, add_counts
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 from aitp_tasks.tools.terminal import printable
@@ -64,8 +66,8 @@ def execute(
     """
     watch = Stopwatch()
     storage, prefix, role = _place(uri, role)
-    files, skipped = _listed(storage, prefix, role)
-    read = files if whole else _spread(files)
+    listed = _listed(storage, prefix)
+    read = listed.shards if whole else _spread(listed.shards)
     found = _Found()
     for info in read:
         try:
@@ -76,7 +78,7 @@ def execute(
         "stage": "inspect",
         "uri": uri,
         "role": role,
-        "files": len(files),
+        "files": len(listed.shards),
         "files_read": len(read),
         "whole": whole,
         "rows_read": found.rows,
@@ -87,8 +89,9 @@ def execute(
         "quarantined": found.quarantined,
         "not_kept": dict(sorted(found.not_kept.items(), key=lambda item: -item[1])[:_NAMES_SHOWN]),
         "unreadable": dict(list(found.unreadable.items())[:_NAMES_SHOWN]),
-        "objects_skipped": len(skipped),
-        "first_skipped": skipped[:_NAMES_SHOWN],
+        "objects_not_read": len(listed.unknown),
+        "first_not_read": listed.unknown[:_NAMES_SHOWN],
+        "left_out": listed.skipped,
     }
     sys.stderr.write(render(result))
     return result | {"seconds": watch.seconds()}
@@ -109,18 +112,20 @@ def _place(uri: str, role: str | None) -> tuple[Storage, str, str]:
     return open_storage("/".join(parts[:at])), "/".join(parts[at:]), role
 
 
-def _listed(storage: Storage, prefix: str, role: str) -> tuple[list[ObjectInfo], list[str]]:
-    """The files that are read, and the keys of other objects."""
-    one = storage.find(prefix) if prefix and not next(storage.list(f"{prefix}/"), None) else None
-    objects = [one] if one else list(storage.list(f"{prefix}/" if prefix else ""))
-    files = [info for info in objects if info.key.endswith(suffixes(role))]
-    if not files:
-        others = ", ".join(info.key.rpartition("/")[2] for info in objects[:3])
-        raise InputError(
-            f"{storage.uri(prefix)} holds no {', '.join(suffixes(role))} files"
-            + (f", but {others}" if others else ": name a folder or a file that is there")
-        )
-    return files, [info.key for info in objects if info not in files]
+def _listed(storage: Storage, prefix: str) -> Listing:
+    """What lies in a folder, or a file."""
+    if prefix and next(storage.list(f"{prefix}/"), None) is None:
+        info = storage.find(prefix)
+        if info is None:
+            raise InputError(f"{storage.uri(prefix)} is not there: name a folder or a file that is")
+        if formats.of(prefix) is None:
+            raise InputError(f"{storage.uri(prefix)} is not read: its name must end in {formats.READ}")
+        return Listing([info])
+    found = listing.of(storage, f"{prefix}/" if prefix else "")
+    if not found.shards:
+        told = f" ({found.named()})" if found.named() else ""
+        raise InputError(f"{storage.uri(prefix)} holds no shards{told}: their names end in {formats.READ}")
+    return found
 
 
 def _spread(files: list[ObjectInfo]) -> list[ObjectInfo]:
@@ -200,9 +205,10 @@ def render(result: dict[str, Any]) -> str:
         lines.append(f"not kept    {printable(name)} ({rows:,} rows)")
     for key, message in result["unreadable"].items():
         lines.append(f"unreadable  {printable(key)}: {printable(message, _PRINTED)}")
-    if result["objects_skipped"]:
-        names = printable(", ".join(result["first_skipped"]), _PRINTED)
-        lines.append(f"skipped     {result['objects_skipped']:,} objects: {names}")
+    if result["objects_not_read"]:
+        names = printable(", ".join(result["first_not_read"]), _PRINTED)
+        lines.append(f"not read    {result['objects_not_read']:,} objects: {names}")
+    lines += [f"left out    {count:,} {convention}" for convention, count in result["left_out"].items()]
     return "\n".join([*lines, ""])
 
 

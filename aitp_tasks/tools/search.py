@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aitp_tasks.encoder.opened import open_encoder
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs import rows, shards
+from aitp_tasks.inputs import parts, paths, shards
 from aitp_tasks.inputs.examples import Rejection
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import indexed
@@ -77,7 +77,7 @@ def matches(
 
 def text_at(run: Run, role: str, place: dict[str, Any]) -> str | None:
     """The start of the text at a place; None where its shard was deleted or replaced since."""
-    info = run.storage.find(place["shard"])
+    info = parts.find(run.storage, place["shard"])
     if info is None:
         return None
     reader = shards.reader(run.storage, ObjectInfo(info.key, info.size, place["etag"]), role, run.config)
@@ -110,7 +110,7 @@ def described(text: str | None) -> str:
 
 def _vector(run: Run, text: str) -> NDArray[np.float16]:
     # A command line is bytes; those that are not UTF-8 are refused as in a shard.
-    checked = rows.join([os.fsencode(text)])
+    checked = paths.join([os.fsencode(text)])
     if not isinstance(checked, Refusal):
         encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
         vector = encoder.vector_of(checked)

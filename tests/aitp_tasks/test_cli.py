@@ -56,7 +56,7 @@ def test_a_stage_prints_one_small_json_line(config_file: str) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("dump=olds", "error: file:///.*/corpus/olds/ holds no .parquet shards"),
+        ("dump=olds", "error: file:///.*/corpus/olds/ holds no objects"),
         ("difference.tau=0", "error: .*difference.tau=0"),
         ("encoder.model=/no/model", "error: model folder /no/model does not exist"),
     ],

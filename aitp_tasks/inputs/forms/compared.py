@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from aitp_tasks.config import SftText
 from aitp_tasks.inputs.examples import Example, Rejection, Turn
 from aitp_tasks.inputs.forms.values import blank
-from aitp_tasks.inputs.rows import Refusal, decode
+from aitp_tasks.inputs.paths import decode
+from aitp_tasks.inputs.rows import Refusal
 
 
 def text(example: Example, rule: SftText) -> str | Rejection | Refusal:

@@ -4,11 +4,11 @@ What cannot be used leaves the middle of a row by an exception, which says what 
 """
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from aitp_tasks.inputs.examples import Rejection
+from aitp_tasks.inputs.readable import is_blank
 from aitp_tasks.inputs.rows import Refusal
 
 #: Names of JSON's types in messages.
@@ -50,7 +50,7 @@ def holds(value: Any) -> bool:
 
 def blank(text: str) -> bool:
     """Whether nothing of a text can be seen: white space, and characters without a width."""
-    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in text)
+    return is_blank(text)
 
 
 def text(value: Any, name: str) -> str:

@@ -5,7 +5,7 @@ Rows are taken in blocks of neighbours, so that few shards are opened.
 
 import logging
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, count, islice
 from pathlib import Path
 
@@ -93,10 +93,26 @@ def blocks(rows: Sequence[int], wanted: int) -> list[tuple[int, int, int]]:
 def _documents(run: Run, wanted: int) -> pa.Table:
     corpus = _shards(run, "corpus")
     drawn: list[str | None] = []
-    for number, first, held in blocks([max(shard.rows, 0) for shard in corpus], wanted):
+    drawn_blocks = blocks([max(shard.rows, 0) for shard in corpus], wanted)
+    for number, first, held in _readable(corpus, drawn_blocks):
         texts = shards.Corpus(run.storage, _info(corpus[number]), run.config.text_columns).texts(first)
         drawn += [None if isinstance(text, Refusal) else text for text in islice(texts, held)]
     return pa.table({"text": pa.array(drawn[:wanted], pa.large_string())})
+
+
+def _readable(
+    corpus: Sequence[Shard], drawn: Sequence[tuple[int, int, int]]
+) -> Iterator[tuple[int, int, int]]:
+    """Blocks of shards whose rows are only estimated, from the beginning on: others may not exist.
+
+    Besides, all rows before a block would have to be read.
+    """
+    taken: dict[int, int] = {}
+    for number, first, held in drawn:
+        if corpus[number].estimated:
+            first = taken.get(number, 0)
+            taken[number] = first + held
+        yield number, first, held
 
 
 def _examples(run: Run, wanted: int) -> pa.Table:

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from aitp_tasks.config import RunConfig
 from aitp_tasks.records import tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
-from aitp_tasks.records.plan import Group, Plan, Shard
+from aitp_tasks.records.plan import Group, Plan, Shard, Unread
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages.answer import STAGE as ANSWER
 from aitp_tasks.stages.rewrite import STAGE as REWRITE
@@ -83,6 +83,11 @@ def _planned(folder: Path, earlier: bool) -> Run:
         groups=tuple(groups),
         base=versions.Version(name="web-before", run="runs/web/0", geometry=geometry) if earlier else None,
         geometry=geometry if earlier else None,
+        unread=(
+            Unread(
+                folder="corpus/web/", objects=2, first=("corpus/web/<7>.md",), skipped={"hidden files": 3}
+            ),
+        ),
     )
     return Run.create(open_storage(config.root), plan)
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs.shards import UnreadableError
+from aitp_tasks.inputs.files import UnreadableError
 from aitp_tasks.records import digest
 from aitp_tasks.records.kept import Keeper
 from aitp_tasks.records.manifest import Manifest

@@ -455,7 +455,7 @@ def test_a_dump_that_is_renamed_is_another_dump(configure: Configure, root: Path
         embed.execute(run, unit)
     before = contents(root)
     (root / "corpus/news").rename(root / "corpus/old-news")
-    with pytest.raises(InputError, match=r"corpus/news/ holds no .* shards: name one of \['old-news'\]"):
+    with pytest.raises(InputError, match=r"corpus/news/ holds no objects: name one of \['old-news'\]"):
         plan(configure())
     again = opened(configure(dump="old-news"))
     assert again.uri != run.uri

@@ -1,6 +1,8 @@
 """Planning: identity, packing, and clear refusals."""
 
+import gzip
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -62,8 +64,8 @@ def test_one_unreadable_shard_is_planned_and_left_to_its_unit(configure: Configu
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dump": "olds"}, r"corpus/olds/ holds no .parquet shards: name one of \['news'\]"),
-        ({"sft": "none"}, r"sft/none/ holds no .parquet, .json.* shards: name one of \['sums'\]"),
+        ({"dump": "olds"}, r"corpus/olds/ holds no objects: name one of \['news'\]"),
+        ({"sft": "none"}, r"sft/none/ holds no objects: name one of \['sums'\]"),
         ({"text_columns": "body"}, r"news-0000.\.parquet has no column 'body' \(it has text\)"),
         (
             {"difference": {"source_column": "site"}},
@@ -85,7 +87,7 @@ def test_wrong_input_is_named(configure: Configure, changes: dict[str, object], 
 def test_an_empty_dump_is_named(configure: Configure, root: Path) -> None:
     for shard in (root / "corpus/news").iterdir():
         shard.unlink()
-    with pytest.raises(InputError, match="none yet"):
+    with pytest.raises(InputError, match="holds no objects: upload shards to it"):
         plan.execute(configure())
 
 
@@ -219,21 +221,52 @@ def test_shards_without_rows_are_planned(configure: Configure, root: Path) -> No
     assert result["documents"] == 12
 
 
+BEGINNINGS = {".gz": gzip.compress(b"{}")[:-1], ".zst": b"\x28\xb5\x2f\xfd"}
+
+
 def test_json_shards_of_an_sft_set_are_counted(
     configure: Configure, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["a.json", "b.jsonl", "c.jsonl.gz", "d.jsonl.zst"]
-    for folder in ("sft/sums", "corpus/news"):
-        for name in [*names, "README.md"]:
-            (root / folder / name).write_text('{"instruction": "q", "output": "a"}')
+    good = b'{"instruction": "q", "output": "a"}'
+    for name in names:
+        # The last two are cut off behind the beginning of what their names say.
+        (root / "sft/sums" / name).write_bytes(BEGINNINGS.get(Path(name).suffix, good))
     run = opened(configure(plan={"group_bytes": 1}))
     rows = {shard.name: shard.rows for group in run.plan.groups for shard in group.shards}
     parquet = {"news-00000": 6, "news-00001": 6, "sums-00000": 8}
-    # Two of them are not packed, whatever their names say.
     counted = {"a.json": 1, "b.jsonl": 1, "c.jsonl.gz": UNKNOWN_ROWS, "d.jsonl.zst": UNKNOWN_ROWS}
     assert rows == counted | parquet
     assert "no readable footer" not in caplog.text
     assert caplog.text.count("cannot be counted: its embed unit will fail") == 2
+
+
+def test_what_is_not_read_is_named_in_log_plan_and_result(
+    configure: Configure, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("README.md", "notes/b.txt", "_temporary/0/part.parquet", ".ipynb_checkpoints/news.parquet"):
+        path = root / "corpus/news" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (root / "sft/sums/dataset_info.json").write_text("{}")
+    caplog.set_level(logging.INFO)
+    result = plan.execute(configure())
+    assert (result["objects_not_read"], result["objects_left_out"]) == (2, 3)
+    news, sums = Run.open(result["run"]).plan.unread
+    assert news.model_dump() == {
+        "folder": "corpus/news/",
+        "objects": 2,
+        "first": ("corpus/news/README.md", "corpus/news/notes/b.txt"),
+        "skipped": {"hidden files": 2},
+    }
+    assert (sums.objects, sums.skipped) == (0, {"files about files": 1})
+    assert "2 objects are not read: corpus/news/README.md, corpus/news/notes/b.txt" in caplog.text
+    # They decide nothing: without them, and with another answer to them, the run is the same.
+    with pytest.raises(InputError, match=r"2 objects are not read: .*set plan.unknown_files=warn"):
+        plan.execute(configure(plan={"unknown_files": "refuse"}))
+    for name in ("README.md", "notes/b.txt"):
+        (root / "corpus/news" / name).unlink()
+    assert plan.execute(configure(plan={"unknown_files": "refuse"}))["run"] == result["run"]
 
 
 def test_all_shards_of_a_wrong_schema_are_reported_together(configure: Configure, root: Path) -> None:

@@ -30,6 +30,7 @@ def folder(root: Path) -> str:
     (root / "sft/sums/a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (root / "sft/sums/notes.xlsx").write_bytes(b"x")
     (root / "sft/sums/broken.jsonl.gz").write_bytes(b"no gzip")
+    (root / "sft/sums/_SUCCESS").write_bytes(b"")
     return f"file://{root}"
 
 
@@ -47,9 +48,16 @@ def test_a_set_is_told_whole(folder: str, capsys: pytest.CaptureFixture[str]) ->
     assert "'wizard'" in found["quarantined"]["unknown_role"]["first"]
     assert found["not_kept"] == {"id": 4}
     assert list(found["unreadable"]) == ["sft/sums/broken.jsonl.gz"]
-    assert found["first_skipped"] == ["sft/sums/notes.xlsx"]
+    assert found["first_not_read"] == ["sft/sums/notes.xlsx"]
     told = capsys.readouterr().err
-    for words in ("q0\\na", "left out    2 no_turns", "not kept    id (4 rows)", "notes.xlsx", "wizard"):
+    for words in (
+        "q0\\na",
+        "left out    2 no_turns",
+        "left out    1 hidden files",
+        "not kept    id (4 rows)",
+        "notes.xlsx",
+        "wizard",
+    ):
         assert words in told
 
 
@@ -74,7 +82,7 @@ def test_what_lies_elsewhere_has_the_role_that_is_said(tmp_path: Path) -> None:
         assert inspect.execute(None, uri, "sft")["rows_read"] == 2
         with pytest.raises(InputError, match="neither corpus/ nor sft/: say --role"):
             inspect.execute(None, uri)
-    with pytest.raises(InputError, match="holds no .parquet.* files: name a folder or a file that is there"):
+    with pytest.raises(InputError, match="nothing is not there: name a folder or a file that is"):
         inspect.execute(None, f"file://{tmp_path}/nothing", "sft")
 
 

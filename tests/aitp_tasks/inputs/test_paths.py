@@ -1,4 +1,4 @@
-"""Column paths and decoding on real Arrow batches."""
+"""Column paths, decoding and joining, on real Arrow batches and rows of JSON."""
 
 from typing import Any
 
@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs.rows import (
-    Refusal,
-    TextPath,
-    decode,
-    join,
-)
+from aitp_tasks.inputs.paths import TextPath, decode, join
+from aitp_tasks.inputs.rows import Refusal
 
 
 def batch(rows: list[dict[str, Any]], schema: pa.Schema | None = None) -> pa.RecordBatch:
