@@ -100,7 +100,7 @@ def sft_examples(run: Run) -> int:
 
 
 def not_kept(run: Run) -> dict[str, int]:
-    """How many rows of the SFT set hold what no version has a place for, by its name; the largest first.
+    """How many rows of the SFT set hold what no version has a place for, by its name.
 
     Raises:
         InputError: a group has not been embedded.
@@ -109,7 +109,7 @@ def not_kept(run: Run) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for group in groups:
         counts.update(_unit(run, group).figures.get("not_kept", {}))
-    return dict(counts.most_common())
+    return dict(counts)
 
 
 def earlier_pairs(run: Run) -> int:

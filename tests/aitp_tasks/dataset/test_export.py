@@ -175,11 +175,11 @@ def test_the_card_tells_them() -> None:
             "lost": {"weight": 2},
             "unread": {"begins_with_assistant": 7, "not_alternating": 1},
         },
-        {"images": 4, "a`b\nc": 1} | {f"column{number}": 1 for number in range(30)},
+        {"images": 4, "a`b\nc": 1} | {f"column{number:02}": 1 for number in range(30)},
     )
     assert lines[2:4] == ["| `tools` | 3 | 0 |", "| `weight` |  | 2 |"]
     (line,) = (line for line in lines if line.startswith("Not kept of the SFT set's rows: "))
-    assert "`images` of 4, `a'b c` of 1, `column0` of 1, " in line
+    assert "`images` of 4, `a'b c` of 1, `column00` of 1, " in line
     assert line.endswith("`column17` of 1, and 12 more.")
     assert any(
         line.startswith("LLaMA-Factory leaves out 8 conversations of `sharegpt.json`: 7 `beg")
