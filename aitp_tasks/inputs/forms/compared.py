@@ -33,7 +33,7 @@ def first_turns(messages: Sequence[Turn]) -> str | Rejection:
     the text is the question.
     """
     filled = iter([turn for turn in messages if not blank(turn["content"])])
-    question = next((turn["content"] for turn in filled if turn["role"] == "user"), None)
+    question: str | None = next((turn["content"] for turn in filled if turn["role"] == "user"), None)
     if question is None:
         return Rejection("no_user_turn", "the example has no user turn with text")
     answer = next((turn["content"] for turn in filled if turn["role"] == "assistant"), None)
