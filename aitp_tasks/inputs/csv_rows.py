@@ -26,7 +26,7 @@ def rows(stream: BufferedReader, delimiter: str, start: int = 0) -> Iterator[dic
     Bytes that are not UTF-8 become lone surrogates.
 
     Raises:
-        ValueError: the header cannot be read, or names one column twice; or a line is too long.
+        ValueError: the header cannot be read, or names one column twice; or a line or a field is too long.
     """
     # One limit for the process, and nobody else reads CSV.
     csv.field_size_limit(LONGEST_FIELD)
@@ -52,6 +52,11 @@ def _rows(found: Any, lines: "_Lines", names: list[str]) -> Iterator[dict[str, A
         except StopIteration:
             return
         except csv.Error as error:
+            if str(error).startswith("field larger than"):
+                raise ValueError(
+                    f"lines {first} to {lines.read}: a field of more than {LONGEST_FIELD} characters, or a "
+                    "quote that is not closed"
+                ) from None
             # In a quote that was not closed, lines are lost that may have been rows.
             lost = max(lines.read - first + 1, 1)
             place = f"line {first}" if lost == 1 else f"lines {first} to {lines.read}"

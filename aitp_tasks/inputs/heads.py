@@ -52,7 +52,9 @@ def read(file: File) -> Head:
     if not rows:
         # The first row is longer than all that was read.
         return Head(1, True, shapes.of([]))
-    return Head(max(round(len(rows) * file.info.size / used), 1), True, shapes.of(_sound(rows)))
+    # The row that was cut is half there, on average.
+    count = round((len(rows) + 0.5) * file.info.size / used)
+    return Head(count, True, shapes.of(_sound(rows)))
 
 
 def _whole(file: File) -> Head:
@@ -65,7 +67,7 @@ def _sound(rows: list[object]) -> list[object]:
 
 
 def _decompressed(file: File, data: bytes) -> tuple[bytes, int, bool]:
-    """The first bytes once they are decompressed, for how many of ``data``, and whether these are all."""
+    """The first bytes once they are decompressed, for how many of ``data``, and whether for all."""
     raw = _reader(data, _STEP)
     text = bytearray()
     try:
@@ -77,8 +79,8 @@ def _decompressed(file: File, data: bytes) -> tuple[bytes, int, bool]:
                 text += some
             return bytes(text), min(raw.tell(), len(data)), False
     except OSError:
-        # The data ends within the stream, of which it is a part.
-        return bytes(text), len(data), False
+        # The data ends within the stream, of which it may be a part.
+        return bytes(text), len(data), True
 
 
 def _rows(file: File, text: bytes) -> list[object]:

@@ -42,6 +42,30 @@ def test_what_is_written_is_read_back(storage: Storage) -> None:
         assert stream.read(3) == b"456"
 
 
+def test_objects_with_any_name_are_listed_and_read_as_they_are(storage: Storage) -> None:
+    names = [
+        *("a b.jsonl", "a+b.jsonl", "a%2Fb.jsonl", "a%20b.jsonl", "x.parquet/a.csv", "lang=de/a&b=c.jsonl"),
+        *(
+            "\u00fc.jsonl",
+            "u\u0308.jsonl",
+            "a.JSONL",
+            "a.jsonl",
+            "a?b#c.jsonl",
+            "a*[0].jsonl",
+            "\U0001f4da.jsonl",
+        ),
+        *('it\'s "quoted".jsonl', "a.jsonl.", "~.jsonl", "a,b;c:d@e!(f).jsonl"),
+    ]
+    for number, name in enumerate(names):
+        storage.write(f"corpus/news/{name}", bytes([65 + number]) * 3)
+    listed = {info.key.removeprefix("corpus/news/"): info for info in storage.list("corpus/news/")}
+    assert sorted(listed) == sorted(names)
+    for number, name in enumerate(names):
+        info = listed[name]
+        assert storage.stat(info.key) == info
+        assert storage.read_range(info, 1, 1) == storage.read(info.key)[:1] == bytes([65 + number])
+
+
 @pytest.mark.parametrize("key", ["plain", "with space, ü+&=%41~.bin"])
 def test_ranges_are_read_without_boto3(storage: Storage, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     storage.write(key, b"0123456789")

@@ -221,17 +221,17 @@ def test_shards_without_rows_are_planned(configure: Configure, root: Path) -> No
     assert result["documents"] == 12
 
 
-BEGINNINGS = {".gz": gzip.compress(b"{}")[:-1], ".zst": b"\x28\xb5\x2f\xfd"}
+ROW = b'{"instruction": "q", "output": "a"}'
+BEGINNINGS = {".gz": gzip.compress(ROW)[:-1], ".zst": b"\x28\xb5\x2f\xfd"}
 
 
 def test_json_shards_of_an_sft_set_are_counted(
     configure: Configure, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["a.json", "b.jsonl", "c.jsonl.gz", "d.jsonl.zst"]
-    good = b'{"instruction": "q", "output": "a"}'
     for name in names:
         # The last two are cut off behind the beginning of what their names say.
-        (root / "sft/sums" / name).write_bytes(BEGINNINGS.get(Path(name).suffix, good))
+        (root / "sft/sums" / name).write_bytes(BEGINNINGS.get(Path(name).suffix, ROW))
     run = opened(configure(plan={"group_bytes": 1}))
     rows = {shard.name: shard.rows for group in run.plan.groups for shard in group.shards}
     parquet = {"news-00000": 6, "news-00001": 6, "sums-00000": 8}

@@ -1,0 +1,64 @@
+"""Compressed streams against Python's own libraries: whole, in many members, and cut anywhere."""
+
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable
+from io import BufferedReader
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aitp_tasks.inputs import streams
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
+
+
+def unpacked(data: bytes, packed: str, size: int = 64) -> bytes:
+    with streams.decompressed(BufferedReader(io.BytesIO(data), size), packed, size) as stream:
+        return stream.read()
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.sampled_from(list(PACK)), st.integers(1, 99)
+)
+def test_all_members_are_read(parts: list[bytes], packed: str, size: int) -> None:
+    assert unpacked(b"".join(map(PACK[packed], parts)), packed, size) == b"".join(parts)
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_wherever_a_stream_is_cut_it_is_noticed(packed: str) -> None:
+    first, second = PACK[packed](b"one" * 50), PACK[packed](b"two" * 50)
+    for length in range(1, len(first + second)):
+        data = (first + second)[:length]
+        if length == len(first):
+            assert unpacked(data, packed) == b"one" * 50
+            continue
+        with pytest.raises(OSError, match=r".") as caught:
+            unpacked(data, packed)
+        assert caught.value.errno is None
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_what_follows_a_stream_is_not_dropped_in_silence(packed: str) -> None:
+    with pytest.raises(OSError, match=r"."):
+        unpacked(PACK[packed](b"one") + b"something else", packed)
+
+
+def test_padding_of_xz_is_skipped_where_it_is_whole() -> None:
+    one, two = lzma.compress(b"one"), lzma.compress(b"two")
+    assert unpacked(one + bytes(8) + two + bytes(4), ".xz") == b"onetwo"
+    for padding in (1, 3, 6):
+        with pytest.raises(OSError, match="padding"):
+            unpacked(one + bytes(padding) + two, ".xz")
+        with pytest.raises(OSError, match="padding"):
+            unpacked(one + bytes(padding), ".xz")
