@@ -327,7 +327,6 @@ def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
         _IN_AN_EARLIER_VERSION: made.known,
         _NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
-        **sft.rejected,
         **({_PART_GIVEN_UP: documents} if documents else {}),
         **left,
     }
