@@ -224,6 +224,11 @@ class Sft(Reader):
             if row >= start:
                 yield text
 
+    def text_at(self, row: int) -> str | Rejection | Refusal | None:
+        """The text of one row, without those before it where the file allows; None behind the last."""
+        item = next(map(self._rows.example, self._raw_rows(row)), None)
+        return self.text(item) if isinstance(item, Example) else item
+
     def text(self, example: Example) -> str | Rejection | Refusal:
         """The text of an example."""
         return compared.text(example, self._sft_text)
@@ -245,11 +250,11 @@ class Sft(Reader):
                 self.not_kept.add(item.not_kept)
             yield item, text
 
-    def _raw_rows(self) -> Iterator[Any]:
+    def _raw_rows(self, start: int = 0) -> Iterator[Any]:
         if not self._file.kind.is_table:
-            yield from self._file.values()
+            yield from self._file.values(start)
             return
-        for _, batch in self._file.batches(self._columns):
+        for _, batch in self._file.batches(self._columns, start):
             yield from columns.rows(batch)
 
     @cached_property

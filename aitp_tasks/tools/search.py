@@ -86,7 +86,7 @@ def text_at(run: Run, role: str, place: dict[str, Any]) -> str | None:
         if isinstance(reader, shards.Corpus):
             ((_, text),) = reader.pick([place["row"]])
         else:
-            text = next(reader.texts(place["row"]), None)
+            text = reader.text_at(place["row"])
     except ObjectChangedError:
         return None
     return text[:_TOLD] if isinstance(text, str) else None

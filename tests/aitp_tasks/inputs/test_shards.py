@@ -139,6 +139,7 @@ def test_sft_texts_from_a_row_on_are_the_end_of_all_texts(files: Files, ending: 
     whole = outcome(reader.texts())
     assert whole == ["<no_user_turn>", "q1\na1", "<no_user_turn>", "q3\na3", "<no_user_turn>"]
     assert outcome(reader.texts(start)) == whole[start:]
+    assert outcome(iter([reader.text_at(start)])) == (whole[start:] or [None])[:1]
 
 
 @settings(max_examples=60, suppress_health_check=_UNCHECKED)
