@@ -63,6 +63,23 @@ def test_templates_make_of_it_what_they_make_of_the_examples(
         assert rendered(tokenizer, template, row) == rendered(tokenizer, template, example)
 
 
+def test_arguments_of_any_depth_are_kept_or_refused(tmp_path: Path) -> None:
+    def row(levels: int) -> dict[str, Any]:
+        arguments = {"a": json.loads("[" * levels + "]" * levels)}
+        made = call("Rome")
+        made["function"]["arguments"] = arguments
+        return {"messages": [of("user", "a"), of("assistant", "b", tool_calls=[made])]}
+
+    rows = [json.dumps(row(levels)) for levels in (1, 99, 100, 500, 900)]
+    (tmp_path / "set.jsonl").write_text("\n".join(rows))
+    examples = read_in(tmp_path, "set.jsonl")
+    assert [example is not None for example in examples] == [True, True, False, False, False]
+    exported(tmp_path, *(as_row(example) for example in examples if example))
+    assert [conversations.read(row["messages"])[0] for row in read(tmp_path)] == [
+        row(levels)["messages"] for levels in (1, 99)
+    ]
+
+
 #: Sets as TRL documents them; it reads them itself.
 TRL_SETS: dict[str, list[dict[str, Any]]] = {
     "messages": [EXAMPLES[4], EXAMPLES[2]],
