@@ -220,9 +220,9 @@ class Sft(Reader):
 
     def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
         # From the first row on, whatever is asked for: what is not kept is counted of all.
-        for row, example in enumerate(self.examples()):
+        for row, (_, text) in enumerate(self._read()):
             if row >= start:
-                yield self.text(example) if isinstance(example, Example) else example
+                yield text
 
     def text(self, example: Example) -> str | Rejection | Refusal:
         """The text of an example."""
@@ -230,18 +230,20 @@ class Sft(Reader):
 
     def examples(self) -> Iterator[Example | Rejection | Refusal]:
         """One item per row, in order; no example exactly where ``texts`` has no text."""
-        self.not_kept = NotKept(self._unread if self._file.kind.is_table else {})
-        for example in self._examples():
-            text = self.text(example) if isinstance(example, Example) else example
-            if isinstance(text, str) and isinstance(example, Example):
-                self.not_kept.add(example.not_kept)
-                yield example
-            else:
-                assert not isinstance(text, str)
-                yield text
+        for item, text in self._read():
+            yield item if isinstance(text, str) else text
 
-    def _examples(self) -> Iterator[Example | Rejection | Refusal]:
-        return map(self._rows.example, self._raw_rows())
+    def _read(self) -> Iterator[tuple[Example | Rejection | Refusal, str | Rejection | Refusal]]:
+        """What each row is, and its text; counts what is not kept of the examples."""
+        self.not_kept = NotKept(self._unread if self._file.kind.is_table else {})
+        for item in map(self._rows.example, self._raw_rows()):
+            if not isinstance(item, Example):
+                yield item, item
+                continue
+            text = self.text(item)
+            if isinstance(text, str):
+                self.not_kept.add(item.not_kept)
+            yield item, text
 
     def _raw_rows(self) -> Iterator[Any]:
         if not self._file.kind.is_table:

@@ -29,20 +29,19 @@ def text(example: Example, rule: SftText) -> str | Rejection | Refusal:
 def first_turns(messages: Sequence[Turn]) -> str | Rejection:
     """The paper's text of an example: the first user turn, newline, the first assistant turn after it.
 
-    Of either the first that has text: a call of a tool is none.
+    Of either the first that has text: a call of a tool is none, and where the answer is nothing but calls,
+    the text is the question.
     """
     filled = iter([turn for turn in messages if not blank(turn["content"])])
-    question = next((turn["content"] for turn in filled if turn["role"] == "user"), None)
+    question: str | None = next((turn["content"] for turn in filled if turn["role"] == "user"), None)
     if question is None:
         return Rejection("no_user_turn", "the example has no user turn with text")
     answer = next((turn["content"] for turn in filled if turn["role"] == "assistant"), None)
-    if answer is None:
-        return Rejection(
-            "no_answer_text",
-            "the example has no assistant turn with text after the first user turn, only calls of tools: "
-            "sft_text: user_turns compares such sets by what is asked",
-        )
-    return f"{question}\n{answer}"
+    if answer is not None:
+        return f"{question}\n{answer}"
+    if any(turn.get("tool_calls") for turn in messages):
+        return question
+    return Rejection("no_answer", "the example has no assistant turn with text after the first user turn")
 
 
 def of_pair(messages: Sequence[Turn], rule: SftText) -> str | Refusal:

@@ -74,10 +74,8 @@ class _Row:
     def read(self) -> Example | Rejection:
         self._refuse_media()
         form = self._form or table.form_of(self._values)
-        if (table.REJECTED in self._values and holds(self._values.get(table.CHOSEN))) or self._chosen_alone(
-            form
-        ):
-            name, messages = "preference", self._chosen()
+        if answers := self._answers(form):
+            name, messages = "preference", self._chosen(*answers)
         else:
             if form is None:
                 raise self._no_form()
@@ -133,16 +131,21 @@ class _Row:
             if not label:
                 raise RejectedError(NOT_PREFERRED, f"{column} is false")
 
-    def _chosen_alone(self, form: Form | None) -> bool:
-        return form is None and self._preferred and holds(self._values.get(table.CHOSEN))
+    def _answers(self, form: Form | None) -> tuple[str, str] | None:
+        """The names of the preferred answer and of the other one, if the row is of a preference set."""
+        for chosen, rejected in table.ANSWERS:
+            alone = form is None and self._preferred
+            if holds(self._values.get(chosen)) and (rejected in self._values or alone):
+                return chosen, rejected
+        return None
 
-    def _chosen(self) -> list[Turn]:
+    def _chosen(self, chosen: str, rejected: str) -> list[Turn]:
         """The conversation with its preferred answer."""
         if not self._preferred:
-            names = f"{self._column(table.CHOSEN)} and {self._column(table.REJECTED)}"
+            names = f"{self._column(chosen)} and {self._column(rejected)}"
             raise RefusedError("preference", f"the row is of a preference set (it has {names}): {_REMEDY}")
-        self._take(table.REJECTED)
-        answer = self._said(table.CHOSEN, "assistant")
+        self._take(rejected)
+        answer = self._said(chosen, "assistant")
         if answer and answer[0]["role"] != "assistant":
             # All of the conversation; what stands beside it is a copy of its beginning.
             for form in table.FORMS:
@@ -155,10 +158,10 @@ class _Row:
                 while form.is_list and asked and asked[-1]["role"] == "assistant":
                     asked.pop()
                 return asked + answer
-        if isinstance(self._values.get(table.CHOSEN), bytes | str):
+        if isinstance(self._values.get(chosen), bytes | str):
             raise RefusedError(
                 "rendered_text",
-                f"{self._column(table.CHOSEN)} is a text without a question beside it: give lists of turns "
+                f"{self._column(chosen)} is a text without a question beside it: give lists of turns "
                 f"(the row has {listed(list(self._row))})",
             )
         return answer

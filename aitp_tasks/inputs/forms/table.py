@@ -6,6 +6,7 @@ something; or else the first whose keys are all there.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from aitp_tasks.config import Formatting, Mapping
@@ -55,7 +56,9 @@ SYSTEM = ("system", "system_prompt")
 HISTORY = "history"
 TOOLS = ("tools", "functions")
 #: What says that a row is an example of another kind.
+#: The preferred answer, and the other one.
 CHOSEN, REJECTED = "chosen", "rejected"
+ANSWERS = ((CHOSEN, REJECTED), ("chosen_messages", "rejected_messages"))
 LABELS = ("kto_tag", "label")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 #: A conversation that has been rendered, or no conversation.
@@ -65,7 +68,7 @@ KNOWN = tuple(
     dict.fromkeys(
         (
             *(name for form in FORMS for name in (*form.needs, *form.more)),
-            *(*SYSTEM, HISTORY, *TOOLS, CHOSEN, REJECTED, *LABELS, *MEDIA, TEXT),
+            *(*SYSTEM, HISTORY, *TOOLS, *chain(*ANSWERS), *LABELS, *MEDIA, TEXT),
         )
     )
 )
@@ -84,7 +87,9 @@ def form_of(values: dict[str, Any]) -> Form | None:
 
 def may_hold(names: Collection[str]) -> bool:
     """Whether rows with these columns can have a form."""
-    return CHOSEN in names or any(set(form.needs) <= set(names) for form in FORMS)
+    return any(chosen in names for chosen, _ in ANSWERS) or any(
+        set(form.needs) <= set(names) for form in FORMS
+    )
 
 
 def described() -> str:
@@ -116,7 +121,7 @@ class Mapped:
         #: By the table's name, the set's.
         self.columns = {name: column for name, column in own.items() if column is not None}
         #: What no mapping can make an example of.
-        guards = (CHOSEN, REJECTED, *LABELS, *MEDIA)
+        guards = (*chain(*ANSWERS), *LABELS, *MEDIA)
         taken = set(self.columns.values())
         self.columns |= {name: name for name in guards if name not in self.columns and name not in taken}
 

@@ -50,12 +50,19 @@ SEVERAL: list[Turn] = [
 ]
 
 
+CALLS: list[Turn] = [
+    {"role": "user", "content": "q"},
+    {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+]
+
+
 @pytest.mark.parametrize(
     ("rule", "turns", "expected"),
     [
         (SftText.FIRST_TURNS, SEVERAL, "q1\na1"),
         (SftText.FIRST_TURNS, SEVERAL[3:], "q2\na2"),
-        (SftText.FIRST_TURNS, SEVERAL[:5], "(no_answer_text)"),
+        (SftText.FIRST_TURNS, SEVERAL[:3], "(no_answer)"),
+        (SftText.FIRST_TURNS, CALLS, "q"),
         (SftText.FIRST_TURNS, SEVERAL[:2], "(no_user_turn)"),
         (SftText.ALL_TURNS, SEVERAL, "Greetings\nq1\na1\nq2\na2"),
         (SftText.USER_TURNS, SEVERAL, "q1\nq2"),

@@ -346,6 +346,7 @@ PREFERRED = [
         "chosen": {"from": "gpt", "value": "a"},
         "rejected": {"from": "gpt", "value": "b"},
     },
+    {"chosen_messages": MESSAGES, "rejected_messages": MESSAGES[:1]},
     {"prompt": "q", "completion": "a", "label": True},
     {"messages": MESSAGES, "kto_tag": True},
 ]
