@@ -1,4 +1,4 @@
-"""A corpus of JSON Lines embedded with the real encoder: the same as Parquet of the same texts, in parts too."""
+"""A corpus of JSON Lines, embedded with the real encoder: the same as Parquet of the same texts."""
 
 import gzip
 import json
