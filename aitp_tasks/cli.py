@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aitp_tasks.errors import AitpError, ExitCode
+from aitp_tasks.errors import AitpError, ExitCode, InputError
 from aitp_tasks.machine import processes
 from aitp_tasks.stages import STAGES, Stage
 from aitp_tasks.tools import TOOLS, Tool
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _SILENT_SECONDS = 30.0
 #: These take a configuration; the others, the URI of the run that plan has made of one.
 _CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc", "compact", "indexes", "storage", "line"}
+#: These take one, too, but do without.
+_CONFIGURED_IF_WANTED = {"inspect"}
 
 
 def main() -> None:
@@ -109,8 +111,10 @@ def _fans_out(entry: Stage | Tool) -> str:
 
 
 def _add_arguments(command: argparse.ArgumentParser, entry: Stage | Tool) -> None:
-    if entry.name in _CONFIGURED:
-        command.add_argument("--config", type=Path, required=True, help="configuration, YAML")
+    if entry.name in _CONFIGURED | _CONFIGURED_IF_WANTED:
+        command.add_argument(
+            "--config", type=Path, required=entry.name in _CONFIGURED, help="configuration, YAML"
+        )
         command.add_argument(
             "--set",
             action="append",
@@ -147,6 +151,16 @@ def _add_to_estimate(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--rehearse", action="store_true", help="measure on this machine, whatever earlier runs have told"
+    )
+
+
+def _add_to_inspect(command: argparse.ArgumentParser) -> None:
+    command.add_argument("uri", help="of the folder or the file, e.g. s3://bucket/sft/name")
+    command.add_argument(
+        "--role", choices=("corpus", "sft"), help="by default, which of the two is a folder in the URI"
+    )
+    command.add_argument(
+        "--all", dest="whole", action="store_true", help="read all rows of all files, not the first of a few"
     )
 
 
@@ -250,6 +264,7 @@ def _add_to_line(command: argparse.ArgumentParser) -> None:
 
 _ARGUMENTS = {
     "plan": _add_to_plan,
+    "inspect": _add_to_inspect,
     "dataset": _add_to_dataset,
     "gc": _add_to_gc,
     "line": _add_to_line,
@@ -262,6 +277,7 @@ _ARGUMENTS = {
 }
 #: What is handed to a tool, beside its configuration or run.
 _HANDED = {
+    "inspect": ("uri", "role", "whole"),
     "dataset": ("action", "pair_id", "mark", "note"),
     "gc": ("keep", "days", "delete"),
     "compact": (),
@@ -295,6 +311,12 @@ def _subject(arguments: argparse.Namespace) -> Any:
     if "config" in arguments:
         from aitp_tasks.config import RunConfig
 
+        if arguments.config is None:
+            if arguments.set:
+                raise InputError(
+                    f"--set {arguments.set[0]} is given without --config: give the configuration"
+                )
+            return None
         return RunConfig.load(arguments.config, arguments.set)
     from aitp_tasks.records.run import Run
 

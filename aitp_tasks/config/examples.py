@@ -58,13 +58,13 @@ class Tags(Section):
 
 
 class Mapping(Section):
-    """An entry of LLaMA-Factory's dataset_info.json: what is not named there is not read."""
+    """An entry of LLaMA-Factory's dataset_info.json; what it does not name is not kept."""
 
     formatting: Formatting = Field(
         Formatting.ALPACA, title="Formatting", description="alpaca, or sharegpt for lists of turns."
     )
-    columns: Columns = Columns()
-    tags: Tags = Tags()
+    columns: Columns = Field(default_factory=Columns, title="Columns", description="Which columns hold what.")
+    tags: Tags = Field(default_factory=Tags, title="Tags", description="How turns are written.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -7,6 +7,8 @@ from typing import Any
 from aitp_tasks.config import RunConfig
 
 _NAME = "README.md"
+#: Of what is not kept, so many names are told.
+_NAMES = 20
 
 
 def write(folder: Path, config: RunConfig, figures: Mapping[str, Any]) -> Path:
@@ -66,10 +68,11 @@ def said(examples: Mapping[str, Mapping[str, int]], not_kept: Mapping[str, int])
         ]
         lines.append("")
     if not_kept:
-        # Names of columns, as the set has them.
-        named = {" ".join(name.replace("`", "'").split()): count for name, count in sorted(not_kept.items())}
-        told = ", ".join(f"`{name}` of {count}" for name, count in named.items())
-        lines += [f"Not kept of the SFT set's examples: {told}.", ""]
+        # Names of columns and keys, as the set has them.
+        most = sorted(not_kept, key=lambda name: (-not_kept[name], name))
+        told = ", ".join(f"`{_in_one_line(name)}` of {not_kept[name]}" for name in most[:_NAMES])
+        told += f", and {len(most) - _NAMES} more" if len(most) > _NAMES else ""
+        lines += [f"Not kept of the SFT set's rows: {told}.", ""]
     if unread:
         told = ", ".join(f"{count} `{reason}`" for reason, count in sorted(unread.items()))
         lines += [
@@ -78,3 +81,7 @@ def said(examples: Mapping[str, Mapping[str, int]], not_kept: Mapping[str, int])
             "",
         ]
     return lines
+
+
+def _in_one_line(name: str) -> str:
+    return " ".join(name.replace("`", "'").split())

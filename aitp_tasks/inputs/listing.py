@@ -56,6 +56,18 @@ def read(storage: Storage, role: str, source: str) -> Listing:
         InputError: there is nothing to read, or it is a table with a log.
     """
     folder = f"{role}/{source}/"
+    listing = of(storage, folder)
+    if not listing.shards:
+        raise _nothing(storage, role, source, listing)
+    return listing
+
+
+def of(storage: Storage, folder: str) -> Listing:
+    """What lies below any folder, given with its ``/``, or below the storage's root.
+
+    Raises:
+        InputError: it is a table with a log.
+    """
     listing = Listing()
     for info in storage.list(folder):
         path = info.key.removeprefix(folder)
@@ -66,8 +78,6 @@ def read(storage: Storage, role: str, source: str) -> Listing:
             listing.unknown.append(info.key)
         else:
             listing.shards.append(info)
-    if not listing.shards:
-        raise _nothing(storage, role, source, listing)
     return listing
 
 

@@ -93,6 +93,14 @@ class Reader(ABC):
         """Rows by the footer; None where only reading can tell."""
         return self._file.rows
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, or the keys of the first rows."""
+        if self._file.kind.is_table:
+            return list(self._file.schema.names)
+        rows = (row for row in islice(self._file.values(), _HEAD) if isinstance(row, dict))
+        return list(dict.fromkeys(key for row in rows for key in row))
+
     @abstractmethod
     def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
         """One item per row from row ``start`` on, in order."""
@@ -209,13 +217,6 @@ class Sft(Reader):
             found = {self._rows.form(dict.fromkeys(self._columns)): None}
         forms = "+".join(form for form in found if form)
         return f"{self._file.form} {forms}" if forms else self._file.form
-
-    @property
-    def columns(self) -> list[str]:
-        if self._file.kind.is_table:
-            return list(self._file.schema.names)
-        rows = (row for row in islice(self._file.values(), _HEAD) if isinstance(row, dict))
-        return list(dict.fromkeys(key for row in rows for key in row))
 
     def texts(self, start: int = 0) -> Iterator[str | Rejection | Refusal]:
         # From the first row on, whatever is asked for: what is not kept is counted of all.

@@ -1,4 +1,4 @@
-"""Conversations as rows of a Parquet file: the column ``messages``, and ``tools`` where any of them has tools.
+"""Conversations as rows of a Parquet file: the column ``messages``, and ``tools`` where any has tools.
 
 Where turns have no more than a role and a content, a turn is a struct of the two. Where
 any of a file has more, such as tool calls, each turn is of Parquet's type JSON: a struct

@@ -1,6 +1,7 @@
 """What embed has left: of each shard its chunks of vectors, and of each group the sum of its moments."""
 
 import operator
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import Any
@@ -28,13 +29,13 @@ FAILED = "failed_shards"
 
 def shard_prefix(run: Run, role: str, key: str, etag: str) -> str:
     """Prefix of what is made of one version of one shard."""
-    rule = [_CORPUS_RULES, *run.config.text_columns] if role == "corpus" else _reading_of_sft(run.config)
+    rule = [_CORPUS_RULES, *run.config.text_columns] if role == "corpus" else reading_of_sft(run.config)
     shard = digest.of_value([_FORMAT, role, rule, key, etag])
     return f"embeddings/{run.plan.encoder_digest}/{shard}"
 
 
-def _reading_of_sft(config: RunConfig) -> list[Any]:
-    """What decides which texts the rows of an SFT set have."""
+def reading_of_sft(config: RunConfig) -> list[Any]:
+    """What decides which examples and texts the rows of an SFT set have."""
     settings = config.examples.model_dump(mode="json", include={"preference", "mapping"})
     return [_SFT_RULES, config.sft_text.value, settings]
 
@@ -99,14 +100,16 @@ def sft_examples(run: Run) -> int:
 
 
 def not_kept(run: Run) -> dict[str, int]:
-    """What the SFT set's examples have that no version has a place for, by name: how many have it.
+    """How many rows of the SFT set hold what no version has a place for, by its name.
 
     Raises:
         InputError: a group has not been embedded.
     """
     groups = (group for group in run.plan.groups_of("sft") if group.source == run.config.sft)
-    found = (shard.figures.get("not_kept", {}) for group in groups for shard in shards(run, group))
-    return reduce(manifest.add_counts, found, {})
+    counts: Counter[str] = Counter()
+    for group in groups:
+        counts.update(_unit(run, group).figures.get("not_kept", {}))
+    return dict(counts)
 
 
 def earlier_pairs(run: Run) -> int:

@@ -149,6 +149,19 @@ class Facts:
         return Criterion(self.difference.figures["criterion"]) is Criterion.DENSITY_RATIO
 
     @property
+    def said(self) -> list[tuple[str, int, int, int]]:
+        """What some examples have besides roles and contents, by name, in the order of the names.
+
+        How many have it, of how many ShareGPT has no place for it, and of how many it was not learnt.
+        """
+        # Not there in earlier releases.
+        told = self.assemble.figures.get("examples", {})
+        kept, lost = told.get("kept", {}), told.get("lost", {})
+        unused = self.finetune.figures.get("unused", {})
+        names = sorted({*kept, *lost, *unused})
+        return [(name, kept.get(name, 0), lost.get(name, 0), unused.get(name, 0)) for name in names]
+
+    @property
     def score_name(self) -> str:
         """What is compared with tau, in symbols."""
         return _SCORE_NAMES[Criterion(self.difference.figures["criterion"])]

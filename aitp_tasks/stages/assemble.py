@@ -17,7 +17,7 @@ import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,6 @@ log = logging.getLogger(__name__)
 _IN_AN_EARLIER_VERSION, _NEAR_DUPLICATE = "in_an_earlier_version", "near_duplicate"
 _PART_GIVEN_UP = "document_of_a_part_given_up"
 _CORPUS_GRID = "corpus-grid.safetensors"
-#: Raised when the same SFT set comes to give other examples: a version of an earlier release holds less of it.
-_EXAMPLES = 2
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -248,7 +246,7 @@ def _sft_digest(run: Run) -> str:
         if group.source == run.config.sft
         for shard in embedded.shards(run, group)
     ]
-    return digest.of_value([_EXAMPLES, sorted(found)])
+    return digest.of_value([embedded.reading_of_sft(run.config), sorted(found)])
 
 
 def _upload(run: Run, attempt: str, files: Mapping[str, Path]) -> dict[str, str]:
@@ -329,7 +327,6 @@ def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
         _IN_AN_EARLIER_VERSION: made.known,
         _NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
-        **sft.rejected,
         **({_PART_GIVEN_UP: documents} if documents else {}),
         **left,
     }
@@ -460,4 +457,4 @@ def _examples(run: Run) -> Iterator[Example | Rejection | Refusal]:
 
 def _told(told: Told) -> dict[str, Any]:
     """What is told of the files, as figures."""
-    return {name: dict(sorted(counts.items())) for name, counts in asdict(told).items()}
+    return {name: dict(sorted(counts.items())) for name, counts in vars(told).items()}

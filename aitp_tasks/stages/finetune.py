@@ -149,9 +149,12 @@ def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
 
 
 def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:
+    remedy = f"check the dataset, or raise finetune.max_length={run.config.finetune.max_length}"
+    if ledger.rejected.get(examples.NO_TOOLS):
+        remedy = "set finetune.chat_template to one that takes tools, calls and results"
     return InputError(
         f"none of the {ledger.rows_in} rows of {run.storage.uri(key)} can be trained on {ledger.rejected}: "
-        f"check the dataset, or raise finetune.max_length={run.config.finetune.max_length}"
+        f"{remedy}"
     )
 
 

@@ -12,6 +12,7 @@ class Tool:
 
 
 TOOLS = (
+    Tool("inspect", "say what a folder or a file of inputs is taken for, and what of it is not read"),
     Tool("estimate", "say what a run will take, from earlier runs or a rehearsal on a sample of its input"),
     Tool("search", "find the documents or SFT examples that are nearest to a text"),
     Tool("explain", "say where a document lies, and why it was selected or not"),

@@ -117,13 +117,13 @@ class ExampleMaker:
         if missing := taken.passed_over(self._taken, turns, tools) & taken.INDISPENSABLE:
             return LeftOut(
                 NO_TOOLS,
-                f"the chat template passes over {', '.join(sorted(missing))}: set finetune.chat_template to one "
-                "that takes them",
+                f"the chat template passes over {', '.join(sorted(missing))}: set finetune.chat_template to "
+                "one that takes them",
             )
         return None
 
     def _plain(self, value: Any, neutralised: Counter[str]) -> Any:
-        """A value with all its texts cut, and without what would divide turns; how often it held that is added."""
+        """A value whose texts are cut and do not divide turns; how often they held a mark is added."""
         if isinstance(value, str):
             text, found = self._neutralise(value[: self._max_characters])
             neutralised += found
@@ -150,8 +150,8 @@ class ExampleMaker:
             if len(spans) != len(answers):
                 return LeftOut(
                     "weights_not_placed",
-                    f"the chat template marks {len(spans)} places as the assistant's for {len(answers)} turns, "
-                    "so that it is not known which have weight 0",
+                    f"the chat template marks {len(spans)} places as the assistant's for {len(answers)} "
+                    "turns, so that it is not known which have weight 0",
                 )
             spans = [span for span, turn in zip(spans, answers, strict=True) if _is_learnt(turn)]
         encoded = self._reading(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -169,8 +169,8 @@ class ExampleMaker:
         return Example(input_ids, labels, neutralised, frozenset(unused))
 
     def _marks_of_calls(self) -> set[str]:
-        """Special tokens around tools and their results: no text may hold them, as it may hold marks of calls."""
-        if not self._taken >= taken.INDISPENSABLE:
+        """Special tokens around tools, calls and results; other marks of calls may stand in an answer."""
+        if taken.INDISPENSABLE - self._taken:
             return set()
         text, _ = self._render(taken.CALLING, taken.TOOLS)
         return {token for token in special_tokens(self._tokenizer) if token in text}

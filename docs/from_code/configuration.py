@@ -89,7 +89,7 @@ def _value(kind: Schema, definitions: Schema) -> str:
         return ", or ".join(_value(one, definitions) for one in kind["anyOf"] if one.get("type") != "null")
     if "enum" in kind:
         *most, last = [f"`{value}`" for value in kind["enum"]]
-        return f"{', '.join(most)} or {last}"
+        return f"{', '.join(most)} or {last}" if most else last
     match kind["type"]:
         case "array":
             return f"list of {_value(kind['items'], definitions)}"

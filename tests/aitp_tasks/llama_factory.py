@@ -1,6 +1,7 @@
-"""LLaMA-Factory's own reader of datasets, from the sdist that `make setup` has fetched: the reference for what it reads.
+"""LLaMA-Factory's own reader of datasets, the reference for what it reads.
 
-Only the modules that read are taken: the package's others need what the worker does not have.
+It comes from the sdist that `make setup` has fetched. Only the modules that read are
+taken: the package's others need what the worker does not have.
 """
 
 import importlib

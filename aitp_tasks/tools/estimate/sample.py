@@ -126,12 +126,10 @@ def _examples(run: Run, wanted: int) -> pa.Table:
         if len(found) >= wanted:
             break
     rows = [
-        {"messages": None} if example is None else {"messages": example.messages, "tools": example.tools}
+        {"messages": example.messages, "tools": example.tools} if example else {"messages": None}
         for example in found[:wanted]
     ]
-    used = set().union(
-        *(conversations.further(example.messages, example.tools) for example in found if example)
-    )
+    used = set().union(*(conversations.further(one.messages, one.tools) for one in found if one))
     return conversations.table(rows, pa.schema(conversations.columns(used)))
 
 

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from aitp_tasks.dataset import card, export
 from aitp_tasks.dataset.export import SCHEMA, Export
 from aitp_tasks.records import conversations
-from tests.aitp_tasks.dataset.test_sharegpt import CALLING, TOOL, call, exported, of
+from tests.aitp_tasks.dataset.test_sharegpt import CALLING, TOOL, as_row, call, exported, of, read_in
 
 TRL_TEMPLATES = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 HARD = of("assistant", "Let me.", reasoning_content="Hm.", tool_calls=[call("Rome", "a12345678")])
@@ -43,6 +43,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     exported(tmp_path, *EXAMPLES)
     found = [conversations.read(row["messages"], row["tools"]) for row in read(tmp_path)]
     assert found == [(example["messages"], example.get("tools", [])) for example in EXAMPLES]
+
+
+def test_a_version_can_be_the_sft_set_of_another_line(tmp_path: Path) -> None:
+    exported(tmp_path, *EXAMPLES)
+    assert [example and as_row(example) for example in read_in(tmp_path, export.PARQUET)] == [
+        {"tools": [], **example} for example in EXAMPLES
+    ]
 
 
 @pytest.mark.parametrize("path", TRL_TEMPLATES, ids=lambda path: path.stem)
@@ -132,7 +139,7 @@ def test_one_example_with_more_makes_room_for_all(tmp_path: Path) -> None:
 
 
 def test_pairs_keep_where_they_come_from_beside_such_examples(tmp_path: Path) -> None:
-    pair = dict.fromkeys(SCHEMA.names) | {
+    pair: dict[str, Any] = dict.fromkeys(SCHEMA.names) | {
         "messages": [of("user", "q"), of("assistant", "a")],
         "origin": "aitp",
         "density_ratio": 0.1 + 0.2,
@@ -168,10 +175,12 @@ def test_the_card_tells_them() -> None:
             "lost": {"weight": 2},
             "unread": {"begins_with_assistant": 7, "not_alternating": 1},
         },
-        {"images": 4, "a`b\nc": 1},
+        {"images": 4, "a`b\nc": 1} | {f"column{number:02}": 1 for number in range(30)},
     )
     assert lines[2:4] == ["| `tools` | 3 | 0 |", "| `weight` |  | 2 |"]
-    assert "Not kept of the SFT set's examples: `a'b c` of 1, `images` of 4." in lines
+    (line,) = (line for line in lines if line.startswith("Not kept of the SFT set's rows: "))
+    assert "`images` of 4, `a'b c` of 1, `column00` of 1, " in line
+    assert line.endswith("`column17` of 1, and 12 more.")
     assert any(
         line.startswith("LLaMA-Factory leaves out 8 conversations of `sharegpt.json`: 7 `beg")
         for line in lines

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from aitp_tasks.config import Examples, SftText
 from aitp_tasks.dataset.export import Export
 from aitp_tasks.dataset.sharegpt import record
+from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.examples import Example
+from aitp_tasks.storage import open_storage
 from tests.aitp_tasks.llama_factory import LlamaFactory, Read
 
 PARAMETERS = {
@@ -30,7 +34,7 @@ OPENAI_TAGS = {
     "function_tag": "function",
     "system_tag": "system",
 }
-#: Its templates of several families: of tools, of reasoning, of neither, and without a system turn of its own.
+#: Its templates of several families: of tools, of reasoning, of neither.
 TEMPLATES = (
     "default",
     "qwen",
@@ -73,7 +77,7 @@ class Set:
 
     rows: list[dict[str, Any]]
     info: dict[str, Any]
-    examples: list[dict[str, Any]]
+    examples: list[dict[str, Any] | None]
     #: A difference that is right: makes of the original's reading what the version's is.
     mended: Callable[[Read], Read] = lambda read: read
 
@@ -246,7 +250,7 @@ SETS = {
     "sharegpt-marked-reasoning": Set(
         [{"conversations": [said("human", "2+2?"), said("gpt", "<think>\nTwo twos.\n</think>\n\n4")]}],
         SHAREGPT,
-        [{"messages": [of("user", "2+2?"), of("assistant", "4", reasoning_content="Two twos.")]}],
+        [{"messages": [of("user", "2+2?"), of("assistant", "<think>\nTwo twos.\n</think>\n\n4")]}],
     ),
     "messages": Set(
         [{"messages": [of("system", "Be kind."), of("user", "a"), of("assistant", "b")]}],
@@ -254,12 +258,6 @@ SETS = {
         [{"messages": [of("system", "Be kind."), of("user", "a"), of("assistant", "b")]}],
     ),
     "openai-tools": Set([as_openai(CALLING)], OPENAI, [CALLING], mended=of_openai),
-    "openai-developer": Set(
-        # It knows no developer, and leaves the conversation out: the version's has the text as the system's.
-        [{"messages": [of("system", "Be kind."), of("user", "a"), of("assistant", "b")]}],
-        PLAIN_MESSAGES,
-        [{"messages": [of("developer", "Be kind."), of("user", "a"), of("assistant", "b")]}],
-    ),
     "left-out": Set(
         [
             {"conversations": turns}
@@ -276,7 +274,8 @@ SETS = {
             {"messages": [of("assistant", "Hello."), of("user", "a"), of("assistant", "b")]},
             {"messages": [of("user", "a"), of("assistant", "b"), of("user", "c")]},
             {"messages": [of("user", "a"), of("user", "b"), of("assistant", "c"), of("assistant", "d")]},
-            {"messages": [of("user", "a"), of("system", "b")]},
+            # Nothing to learn from.
+            None,
             {"messages": [of("user", "a"), of("assistant", "b")]},
         ],
     ),
@@ -303,7 +302,7 @@ def exported(folder: Path, *examples: dict[str, Any]) -> Export:
 
 def published(folder: Path, made: Set) -> Path:
     """A set as its authors have it."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "set.json").write_text(json.dumps(made.rows))
     (folder / "dataset_info.json").write_text(json.dumps({"aitp": {"file_name": "set.json", **made.info}}))
     return folder
@@ -314,23 +313,38 @@ def test_it_reads_of_the_version_what_it_reads_of_the_set(
     factory: LlamaFactory, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, name: str
 ) -> None:
     made = SETS[name]
-    exported(tmp_path, *made.examples)
-    original = factory.read(published(tmp_path / "set", made))
-    ours = factory.read(tmp_path)
-    assert [read is None for read in ours] == [read is None for read in original]
-    compared = 0
-    for left, right in zip(original, ours, strict=True):
-        if left is None or right is None:
-            continue
-        left = made.mended(left)
-        assert (left.system, left.tools == "") == (right.system, right.tools == "")
-        for template in TEMPLATES:
+    original = factory.read(published(tmp_path / "sft/set", made))
+    examples = read_in(tmp_path, "sft/set/set.json")
+    assert [example and as_row(example) for example in examples] == [
+        example and {"tools": [], **example} for example in made.examples
+    ]
+    exported(tmp_path, *(as_row(example) for example in examples if example is not None))
+    kept = [read for read, example in zip(original, examples, strict=True) if example is not None]
+    # What AITP leaves out, it leaves out too.
+    assert not any(read for read, example in zip(original, examples, strict=True) if example is None)
+    for left, right in zip(kept, factory.read(tmp_path), strict=True):
+        assert (left is None) == (right is None)
+        if left is not None and right is not None:
+            left = made.mended(left)
+            assert (left.system, left.tools == "") == (right.system, right.tools == "")
             # Calls and tools are JSON texts: its own templates say what is the same.
-            assert rendered(factory, template, tokenizer, right) == rendered(
-                factory, template, tokenizer, left
-            )
-            compared += 1
-    assert compared >= len(TEMPLATES)
+            for template in TEMPLATES:
+                assert rendered(factory, template, tokenizer, right) == rendered(
+                    factory, template, tokenizer, left
+                )
+    assert any(kept)
+
+
+def read_in(root: Path, key: str) -> list[Example | None]:
+    """The examples of an SFT shard; None stands for what is none."""
+    storage = open_storage(f"file://{root}")
+    (info,) = storage.list(key)
+    found = shards.Sft(storage, info, SftText.FIRST_TURNS, Examples()).examples()
+    return [example if isinstance(example, Example) else None for example in found]
+
+
+def as_row(example: Example) -> dict[str, Any]:
+    return {"messages": example.messages, "tools": example.tools}
 
 
 def rendered(
@@ -343,8 +357,23 @@ def rendered(
 
 
 def test_what_it_leaves_out_is_counted_by_its_reason(tmp_path: Path) -> None:
-    told = exported(tmp_path, *SETS["left-out"].examples).told
-    assert told.unread == {"begins_with_assistant": 1, "ends_without_assistant": 1, "not_alternating": 2}
+    told = exported(tmp_path, *filter(None, SETS["left-out"].examples)).told
+    assert told.unread == {"begins_with_assistant": 1, "ends_without_assistant": 1, "not_alternating": 1}
+
+
+def test_a_developer_s_text_is_the_system_s(factory: LlamaFactory, tmp_path: Path) -> None:
+    # It knows no such role, and would leave the conversation out.
+    exported(tmp_path, {"messages": [of("developer", "Be kind."), of("user", "a"), of("assistant", "b")]})
+    assert factory.read(tmp_path) == [Read([of("user", "a"), of("assistant", "b")], "Be kind.", "")]
+
+
+def test_reasoning_stands_between_its_marks(factory: LlamaFactory, tmp_path: Path) -> None:
+    exported(tmp_path, {"messages": [of("user", "a"), of("assistant", "4", reasoning_content="Two twos.")]})
+    (read,) = factory.read(tmp_path)
+    assert read is not None
+    assert read.turns[1] == of(
+        "assistant", SETS["sharegpt-marked-reasoning"].rows[0]["conversations"][1]["value"]
+    )
 
 
 def test_a_text_and_reasoning_before_calls_are_learnt(

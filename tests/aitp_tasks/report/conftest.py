@@ -267,6 +267,12 @@ def _product(run: Run, pairs: int) -> None:
             "earlier_pairs": 0,
             "sft_examples": 80,
             "rewritten_share": round(pairs / (80 + pairs), 6),
+            "not_kept": {"rating<b>": 80, "messages[].id": 1},
+            "examples": {
+                "kept": {"tools": 7, "weight": 2, "reasoning_content": 5},
+                "lost": {"weight": 2, "tool_calls.id": 6},
+                "unread": {"begins_with_assistant": 1200, "not_alternating": 1},
+            },
         },
     )
     history = [{"step": step, "loss": 2.4 * 0.9**step + 0.1 * (step % 3)} for step in range(1, 25)]
@@ -283,6 +289,7 @@ def _product(run: Run, pairs: int) -> None:
             "train_loss_last": history[-1]["loss"],
             "steps": 24,
             "examples": 80 + pairs,
+            "unused": {"reasoning_content": 4},
         },
         seconds=7321.0,
         peak_memory_mb=2345.6,

@@ -120,6 +120,19 @@ def test_inputs_are_told_by_source(finish_run: FinishRun) -> None:
     assert "alpacasftparquet messages8012,00025.0%0" in text
 
 
+def test_what_examples_say_is_told(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    text = " ".join(_read(run).text.split())
+    for row in ("reasoning_content504", "tool_calls.id060", "tools700", "weight220"):
+        assert f" {row} " in text
+    assert "Not kept of the SFT set's rows: rating<b> of 80, messages[].id of 1." in text
+    assert (
+        "LLaMA-Factory leaves out conversations of sharegpt.json: 1,200 (begins_with_assistant), "
+        "1 (not_alternating)." in text
+    )
+
+
 def test_shards_that_took_no_part_are_named(finish_run: FinishRun) -> None:
     run = finish_run()
     report.execute(run)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,13 +11,13 @@ import pytest
 from aitp_tasks.config import Finetune, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import models
+from aitp_tasks.records import conversations
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.plan import Plan
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import open_storage
 
-_MESSAGES = pa.schema([("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))])
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 MakeRun = Callable[..., Run]
 
 
@@ -24,7 +25,7 @@ MakeRun = Callable[..., Run]
 def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
     """Makes runs over given conversations; keywords are settings of the finetune section."""
 
-    def make(conversations: list[Messages], **finetune: object) -> Run:
+    def make(given: list[Messages], **finetune: object) -> Run:
         config = RunConfig.model_validate(
             {
                 "root": f"file://{tmp_path}/storage",
@@ -54,7 +55,7 @@ def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
             groups=(),
         )
         run = Run.create(open_storage(config.root), plan)
-        _leave_dataset(run, conversations, tmp_path / "data.parquet")
+        _leave_dataset(run, given, tmp_path / "data.parquet")
         return run
 
     return make
@@ -68,9 +69,10 @@ def _identity(settings: Finetune) -> str:
         return "f"
 
 
-def _leave_dataset(run: Run, conversations: list[Messages], path: Path) -> None:
-    rows = [{"messages": messages} for messages in conversations]
-    pq.write_table(pa.Table.from_pylist(rows, _MESSAGES), path)
+def _leave_dataset(run: Run, given: list[Messages], path: Path) -> None:
+    rows = [{"messages": messages} for messages in given]
+    used = set().union(*map(conversations.further, given))
+    pq.write_table(conversations.table(rows, pa.schema(conversations.columns(used))), path)
     key = "datasets/aitp/v1/data.parquet"
     run.storage.upload(key, path)
     run.commit(

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from aitp_tasks.records import published
+from aitp_tasks.records import conversations, published
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import answer, assemble, rewrite, score
@@ -122,10 +122,46 @@ def test_sft_rows_without_an_answer_are_counted(
 ) -> None:
     rows = [{"instruction": "q", "input": "", "output": ""}, {"instruction": "r", "input": "", "output": "a"}]
     write_shard(root / "sft/sums/sums-00001.parquet", rows)
-    run, _ = assembled(configure(**SELECT_ALL, failure_budget=0.5))
+    run, _ = assembled(configure(**SELECT_ALL))
     done = run.require_manifest("assemble")
     assert done.ledger is not None
-    assert done.ledger.quarantined == {"not_an_example": 1}
+    assert (done.ledger.quarantined, done.ledger.rejected["no_answer"]) == ({}, 1)
+
+
+def test_all_that_an_example_says_is_in_the_version_and_told(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1, null]}'}}
+    turns = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "What is f?", "refusal": "none"},
+        {"role": "assistant", "content": "I look.", "reasoning_content": "Hm.", "tool_calls": [call]},
+        {"role": "tool", "content": "1", "tool_call_id": "call_1"},
+        {"role": "assistant", "content": "One.", "weight": 0},
+        {"role": "user", "content": "And now?"},
+    ]
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    path = root / "sft/sums/more.jsonl"
+    path.write_text(json.dumps({"messages": turns, "tools": tools, "rating": 5}) + "\n")
+    run, _ = assembled(configure(**SELECT_ALL))
+    folder = root / assemble.version_key(run)
+    rows = pq.read_table(folder / "data.parquet").to_pylist()
+    (found,) = [conversations.read(row["messages"], row["tools"]) for row in rows if row["tools"]]
+    del turns[1]["refusal"]
+    turns[2]["tool_calls"] = [call | {"function": {"name": "f", "arguments": {"a": [1, None]}}}]
+    assert found == (turns, tools)
+    figures = run.require_manifest("assemble").figures
+    assert figures["not_kept"] == {"rating": 1, "messages[].refusal": 1}
+    assert figures["examples"] == {
+        "kept": dict.fromkeys(
+            ["reasoning_content", "system", "tool_call_id", "tool_calls", "tools", "weight"], 1
+        ),
+        "lost": {"tool_call_id": 1, "tool_calls.id": 1, "weight": 1},
+        "unread": {"ends_without_assistant": 1},
+    }
+    card = (folder / "README.md").read_text()
+    assert "| `reasoning_content` | 1 | 0 |" in card
+    assert "LLaMA-Factory leaves out 1 conversations of `sharegpt.json`: 1 `ends_without_assistant`." in card
 
 
 #: Makes each try's pairs other ones.

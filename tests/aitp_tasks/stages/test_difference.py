@@ -243,9 +243,10 @@ def test_one_sft_example_is_a_density(blobs: Callable[..., Run], root: Path, cri
 
 
 def test_a_set_without_any_vector_is_named(blobs: Callable[..., Run], root: Path) -> None:
-    write_shard(root / "sft/sums/sums-00000.parquet", [{"instruction": "", "input": "", "output": "a"}])
+    bad_answers = [{"prompt": "q", "completion": "a", "label": False}]
+    write_shard(root / "sft/sums/sums-00000.parquet", bad_answers)
     with pytest.raises(InputError, match=r"none of the sft rows has a vector: see their quarantine in "):
-        blobs(failure_budget=1.0)
+        blobs(examples={"preference": "chosen"})
 
 
 def projected_shards(run: Run) -> list[Manifest]:

@@ -313,6 +313,15 @@ def test_nothing_to_train_on_is_bad_input(make_run: Any) -> None:
         finetune.execute(run, None)
 
 
+def test_a_set_of_tool_calls_and_a_template_without_names_the_template(make_run: Any) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    with pytest.raises(
+        InputError, match="'tools_not_in_chat_template': 1.*: set finetune.chat_template to one"
+    ):
+        finetune.execute(make_run([turns]), None)
+
+
 def test_refused_rows_are_quarantined_and_budgeted(make_run: Any, tmp_path: Path) -> None:
     path = tmp_path / "t.jinja"
     path.write_text(

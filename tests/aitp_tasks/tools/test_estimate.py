@@ -7,11 +7,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from aitp_tasks.config import Examples
 from aitp_tasks.errors import InputError
 from aitp_tasks.forecast.costs import Measured
 from aitp_tasks.forecast.work import Sizes
+from aitp_tasks.inputs import shards
+from aitp_tasks.inputs.examples import Example
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
+from aitp_tasks.storage import open_storage
 from aitp_tasks.tools import estimate
 from aitp_tasks.tools.estimate import sample
 from aitp_tasks.tools.estimate.rehearsal import Rehearsal
@@ -109,6 +113,35 @@ def test_the_sample_is_real_rows_in_two_shards(root: Path, configure: Configure,
     assert texts.count(None) == 1
     examples = pq.read_table(tmp_path / "sample/sft/sample/1.parquet")["messages"].to_pylist()
     assert [turn["role"] for turn in examples[0]] == ["user", "assistant"]
+
+
+def test_the_sample_keeps_all_that_examples_say(root: Path, configure: Configure, tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"a": [1, None]}}}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Ask {number}."},
+                {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [call]},
+                {"role": "tool", "content": "1"},
+                {"role": "assistant", "content": "One.", "weight": 0},
+            ],
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+        }
+        for number in range(8)
+    ]
+    path = root / "sft/calls/0.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = Run.open(plan.execute(configure(sft="calls"))["run"])
+    sample.write(run, tmp_path / "sample", 8, 8)
+    storage = open_storage(f"file://{tmp_path}/sample")
+    found = [
+        {"messages": example.messages, "tools": example.tools}
+        for info in storage.list("sft/")
+        for example in shards.Sft(storage, info, run.config.sft_text, Examples()).examples()
+        if isinstance(example, Example)
+    ]
+    assert sorted(found, key=str) == sorted(rows, key=str)
 
 
 def test_examples_without_a_footer_are_counted_by_their_bytes(
