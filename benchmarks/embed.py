@@ -1,13 +1,14 @@
 """The embed stage against other embedders, and what it promises of memory, resuming and reuse.
 
     make bench-embed                    # everything; about 40 minutes on two cores
-    make bench-embed PARTS="speed"      # some of: speed memory kills reuse
+    make bench-embed PARTS="speed"      # some of: speed memory kills reuse formats
 
 speed: every embedder in a process of its own, loaded and warm, one pass each in
 turn, several rounds; ratios are medians of the rounds' own ratios. memory: the
 stage as its own process on Parquet shards of 1 and 3 GB. kills: one shard, its
-process killed ten times at random moments. reuse: an unchanged dump. The last
+process killed ten times at random moments. reuse: an unchanged dump. These
 three cut texts to few tokens, because they are about everything but arithmetic.
+formats: the same texts as Parquet and as JSON Lines with zstd, in turn, whole.
 The last line of output is one JSON object.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 from embedders import EMBEDDERS, REPOSITORY
 from measure import run_parts, timed
 
@@ -36,7 +38,7 @@ from aitp_tasks.inputs.forms.rows import Rows
 ROUNDS = 3
 KILLS = 10
 _DATA = REPOSITORY / ".aitp" / "data"
-_FEW_TOKENS = 16
+_FEW_TOKENS, _ALL_TOKENS = 16, 256
 
 
 def mix() -> list[str]:
@@ -185,7 +187,38 @@ def reuse(folder: Path) -> dict[str, Any]:
     }
 
 
-PARTS = {"speed": speed, "memory": memory, "kills": kills, "reuse": reuse}
+def formats(folder: Path) -> dict[str, Any]:
+    """Rows per second from JSON Lines with zstd, as a share of those from Parquet of the same texts."""
+    texts = [f"{number} {text}" for number, text in enumerate(mix() * 4)]
+    writers = {"parquet": _to_parquet, "jsonl.zst": _to_lines}
+    rates: dict[str, list[float]] = {name: [] for name in writers}
+    for number in range(ROUNDS):
+        for name, write in writers.items():
+            root = folder / f"{name}-{number}"
+            path = root / f"corpus/mix/mix.{name}"
+            path.parent.mkdir(parents=True)
+            write(path, texts)
+            _sft(root)
+            result, _, _ = timed(["embed", "--run", _plan(root, tokens=_ALL_TOKENS), "--unit", "0"])
+            assert result["rows_out"] == len(texts)
+            rates[name].append(len(texts) / result["seconds"])
+            print(f"formats {name} rows_per_second={rates[name][-1]:.1f}", flush=True)
+    return {
+        "jsonl_vs_parquet": _ratio(rates["jsonl.zst"], rates["parquet"]),
+        "formats_rows_per_second": {name: round(statistics.median(rate), 1) for name, rate in rates.items()},
+    }
+
+
+def _to_parquet(path: Path, texts: list[str]) -> None:
+    pq.write_table(pa.table({"text": texts}), path, compression="zstd")
+
+
+def _to_lines(path: Path, texts: list[str]) -> None:
+    lines = (json.dumps({"id": number, "text": text}) for number, text in enumerate(texts))
+    path.write_bytes(zstandard.compress("\n".join(lines).encode()))
+
+
+PARTS = {"speed": speed, "memory": memory, "kills": kills, "reuse": reuse, "formats": formats}
 
 
 class _Server:
@@ -260,11 +293,11 @@ def _sft(root: Path) -> None:
     pq.write_table(pa.Table.from_pylist([{"instruction": "Add 1 and 1.", "output": "2"}]), path)
 
 
-def _plan(root: Path) -> str:
+def _plan(root: Path, tokens: int = _FEW_TOKENS) -> str:
     overrides = [
         f"root=file://{root}",
         "dump=mix",
-        f"encoder.max_tokens={_FEW_TOKENS}",
+        f"encoder.max_tokens={tokens}",
         "plan.group_bytes=100000000000",
     ]
     arguments = [word for override in overrides for word in ("--set", override)]

@@ -1,6 +1,6 @@
 """Seconds and peak memory of ``aitp plan`` over a dump of very many small shards.
 
-Every shard is the same small Parquet file under a key of its own. It is planned
+Every shard is the same small file, Parquet or JSON Lines, under a key of its own. It is planned
 for the first time, again unchanged, and again with 1% new shards; in a folder,
 and in a SeaweedFS that is started here and shares the processor. Seconds are of
 the whole process, start-up included. The last line of output is JSON.
@@ -10,6 +10,7 @@ the whole process, start-up included. The last line of output is JSON.
 """
 
 import argparse
+import gzip
 import io
 import json
 import sys
@@ -42,28 +43,37 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shards", type=int, default=100_000, help="in the folder")
-    parser.add_argument("--s3-shards", type=int, default=100_000, help="in SeaweedFS")
+    parser.add_argument("--s3-shards", type=int, default=100_000, help="in SeaweedFS; none with 0")
+    parser.add_argument("--ending", choices=CONTENTS, default=".parquet", help="what the shards are")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aitp-bench-") as folder:
-        local, run = plans(f"file://{folder}", arguments.shards, lambda key, data: to_file(folder, key, data))
+        local, run = plans(
+            f"file://{folder}",
+            arguments.shards,
+            arguments.ending,
+            lambda key, data: to_file(folder, key, data),
+        )
         start = time.monotonic()
         Run.open(run)
         local["seconds_open"] = round(time.monotonic() - start, 2)
+    if not arguments.s3_shards:
+        print(json.dumps(local | {"processor": processor()}))
+        return
     with (
         tempfile.TemporaryDirectory(prefix="aitp-bench-") as folder,
         store(Path(folder)) as (put, environment),
     ):
-        remote, _ = plans(f"s3://{BUCKET}", arguments.s3_shards, put, environment)
+        remote, _ = plans(f"s3://{BUCKET}", arguments.s3_shards, arguments.ending, put, environment)
     figures = local | {f"s3_{name}": value for name, value in remote.items()}
     print(json.dumps(figures | {"processor": processor()}))
 
 
 def plans(
-    root: str, shards: int, put: Put, environment: dict[str, str] | None = None
+    root: str, shards: int, ending: str, put: Put, environment: dict[str, str] | None = None
 ) -> tuple[dict[str, Any], str]:
     """Figures of the three plans over ``shards`` shards, and the last one's run."""
     put("sft/one/one-000000.parquet", parquet({"instruction": "Add one and one.", "output": "Two."}))
-    upload(put, range(shards))
+    upload(put, ending, range(shards))
     figures: dict[str, Any] = {"shards": shards}
     command = ["plan", "--config", str(REPOSITORY / "configs/demo.yaml")]
     for setting in (f"root={root}", "dump=many", "sft=one", "plan.group_bytes=1000"):
@@ -71,7 +81,7 @@ def plans(
     peaks = []
     for name in ("first", "second", "one_percent_new"):
         if name == "one_percent_new":
-            upload(put, range(shards, shards + int(shards * _NEW_SHARE)))
+            upload(put, ending, range(shards, shards + int(shards * _NEW_SHARE)))
         result, seconds, peak = timed(command, environment)
         figures[f"seconds_{name}"] = round(seconds, 1)
         peaks.append(peak)
@@ -82,12 +92,12 @@ def plans(
     return figures | {"peak_mb": max(peaks)}, result["run"]
 
 
-def upload(put: Put, numbers: range) -> None:
+def upload(put: Put, ending: str, numbers: range) -> None:
     """Write these shards of the dump."""
-    data = parquet({"text": "A document of rivers, ports and grain.", "url": "https://example.org/"})
+    data = CONTENTS[ending]({"text": "A document of rivers, ports and grain.", "url": "https://example.org/"})
     with ThreadPoolExecutor(_WRITERS) as writers:
         for start in range(0, len(numbers), 1000):
-            keys = [f"corpus/many/many-{number:06d}.parquet" for number in numbers[start : start + 1000]]
+            keys = [f"corpus/many/many-{number:06d}{ending}" for number in numbers[start : start + 1000]]
             list(writers.map(put, keys, [data] * len(keys)))
 
 
@@ -96,6 +106,14 @@ def parquet(row: dict[str, str]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([row] * 20), sink, compression="zstd")
     return sink.getvalue()
+
+
+def lines(row: dict[str, str]) -> bytes:
+    """The same as JSON Lines."""
+    return (json.dumps(row) + "\n").encode() * 20
+
+
+CONTENTS = {".parquet": parquet, ".jsonl": lines, ".jsonl.gz": lambda row: gzip.compress(lines(row))}
 
 
 def to_file(folder: str, key: str, data: bytes) -> None:

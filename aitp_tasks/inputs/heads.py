@@ -42,12 +42,12 @@ def read(file: File) -> Head:
         ObjectChangedError: it was replaced meanwhile.
     """
     data = file.beginning(_READ)
-    if len(data) == file.info.size <= _LOOKED_AT and not file.kind.packed:
-        return _whole(file)
+    complete = len(data) == file.info.size
     with file.readable():
-        text, used, whole = _decompressed(file, data)
-    if whole and len(data) == file.info.size:
-        return _whole(file)
+        text, used, ended = _decompressed(file, data, complete)
+        if complete and ended:
+            rows = list(file.values_of(_reader(text)))
+            return Head(len(rows), False, shapes.of(_sound(rows)))
     rows = _rows(file, text)
     if not rows:
         # The first row is longer than all that was read.
@@ -57,16 +57,11 @@ def read(file: File) -> Head:
     return Head(count, True, shapes.of(_sound(rows)))
 
 
-def _whole(file: File) -> Head:
-    rows = list(file.values())
-    return Head(len(rows), False, shapes.of(_sound(rows)))
-
-
 def _sound(rows: list[object]) -> list[object]:
     return [row for row in rows if not isinstance(row, Refusal)]
 
 
-def _decompressed(file: File, data: bytes) -> tuple[bytes, int, bool]:
+def _decompressed(file: File, data: bytes, complete: bool) -> tuple[bytes, int, bool]:
     """The first bytes once they are decompressed, for how many of ``data``, and whether for all."""
     raw = _reader(data, _STEP)
     text = bytearray()
@@ -79,16 +74,17 @@ def _decompressed(file: File, data: bytes) -> tuple[bytes, int, bool]:
                 text += some
             return bytes(text), min(raw.tell(), len(data)), False
     except OSError:
-        # The data ends within the stream, of which it may be a part.
-        return bytes(text), len(data), True
+        if complete:
+            raise
+        # The data ends within the stream, of which it is a part.
+        return bytes(text), len(data), False
 
 
 def _rows(file: File, text: bytes) -> list[object]:
     """The whole rows at the beginning of a text that was cut off."""
     rows: list[object] = []
     try:
-        with _reader(text, len(text) or 1) as stream:
-            rows.extend(file.values_of(stream))
+        rows.extend(file.values_of(_reader(text)))
     except ValueError:
         # An array or an archive that is cut off; the rows before are whole.
         return rows
@@ -99,5 +95,5 @@ def _rows(file: File, text: bytes) -> list[object]:
     return rows
 
 
-def _reader(data: bytes, size: int) -> BufferedReader:
-    return cast(BufferedReader, BufferedReader(io.BytesIO(data), size))
+def _reader(data: bytes, size: int | None = None) -> BufferedReader:
+    return cast(BufferedReader, BufferedReader(io.BytesIO(data), size or len(data) or 1))

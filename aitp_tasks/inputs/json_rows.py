@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import Any
 
+import numpy as np
+
 from aitp_tasks.inputs.forms import values
 from aitp_tasks.inputs.rows import Refusal
 
@@ -22,7 +24,10 @@ LONGEST_ROW = 2**26
 MOST_VALUES = 2**20
 #: Of shorter rows nothing is counted: whatever they hold is small.
 _COUNTED_FROM = 2**20
-_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+#: Bytes among which values are counted at a time.
+_COUNTED_AT_A_TIME = 2**20
+#: What begins, ends or divides values; in a text, what ends it, and escapes.
+_MARKS = re.compile(r'\\.|["{}\[\],]', re.DOTALL)
 _BLANK = re.compile(r"[ \t\n\r]*")
 # As Python's integers, long ones would be refused.
 _DECODER = json.JSONDecoder(parse_int=values.whole)
@@ -149,8 +154,20 @@ def value(line: bytes) -> Any:
 
 def _values_in(data: bytes) -> int:
     """About how many values JSON holds, without reading it: what is in its texts does not count."""
-    bare = _STRINGS.sub(b"", data)
-    return bare.count(b",") + bare.count(b"{") + bare.count(b"[")
+    # From left to right, so that a quote that is left behind these is none that is escaped.
+    plain = np.frombuffer(data.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    count, quotes = 0, 0
+    for start in range(0, len(plain), _COUNTED_AT_A_TIME):
+        some = plain[start : start + _COUNTED_AT_A_TIME]
+        before = np.cumsum(some == ord('"'), dtype=np.uint32) + np.uint32(quotes % 2)
+        marks = (some == ord(",")) | (some == ord("{")) | (some == ord("["))
+        count += int(np.count_nonzero(marks & (before % 2 == 0)))
+        quotes = int(before[-1])
+    return count
+
+
+def _too_long() -> Refusal:
+    return Refusal("too_long", f"more than {LONGEST_ROW} characters")
 
 
 class _Window:
@@ -175,15 +192,23 @@ class _Window:
                 return ""
 
     def value(self) -> Any:
-        """The value that starts here."""
+        """The value that starts here, or the ``Refusal`` of one that is too large."""
         while True:
             try:
                 value, end = _DECODER.raw_decode(self._text, self.position)
+            except RecursionError:
+                return self._skip(Refusal("not_json", "nested too deeply"))
             except json.JSONDecodeError as error:
-                if not self._is_cut(error) or not self._more():
+                if not self._is_cut(error):
+                    raise
+                if refused := self._too_large():
+                    return self._skip(refused)
+                if not self._more():
                     raise
             else:
                 # A number near the window's end may go on behind it.
+                if end - self.position > LONGEST_ROW:
+                    return self._skip(_too_long())
                 if end < len(self._text) - _CUT or not self._more():
                     self.position = end
                     return value
@@ -196,15 +221,41 @@ class _Window:
     def _is_cut(self, error: json.JSONDecodeError) -> bool:
         return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _CUT
 
-    def _more(self) -> bool:
-        """Drop what has been parsed and read on."""
+    def _too_large(self) -> Refusal | None:
+        """Whether more is needed of a value than may be read."""
         left = len(self._text) - self.position
         if left > LONGEST_ROW:
-            raise ValueError(f"it has more than {LONGEST_ROW} characters")
+            return _too_long()
         if left > _COUNTED_FROM:
             count = _values_in(self._text[self.position :].encode(errors="surrogateescape"))
             if count > MOST_VALUES:
-                raise ValueError(f"it has more than {MOST_VALUES} values")
+                return Refusal("too_many_values", f"more than {MOST_VALUES} values")
+        return None
+
+    def _skip(self, refused: Refusal) -> Refusal:
+        """Read on to the end of the value that starts here, without keeping it."""
+        depth, in_text = 0, False
+        while True:
+            for match in _MARKS.finditer(self._text, self.position):
+                mark = match[0]
+                self.position = match.end()
+                if in_text or mark == '"':
+                    in_text = in_text != (mark == '"')
+                elif mark in "{[":
+                    depth += 1
+                elif depth == 0:
+                    # What follows the value is not of it.
+                    self.position = match.start()
+                    return refused
+                elif mark in "}]":
+                    depth -= 1
+            # An escape may be cut here.
+            self.position = len(self._text) - (self._text.endswith("\\") and self.position < len(self._text))
+            if not self._more():
+                raise ValueError("it does not end")
+
+    def _more(self) -> bool:
+        """Drop what has been parsed and read on."""
         data = self._stream.read(BUFFER)
         self._read += len(data)
         text = self._decoder.decode(data, final=not data)

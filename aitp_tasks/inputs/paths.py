@@ -207,8 +207,9 @@ def _as_bytes(values: Any) -> list[bytes | None]:
     if pa.types.is_null(values.type):
         return [None] * len(values)
     if pa.types.is_dictionary(values.type):
-        distinct = _as_bytes(values.dictionary)
-        numbers = values.indices.to_pylist()
-        return [None if number is None else distinct[number] for number in numbers]
+        # A dictionary may hold far more than these rows use.
+        used = values.indices.unique().drop_null()
+        distinct = dict(zip(used.to_pylist(), _as_bytes(values.dictionary.take(used)), strict=True))
+        return [distinct.get(number) for number in values.indices.to_pylist()]
     result: list[bytes | None] = values.cast(pa.large_binary()).to_pylist()
     return result

@@ -19,6 +19,8 @@ _BUFFER = 4 * 2**20
 #: A batch is as many rows as hold about so many bytes, and no more than so many.
 _BATCH_BYTES = 16 * 2**20
 _BATCH_ROWS = 1024
+#: A column of a row group that may be read as one dictionary has no more bytes.
+_DICTIONARY_BYTES = 64 * 2**20
 #: How an Arrow IPC file begins, and how a stream of it ends; the second as releases before 0.15 wrote it.
 _ARROW_FILE = b"ARROW1"
 _ENDS = (b"\xff\xff\xff\xff\x00\x00\x00\x00", b"\x00\x00\x00\x00")
@@ -138,16 +140,22 @@ class Parquet(Table):
             raise ValueError(f"row group {group} lacks {end - row} of its {footer.num_rows} rows")
 
     def _dictionaries(self, columns: list[str]) -> list[str]:
-        """Text columns whose rows may repeat one another: a page of 1 MB can stand for 1 GB of rows."""
-        if not self._shared or not self._footer.num_row_groups:
+        """Text columns whose rows may repeat one another: a page of 1 MB can stand for 1 GB of rows.
+
+        Read as dictionaries, such rows share their text. But a dictionary grows over a row group, so that
+        of a large one no column is read so.
+        """
+        if not self._shared:
             return []
-        footer = self._footer.row_group(0)
-        leaves = [footer.column(number) for number in range(footer.num_columns)]
-        return [
-            leaf.path_in_schema
-            for leaf in leaves
-            if leaf.has_dictionary_page and leaf.path_in_schema in columns
-        ]
+        groups = [self._footer.row_group(number) for number in range(self._footer.num_row_groups)]
+        found = []
+        for number in range(len(self._footer.schema) if groups else 0):
+            leaves = [group.column(number) for group in groups]
+            small = all(leaf.total_uncompressed_size <= _DICTIONARY_BYTES for leaf in leaves)
+            path = leaves[0].path_in_schema
+            if path in columns and small and any(leaf.has_dictionary_page for leaf in leaves):
+                found.append(path)
+        return found
 
     @contextmanager
     def _open(self, columns: list[str] | None = None) -> Iterator[pq.ParquetFile]:

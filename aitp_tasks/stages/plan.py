@@ -68,7 +68,11 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
     run = _planned(storage, config, sources, unread, check)
     shards = [shard for group in run.plan.groups for shard in group.shards]
     documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
-    log.info("plan shards=%d units=%d documents=%d", len(shards), len(run.plan.groups), documents)
+    estimated_rows = any(shard.estimated for shard in shards)
+    log.info(
+        "plan shards=%d units=%d documents=%s%d",
+        *(len(shards), len(run.plan.groups), "about " if estimated_rows else "", documents),
+    )
     places = _places(run.plan)
     estimate = _estimate(run, watch) if estimated else ""
     if not check:
@@ -81,6 +85,7 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         "label": config.dump[:_LABEL_CHARACTERS],
         "embed_units": len(run.plan.groups),
         "documents": documents,
+        "documents_estimated": estimated_rows,
         "objects_not_read": sum(folder.objects for folder in run.plan.unread),
         "objects_left_out": sum(sum(folder.skipped.values()) for folder in run.plan.unread),
         "base": run.plan.base and run.plan.base.name,

@@ -16,6 +16,8 @@ _KINDS = {dict: "an object", list: "a list", float: "a number", int: "a number",
 _NAMES_SHOWN = 12
 _NAME_CHARACTERS = 40
 _MOST_DIGITS = 400
+#: What goes through such values later, in this process or a trainer's, does so by calls within calls.
+_MOST_LEVELS = 100
 
 
 class RefusedError(Exception):
@@ -76,14 +78,16 @@ def optional_text(value: Any, name: str) -> str:
     return "" if value is None else text(value, name)
 
 
-def plain(value: Any, name: str) -> Any:
-    """A value of any structure, as JSON can hold it."""
+def plain(value: Any, name: str, levels: int = _MOST_LEVELS) -> Any:
+    """A value of any structure, as JSON can hold it, of so many levels at most."""
+    if not levels:
+        raise RefusedError("not_json", f"{name} is nested too deeply")
     if isinstance(value, bytes | str):
         return text(value, name)
     if isinstance(value, list):
-        return [plain(item, name) for item in value]
+        return [plain(item, name, levels - 1) for item in value]
     if isinstance(value, dict):
-        return {text(key, name): plain(item, name) for key, item in value.items()}
+        return {text(key, name): plain(item, name, levels - 1) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float):
         return value
     raise RefusedError("not_text", f"{name} holds a value of type {type(value).__name__}: write it as text")

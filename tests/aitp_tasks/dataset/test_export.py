@@ -11,6 +11,8 @@ import trl
 from datasets import load_dataset
 from jinja2.exceptions import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from trl.data_utils import maybe_convert_to_chatml
+from trl.trainer.utils import remove_none_values
 
 from aitp_tasks.dataset import card, export
 from aitp_tasks.dataset.export import SCHEMA, Export
@@ -59,6 +61,63 @@ def test_templates_make_of_it_what_they_make_of_the_examples(
     template = path.read_text()
     for example, row in zip(EXAMPLES, loaded, strict=True):
         assert rendered(tokenizer, template, row) == rendered(tokenizer, template, example)
+
+
+def test_arguments_of_any_depth_are_kept_or_refused(tmp_path: Path) -> None:
+    def row(levels: int) -> dict[str, Any]:
+        arguments = {"a": json.loads("[" * levels + "]" * levels)}
+        made = call("Rome")
+        made["function"]["arguments"] = arguments
+        return {"messages": [of("user", "a"), of("assistant", "b", tool_calls=[made])]}
+
+    rows = [json.dumps(row(levels)) for levels in (1, 99, 100, 500, 900)]
+    (tmp_path / "set.jsonl").write_text("\n".join(rows))
+    examples = read_in(tmp_path, "set.jsonl")
+    assert [example is not None for example in examples] == [True, True, False, False, False]
+    exported(tmp_path, *(as_row(example) for example in examples if example))
+    assert [conversations.read(row["messages"])[0] for row in read(tmp_path)] == [
+        row(levels)["messages"] for levels in (1, 99)
+    ]
+
+
+#: Sets as TRL documents them; it reads them itself.
+TRL_SETS: dict[str, list[dict[str, Any]]] = {
+    "messages": [EXAMPLES[4], EXAMPLES[2]],
+    "tools": [CALLING, EXAMPLES[3]],
+    "tools-as-text": [{**CALLING, "tools": json.dumps(CALLING["tools"])}],
+    "from-value": [
+        {"conversations": [{"from": "user", "value": "a"}, {"from": "assistant", "value": "b"}]},
+    ],
+    "prompt-completion": [
+        {
+            "prompt": [of("system", "Be kind."), of("user", "a")],
+            "completion": [of("assistant", "b", reasoning_content="Hm.")],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TRL_SETS)
+def test_trl_makes_of_the_version_what_it_makes_of_the_set(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "set.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in TRL_SETS[name]))
+    exported(tmp_path, *(as_row(example) for example in read_in(tmp_path, "set.jsonl") if example))
+    ours, original = (as_trl_loads(tmp_path / name) for name in (export.PARQUET, "set.jsonl"))
+    assert len(ours) == len(original) == len(TRL_SETS[name])
+    for path in TRL_TEMPLATES:
+        template = path.read_text()
+        for left, right in zip(original, ours, strict=True):
+            assert rendered(tokenizer, template, right) == rendered(tokenizer, template, left), path.stem
+
+
+def as_trl_loads(path: Path) -> list[dict[str, Any]]:
+    """Rows as its trainer for SFT gives them to a template."""
+    kind = "parquet" if path.suffix == ".parquet" else "json"
+    rows = load_dataset(kind, data_files=str(path), split="train", cache_dir=str(path.parent / "cache"))
+    # Loading JSON Lines puts nulls into turns; TRL's remedy for them.
+    converted = [maybe_convert_to_chatml(remove_none_values(row) if kind == "json" else row) for row in rows]
+    return [{"messages": row.get("prompt", []) + row.get("completion", []), **row} for row in converted]
 
 
 def test_some_templates_take_all_of_it(

@@ -48,7 +48,7 @@ def lines(count: int) -> list[dict[str, Any]]:
 def test_rows_are_estimated_by_the_bytes_of_the_first_ones(
     storage: Storage, root: Path, ending: str, packed: str
 ) -> None:
-    rows = lines(12_000)
+    rows = lines(6_000)
     text = {
         ".jsonl": "".join(json.dumps(row) + "\n" for row in rows),
         ".json": json.dumps(rows),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs import footers
+from aitp_tasks.inputs import footers, tables
 from aitp_tasks.inputs.files import File, UnreadableError
 from aitp_tasks.inputs.shards import Corpus
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
@@ -125,6 +125,17 @@ def test_an_item_of_any_list_is_a_text(root: Path, kind: pa.DataType) -> None:
     for name, data in (("a.parquet", parquet(table)), ("a.arrow", ipc(table, True))):
         storage, info = written(root, name, data)
         assert [str(text)[:1] for text in Corpus(storage, info, ["l[1]"]).texts()] == ["b", "R", "d"]
+
+
+def test_of_a_large_row_group_no_dictionary_grows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{number} " * 300 for number in range(20_000)]
+    storage, info = written(root, "a.parquet", parquet(pa.table({"text": texts})))
+    monkeypatch.setattr(tables, "_DICTIONARY_BYTES", 2**20)
+    before, most = pa.total_allocated_bytes(), 0
+    for count, text in enumerate(Corpus(storage, info, ["text"]).texts()):
+        assert text == texts[count]
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert most < sum(map(len, texts)) / 2
 
 
 def test_rows_that_share_a_text_do_not_take_its_memory_each(root: Path) -> None:
