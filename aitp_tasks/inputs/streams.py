@@ -1,10 +1,12 @@
 """A file's bytes, decompressed while they are read; an end that comes too early is an error.
 
 Of several members or frames, one behind the other, all are read. Arrow's
-decompressors notice a cut stream; for xz, which Arrow does not know, so does the
-one here, which the library's own file object would not.
+decompressors notice a cut stream. So does the one here, for xz, which Arrow does not
+know, and for bzip2, of which Arrow fails on empty members; what follows the last
+stream, which Python's own file objects pass over, is an error too.
 """
 
+import bz2
 import io
 import lzma
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from aitp_tasks.inputs.formats import COMPRESSIONS
 
 #: Bytes read at a time.
 BUFFER = 4 * 2**20
+_BY_PYTHON = (".bz2", ".xz")
 #: A stream of xz may be followed by a multiple of so many zero bytes.
 _XZ_PADDING = 4
 #: What a file says that its decompression needs may not be more.
@@ -39,8 +42,8 @@ def decompressed(raw: BufferedReader, packed: str, size: int = BUFFER) -> Iterat
     if not packed:
         yield raw
         return
-    if packed == ".xz":
-        source: io.RawIOBase = _Xz(raw)
+    if packed in _BY_PYTHON:
+        source: io.RawIOBase = _Members(raw, packed)
     else:
         buffered = pa.BufferedInputStream(pa.PythonFile(raw, mode="r"), size)
         source = pa.CompressedInputStream(buffered, COMPRESSIONS[packed])
@@ -48,12 +51,13 @@ def decompressed(raw: BufferedReader, packed: str, size: int = BUFFER) -> Iterat
         yield cast(BufferedReader, stream)
 
 
-class _Xz(io.RawIOBase):
-    """Decompresses the streams of xz one behind the other."""
+class _Members(io.RawIOBase):
+    """Decompresses streams of bzip2 or xz, one behind the other."""
 
-    def __init__(self, raw: BufferedReader) -> None:
+    def __init__(self, raw: BufferedReader, packed: str) -> None:
         self._raw = raw
-        self._current: lzma.LZMADecompressor | None = None
+        self._packed = packed
+        self._current: lzma.LZMADecompressor | bz2.BZ2Decompressor | None = None
         self._left = b""
 
     def readable(self) -> bool:
@@ -85,6 +89,17 @@ class _Xz(io.RawIOBase):
 
     def _next(self) -> bool:
         """Begin the next stream, if there is one."""
+        if self._packed == ".xz":
+            self._skip_padding()
+        elif not self._left:
+            self._left = self._raw.read1(BUFFER)
+        if not self._left:
+            return False
+        is_xz = self._packed == ".xz"
+        self._current = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY) if is_xz else bz2.BZ2Decompressor()
+        return True
+
+    def _skip_padding(self) -> None:
         padding = 0
         while not self._left.lstrip(b"\0"):
             padding += len(self._left)
@@ -95,6 +110,3 @@ class _Xz(io.RawIOBase):
         if (padding + len(self._left) - len(rest)) % _XZ_PADDING:
             raise OSError("xz decompress failed: what follows a stream is not its padding")
         self._left = rest
-        if rest:
-            self._current = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
-        return bool(rest)
