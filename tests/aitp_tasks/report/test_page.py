@@ -138,7 +138,7 @@ def test_shards_that_took_no_part_are_named(finish_run: FinishRun) -> None:
     report.execute(run)
     text = _read(run).text
     assert "2 objects in corpus/web/ were not read: corpus/web/<7>.md, …" in text
-    assert "3 hidden in corpus/web/ were left out." in text
+    assert "3 hidden files in corpus/web/ were left out." in text
     assert "1 shards took no part, because they could not be embedded:" in text
     assert "corpus/web/<9>.parquet: it is not readable as Parquet" in text
 
