@@ -34,6 +34,7 @@ from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 from aitp_tasks.training import checks as training_checks
+from aitp_tasks.training import memory
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
     watch = Stopwatch()
     storage = open_storage(config.root)
     storage.require_conditional_writes()
+    config = _pinned(config)
     run = _planned(storage, config, _sources(storage, config), check)
     shards = [shard for group in run.plan.groups for shard in group.shards]
     documents = sum(max(shard.rows, 0) for shard in shards if shard.role == "corpus")
@@ -87,6 +89,13 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         "seconds": watch.seconds(),
     }
     return result | {"estimate": _cut(estimate, _RESULT_BYTES - len(json.dumps(result)))}
+
+
+def _pinned(config: RunConfig) -> RunConfig:
+    """The configuration with hub models by commit: a branch may be another one when a stage begins."""
+    return config.model_copy(
+        update={name: models.pinned(getattr(config, name)) for name in ("encoder", "engine", "finetune")}
+    )
 
 
 def _cut(text: str, room: int) -> str:
@@ -159,6 +168,7 @@ def _planned(storage: Storage, config: RunConfig, sources: list[list[Shard]], ch
         checks.require_room(config.engine, inputs.prompts)
         checks.require_memory(config.engine)
         training_checks.require_template(config.finetune)
+        memory.require(config.finetune)
 
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)

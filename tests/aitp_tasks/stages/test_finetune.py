@@ -24,6 +24,7 @@ from aitp_tasks.stages import finetune
 from aitp_tasks.training import launcher
 from aitp_tasks.training.base_model import load_model
 from aitp_tasks.training.job import Job, Outcome
+from aitp_tasks.training.template import ChatTemplates
 from aitp_tasks.training.train import deepspeed_config
 from tests.aitp_tasks import tries
 from tests.aitp_tasks.starters import STAGE, left_of
@@ -31,6 +32,7 @@ from tests.aitp_tasks.starters import STAGE, left_of
 pytestmark = pytest.mark.slow
 
 Messages = list[dict[str, str]]
+_NO_TEMPLATES = ChatTemplates("", "", None, 0)
 _REPOSITORY = Path(__file__).parents[3]
 
 
@@ -243,8 +245,10 @@ def test_sigterm_leaves_nothing_behind(smollm2: Path, tmp_path: Path) -> None:
         "from aitp_tasks.config import Finetune\n"
         "from aitp_tasks.stages.finetune import launcher\n"
         "from aitp_tasks.training.job import Job\n"
+        "from aitp_tasks.training.template import ChatTemplates\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
-        "    job = Job(folder=folder, finetune=Finetune(model=sys.argv[1]), chat_template='')\n"
+        "    job = Job(folder=folder, finetune=Finetune(model=sys.argv[1]),\n"
+        "              templates=ChatTemplates('', '', None, 0))\n"
         "    print(flush=True)\n"
         "    launcher.run(job)\n"
     )
@@ -299,7 +303,7 @@ def test_losses_are_means_over_a_quarter_of_the_steps() -> None:
 
 
 def test_what_a_rank_says_reaches_the_stage(smollm2: Path, tmp_path: Path) -> None:
-    job = Job(folder=tmp_path, finetune=Finetune(model=str(smollm2)), chat_template="")
+    job = Job(folder=tmp_path, finetune=Finetune(model=str(smollm2)), templates=_NO_TEMPLATES)
     assert job.failure() is None
     job.leave_failure(InputError("the loss is nan"))
     failure = job.failure()
@@ -339,7 +343,10 @@ def test_the_ranks_get_the_leased_gpus(
     gpus: tuple[int, ...], arguments: list[str], order: str | None, smollm2: Path, tmp_path: Path
 ) -> None:
     job = Job(
-        folder=tmp_path, finetune=Finetune(model=str(smollm2), processes=2), gpus=gpus, chat_template=""
+        folder=tmp_path,
+        finetune=Finetune(model=str(smollm2), processes=2),
+        gpus=gpus,
+        templates=_NO_TEMPLATES,
     )
     assert launcher._devices(job) == arguments
     assert launcher._environment(job).get("CUDA_DEVICE_ORDER") == order
