@@ -10,6 +10,7 @@ runs the ranks, train.py is one of them, kept.py keeps their states.
 """
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,8 @@ def _keep_quarantine(run: Run, tally: Tally) -> dict[str, str]:
 
 
 def _upload(run: Run, job: Job, attempt: str) -> dict[str, str]:
-    """Write the checkpoint below this try's prefix, and the log history, which is named by its content."""
+    """Write the checkpoint below this try's prefix, and the log history: there, and named by its content."""
+    shutil.copyfile(job.log_history, job.checkpoint / job.log_history.name)
     for path in sorted(job.checkpoint.iterdir()):
         run.storage.upload(f"{attempt}/{path.name}", path)
     history = job.log_history.read_bytes()

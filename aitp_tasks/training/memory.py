@@ -142,7 +142,7 @@ def require(settings: Finetune) -> None:
 
 def remedy(of: Shape, settings: Finetune, room: int, gpus: int) -> str:
     """What would make it fit, the least change first."""
-    tries = [
+    tries: list[dict[str, int]] = [
         {"gradient_checkpointing": True},
         {"gradient_checkpointing": True, "batch_size": 1},
         *({"zero_stage": stage} for stage in range(settings.zero_stage + 1, 4)),
@@ -158,5 +158,5 @@ def remedy(of: Shape, settings: Finetune, room: int, gpus: int) -> str:
     best = settings.model_copy(update={"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True})
     for ranks in range(1, 4097):
         if need(of, best.model_copy(update={"processes": ranks})).total <= room:
-            return f"{ranks} such GPUs hold it with finetune.zero_stage=3 and batch_size=1, or take a smaller model"
+            return f"take {ranks} such GPUs with finetune.zero_stage=3 and batch_size=1, or a smaller model"
     return "lower finetune.max_length, or take a smaller model"

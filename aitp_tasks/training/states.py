@@ -167,7 +167,7 @@ class _Reader:
     def __enter__(self) -> "_Reader":
         from safetensors import safe_open
 
-        self._open = [safe_open(path, "pt") for path in self._files]
+        self._open: list[Any] = [safe_open(path, "pt") for path in self._files]
         self._places = {name: file for file in self._open for name in list(file.keys())}
         return self
 

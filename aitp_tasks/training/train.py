@@ -99,18 +99,22 @@ def _meet(job: Job) -> None:
 
     They would open a TCP store, which listens on all interfaces.
     """
+    import deepspeed.comm
     import torch
     import torch.distributed
 
     if job.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "nccl" if job.device == "cuda" else "gloo"
     torch.distributed.init_process_group(
-        "nccl" if job.device == "cuda" else "gloo",
+        backend,
         init_method=job.rendezvous.as_uri(),
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=timedelta(minutes=job.finetune.timeout_minutes),
     )
+    # Under ZeRO 3, weights are loaded in slices before the trainer would tell DeepSpeed how many ranks there are.
+    deepspeed.comm.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 
 
 def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:

@@ -92,6 +92,15 @@ def test_trains_commits_and_does_it_once(
     history = json.loads(run.storage.read(manifest.output("log_history")))
     assert [entry["step"] for entry in history] == [1, 2]
     assert manifest.figures["train_loss_first"] == pytest.approx(history[0]["loss"], abs=1e-4)
+    checkpoint = manifest.output("checkpoint")
+    assert json.loads(run.storage.read(f"{checkpoint}/log_history.json")) == history
+    card = run.storage.read(f"{checkpoint}/README.md").decode()
+    identity = run.plan.finetune_identity
+    assert f"- base model: `{Path(run.config.finetune.model).name}`, identity `{identity}`" in card
+    assert "version `v1` of the dataset `aitp`" in card
+    assert "- trained on 8 examples" in card
+    assert "| `learning_rate` | 0.0001 |" in card
+    assert str(Path(run.config.finetune.model).parent) not in card
 
     _check_checkpoint(run, manifest.output("checkpoint"), tmp_path / "checkpoint")
     assert _files(run, manifest.output("checkpoint")) == _files(run, manifest.output(published.ATTEMPT))
@@ -135,7 +144,7 @@ from aitp_tasks.stages import finetune as stage
 from aitp_tasks.training.job import Outcome
 def train(job):
     job.checkpoint.mkdir()
-    for file in ["config.json", "tokenizer.json", "training_args.bin", f"model-{name}.safetensors"]:
+    for file in ["config.json", "tokenizer.json", f"model-{name}.safetensors"]:
         (job.checkpoint / file).write_text(name * 1000)
     job.log_history.write_text("[]")
     return Outcome(steps=1, train_loss_first=1.0, train_loss_last=1.0)
@@ -167,8 +176,9 @@ def test_of_two_tries_one_is_the_checkpoint_whichever_dies_where(
     monkeypatch.setattr(launcher, "run", pytest.fail)
     result = finetune.execute(run, None)
     assert result["checkpoint"] == f"{run.storage.root}/models/aitp/v1"
-    assert set(committed) == {"/config.json", "/tokenizer.json", "/model-left.safetensors"}
-    assert set(committed.values()) == {b"left" * 1000}
+    made = {"/config.json", "/tokenizer.json", "/model-left.safetensors"}
+    assert set(committed) == {*made, "/README.md", "/log_history.json"}
+    assert {committed[name] for name in made} == {b"left" * 1000}
     assert _files(run, "models/aitp/v1") == committed
 
 
