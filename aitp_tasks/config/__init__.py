@@ -14,7 +14,7 @@ from aitp_tasks.config.difference import Criterion, Difference, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
-from aitp_tasks.config.finetune import Finetune
+from aitp_tasks.config.finetune import Finetune, LongExamples
 from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.maintenance import Maintenance
 from aitp_tasks.config.messages import Event, Messages
@@ -39,6 +39,7 @@ __all__ = [
     "Event",
     "Finetune",
     "Gates",
+    "LongExamples",
     "LongTexts",
     "Maintenance",
     "Messages",

@@ -1,11 +1,20 @@
 """``finetune``: the base model, and how it is trained."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from aitp_tasks.config.model import Model
 from aitp_tasks.config.section import Share
+
+
+class LongExamples(StrEnum):
+    """What becomes of conversations that are longer than an example may be."""
+
+    CUT = "cut"
+    DROP = "drop"
+    SPLIT_TURNS = "split_turns"
 
 
 class Finetune(Model):
@@ -37,8 +46,11 @@ class Finetune(Model):
     gradient_accumulation: int = Field(
         8, ge=1, title="Gradient accumulation", description="Forward passes per optimiser step."
     )
-    max_length: int = Field(
-        2048, ge=16, title="Longest example", description="In tokens; longer ones are cut."
+    max_length: int = Field(2048, ge=16, title="Longest example", description="In tokens.")
+    long_examples: LongExamples = Field(
+        LongExamples.CUT,
+        title="Longer examples",
+        description="Are cut at max_length, dropped, or split at users' turns; all are counted.",
     )
     chat_template: str | None = Field(
         None,

@@ -49,7 +49,10 @@ _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
     "gates": {"answer_language": True},
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
-    "finetune": {"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
+    "finetune": {
+        **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
+        "long_examples": "cut",
+    },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
 }
 #: One path may be written without a list.

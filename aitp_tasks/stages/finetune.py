@@ -12,6 +12,7 @@ runs the ranks, train.py is one of them, kept.py keeps their states.
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, card, examples, kept, launcher, template
-from aitp_tasks.training.examples import ExampleMaker, Tally
+from aitp_tasks.training import base_model, card, examples, kept, launcher, long_examples, template
+from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
 from aitp_tasks.training.job import Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -105,9 +106,10 @@ def _finetune(run: Run) -> Manifest:
         ledger = tally.ledger()
         log.info(
             "finetune version=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s "
-            "neutralised=%s",
+            "neutralised=%s cut=%d split=%d parts_left=%d",
             *(version, settings.processes, tally.examples, tally.tokens),
             *(ledger.rejected, ledger.quarantined, dict(tally.neutralised)),
+            *(tally.cut, tally.further, tally.parts_left),
         )
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
@@ -161,7 +163,11 @@ def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
     """Tokenise the dataset version's rows for the ranks."""
     data = job.folder / "data.parquet"
     run.storage.download(key, data)
-    return examples.write(data, maker, job.examples)
+
+    def make(turns: Sequence[Mapping[str, str | None]]) -> Sequence[Example | LeftOut]:
+        return long_examples.make(turns, maker.make, job.finetune.long_examples)
+
+    return examples.write(data, make, job.examples)
 
 
 def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:
@@ -198,6 +204,9 @@ def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
         "train_loss_last": outcome.train_loss_last,
         "steps": outcome.steps,
         "examples": tally.examples,
+        "cut": tally.cut,
+        "split": tally.further,
+        "parts_left": tally.parts_left,
         "tokens": tally.tokens,
         "trained_tokens": tally.trained_tokens,
         **devices.figures(),

@@ -31,6 +31,8 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         f"- base model: `{settings.label}`, identity `{identity}`",
         f"- trained on {figures['examples']} examples, {figures['tokens']} tokens, of which "
         f"{figures['trained_tokens']} are learnt: what the assistant says, and nothing else",
+        f"- {figures['cut']} of them end at `max_length`, {figures['split']} go on with a conversation that "
+        "was split",
         f"- {figures['steps']} steps; mean loss of the first quarter {figures['train_loss_first']:.4f}, of "
         f"the last {figures['train_loss_last']:.4f} nats per token; each step's in `log_history.json`",
         "- the same files as the base, with other weights in the same dtypes; its chat template unless "

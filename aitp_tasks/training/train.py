@@ -113,7 +113,7 @@ def _meet(job: Job) -> None:
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=timedelta(minutes=job.finetune.timeout_minutes),
     )
-    # Under ZeRO 3, weights are loaded in slices before the trainer would tell DeepSpeed how many ranks there are.
+    # Under ZeRO 3 weights are loaded in slices, before the trainer tells DeepSpeed how many ranks there are.
     deepspeed.comm.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 
 

@@ -137,7 +137,7 @@ def test_a_role_that_nobody_knows_is_named(maker: ExampleMaker, role: str) -> No
     assert made.reason == "unknown_role"
     assert f"role {role[:40]!r} is none of system, " in made.message
     tally = Tally()
-    tally.add(7, made)
+    tally.add(7, [made])
     assert tally.ledger().quarantined == {"unknown_role": 1}
     assert tally.quarantined[0]["id"] == "row 7"
 
