@@ -20,6 +20,15 @@ pytestmark = pytest.mark.slow
 
 _ANSWER = "Seven."
 _CONVERSATION = [{"role": "user", "content": "Five?"}, {"role": "assistant", "content": _ANSWER}]
+_SETTINGS = {
+    "scheduler": "cosine",
+    "warmup_share": 0.25,
+    "weight_decay": 0.1,
+    "max_grad_norm": 0.5,
+    "neftune_noise": 5.0,
+    "gradient_checkpointing": True,
+    "seed": 7,
+}
 #: A template of its own, so that the checkpoint has to carry it.
 _TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] + '\\n' }}{% if m['role'] == 'assistant' %}"
@@ -54,6 +63,8 @@ def trained(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
             "max_grad_norm": 0,
         },
     }
+    settings["settings"] = {"model": tied, **_SETTINGS}
+    settings["zero 0"]["timeout_minutes"] = 7.5
     jobs = {
         name: tiny.make_job(
             root / name.replace(" ", "-"),
@@ -133,3 +144,22 @@ def test_it_stops_where_its_turn_ends(trained: dict[str, Job], caplog: pytest.Lo
         model.generate(**prompt, max_new_tokens=30, do_sample=False).shape[1]
         == prompt["input_ids"].shape[1] + 30
     )
+
+
+def test_the_trainer_got_what_was_set(trained: dict[str, Job]) -> None:
+    def got(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((trained[name].folder / "arguments.json").read_bytes())
+        return found
+
+    usual, set_ = got("zero 0"), got("settings")
+    names = {
+        **{"lr_scheduler_type": ("linear", "cosine"), "warmup_steps": (0.03, 0.25)},
+        **{"weight_decay": (0.0, 0.1), "max_grad_norm": (1.0, 0.5), "neftune_noise_alpha": (None, 5.0)},
+        **{"gradient_checkpointing": (False, True), "seed": (0, 7), "data_seed": (0, 7)},
+        **{"ddp_timeout": (450, 1800), "save_strategy": ("no", "no")},
+    }
+    assert {name: (usual[name], set_[name]) for name in names} == names
+    # The first job's ranks have met for all.
+    assert float((trained["zero 0"].folder / "patience.json").read_text()) == 450
+    noisy, plain = (tiny.losses(trained[name]) for name in ("settings", "zero 0"))
+    assert noisy[0] != plain[0]

@@ -26,9 +26,17 @@ from pathlib import Path
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from aitp_tasks.training import train
 from aitp_tasks.training.job import Job
-meet, done = train._meet, []
+meet, done, trainer = train._meet, [], train._trainer
+def told(job):
+    made = trainer(job)
+    (job.folder / "arguments.json").write_text(made.args.to_json_string())
+    group = torch.distributed.distributed_c10d._get_default_group()
+    seconds = group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+    (job.folder / "patience.json").write_text(str(seconds))
+    return made
+train._trainer = told
 train._meet = lambda job: done or done.append(meet(job) or True)
-import torch.distributed
+import torch
 torch.distributed.destroy_process_group, destroy = lambda: None, torch.distributed.destroy_process_group
 for path in sys.argv[1:]:
     job = Job.read(Path(path))
