@@ -145,9 +145,9 @@ def _states(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]
     """The states of trainings, but for those of runs that may go on."""
     for info, written in storage.list_dated(f"{RUNS}/"):
         parts = info.key.split("/")
-        if len(parts) == 7 and parts[3:5] == ["finetune", "states"] and written < before:
-            if "/".join(parts[:3]) not in runs.unfinished:
-                yield info
+        of_training = len(parts) == 7 and parts[3:5] == ["finetune", "states"]
+        if of_training and written < before and "/".join(parts[:3]) not in runs.unfinished:
+            yield info
 
 
 def _tries(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]:

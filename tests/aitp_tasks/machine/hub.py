@@ -59,7 +59,10 @@ def serving(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
                 told = {"id": REPOSITORY, "sha": commit, "siblings": siblings}
                 return self._send(200, json.dumps(told).encode(), body)
             if path.startswith(f"api/models/{REPOSITORY}/tree/"):
-                files = hub.commits[hub.find(path.rpartition("/")[2]) or ""].items()
+                revision, _, folder = path.removeprefix(f"api/models/{REPOSITORY}/tree/").partition("/")
+                if folder:
+                    return self._send(404, b"{}", body, {"X-Error-Code": "EntryNotFound"})
+                files = hub.commits[hub.find(revision) or ""].items()
                 tree = [
                     {
                         "type": "file",
