@@ -15,7 +15,7 @@ from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.examples import Columns, Examples, Formatting, Mapping, Preference, Tags
-from aitp_tasks.config.finetune import Finetune
+from aitp_tasks.config.finetune import Finetune, LongExamples
 from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.maintenance import Maintenance
 from aitp_tasks.config.messages import Event, Messages
@@ -43,6 +43,7 @@ __all__ = [
     "Finetune",
     "Formatting",
     "Gates",
+    "LongExamples",
     "LongTexts",
     "Maintenance",
     "Mapping",

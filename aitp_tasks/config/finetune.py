@@ -1,11 +1,20 @@
 """``finetune``: the base model, and how it is trained."""
 
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from aitp_tasks.config.model import Model
 from aitp_tasks.config.section import Share
+
+
+class LongExamples(StrEnum):
+    """What becomes of conversations that are longer than an example may be."""
+
+    CUT = "cut"
+    DROP = "drop"
+    SPLIT_TURNS = "split_turns"
 
 
 class Finetune(Model):
@@ -17,18 +26,57 @@ class Finetune(Model):
     max_steps: int = Field(
         -1, ge=-1, title="Steps", description="Optimiser steps; -1 trains for the epochs given."
     )
-    learning_rate: float = Field(2e-6, gt=0, lt=1, title="Learning rate", description="Peak, linear decay.")
-    warmup_share: Share = Field(0.03, title="Warm-up", description="Share of the steps.")
+    learning_rate: float = Field(2e-6, gt=0, lt=1, title="Learning rate", description="Its peak.")
+    warmup_share: Share = Field(
+        0.03, title="Warm-up", description="Share of the steps in which the rate rises to its peak."
+    )
+    scheduler: Literal["linear", "cosine"] = Field(
+        "linear", title="Learning rate's decay", description="How the rate falls from its peak to 0."
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, lt=1, title="Weight decay", description="AdamW's; biases and norms have none."
+    )
+    max_grad_norm: float = Field(
+        1.0, ge=0, title="Largest gradient", description="Norm to which gradients are clipped; 0 clips none."
+    )
+    neftune_noise: float = Field(
+        0.0, ge=0, le=100, title="NEFTune", description="Noise on embeddings (its alpha); 0 adds none."
+    )
     batch_size: int = Field(4, ge=1, title="Examples per device", description="In one forward pass.")
     gradient_accumulation: int = Field(
         8, ge=1, title="Gradient accumulation", description="Forward passes per optimiser step."
     )
-    max_length: int = Field(
-        2048, ge=16, title="Longest example", description="In tokens; longer ones are cut."
+    max_length: int = Field(2048, ge=16, title="Longest example", description="In tokens.")
+    long_examples: LongExamples = Field(
+        LongExamples.CUT,
+        title="Longer examples",
+        description="Are cut at max_length, dropped, or split at users' turns; all are counted.",
     )
     chat_template: str | None = Field(
         None,
         title="Training chat template",
         description="Jinja file with generation marks; by default the model's own, or TRL's for its family.",
+    )
+    gradient_checkpointing: bool | None = Field(
+        None,
+        title="Gradient checkpointing",
+        description="Trades a third of the speed for memory; by default on GPUs only. Decides no result.",
+    )
+    save_steps: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        title="Steps between states",
+        description="A killed run goes on from the last state; null: save_minutes alone says when.",
+    )
+    save_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        30.0, title="Minutes between states", description="The same by the clock; null: save_steps alone."
+    )
+    save_number: int = Field(
+        2, ge=1, title="States kept", description="The newest ones, until it is trained."
+    )
+    timeout_minutes: float = Field(
+        30.0,
+        gt=0,
+        title="Patience of ranks",
+        description="How long a rank waits for the others before the training fails.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of weights, order and dropout.")

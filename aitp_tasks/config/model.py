@@ -16,7 +16,10 @@ class Model(Section):
         min_length=1,
     )
     revision: str | None = Field(
-        None, title="Revision", description="Commit of a hub model; required for one, ignored otherwise."
+        None,
+        title="Revision",
+        description="Of a hub model, where it is required: a commit, or a branch or tag that plan replaces "
+        "by its commit.",
     )
 
     @property

@@ -37,7 +37,10 @@ _PLACES = {
     "encoder": {"model", "endpoint", "batch_tokens"},
     "engine": {"model", "chat_template", "endpoint"},
     "prompts": {"folder"},
-    "finetune": {"model", "chat_template"},
+    "finetune": {
+        *("model", "chat_template", "gradient_checkpointing", "timeout_minutes"),
+        *("save_steps", "save_minutes", "save_number"),
+    },
 }
 #: Where results are stored, when a run is started, who is asked or told, and what is tidied up.
 _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
@@ -47,6 +50,10 @@ _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
     "gates": {"answer_language": True},
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
+    "finetune": {
+        **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
+        "long_examples": "cut",
+    },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
 }

@@ -86,8 +86,7 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
         gpus = visible()
         if not gpus:
             return None
-        if count > len(gpus):
-            raise InputError(f"{wanted_by} asks for {count} GPUs, but only {len(gpus)} are visible: lower it")
+        require(count, wanted_by)
         assert not _cuda_is_initialised(), "CUDA already has its devices"
         _held = _wait_for(count, gpus)
         os.environ[VARIABLE] = ",".join(gpu.uuid for gpu in _held.gpus)
@@ -97,6 +96,17 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
             f"{wanted_by} asks for {count} GPUs, but this process already holds {len(_held.gpus)}"
         )
     return _held
+
+
+def require(count: int, wanted_by: str) -> None:
+    """Make sure that so many GPUs could be leased here, where there are any.
+
+    Raises:
+        InputError: this process sees fewer.
+    """
+    gpus = visible()
+    if gpus and count > len(gpus):
+        raise InputError(f"{wanted_by} asks for {count} GPUs, but only {len(gpus)} are visible: lower it")
 
 
 def held() -> Lease | None:

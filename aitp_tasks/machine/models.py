@@ -12,11 +12,13 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from aitp_tasks.config import Engine, Finetune, Model
 from aitp_tasks.errors import InputError, TransientError
@@ -27,6 +29,14 @@ log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "AITP_CACHE"
 _PASSING_STATUSES = (408, 429, *range(500, 600))
+_COMMIT = re.compile("[0-9a-f]{40}")
+#: Of a hub model: no code.
+_HUB_FILES = (
+    "*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "LICENSE*", "NOTICE*",
+)  # fmt: skip
+#: The same weights in another layout, as some repositories have them.
+_HUB_SECOND_COPIES = ("*/*", "consolidated*")
+ModelKind = TypeVar("ModelKind", bound=Model)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
@@ -49,6 +59,46 @@ def local(model: Model) -> str:
             if not _whole(folder, listing):
                 _copy(storage, listing, folder)
     return str(folder)
+
+
+def snapshot(model: Model) -> Path:
+    """Folder of a hub model's files in the hub's own cache; what is missing there is fetched.
+
+    Weights that are not safetensors only where there are no others.
+    """
+    from huggingface_hub import snapshot_download
+
+    def fetched(patterns: Sequence[str]) -> Path:
+        return Path(
+            snapshot_download(
+                model.model,
+                revision=model.revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(_HUB_SECOND_COPIES),
+            )
+        )
+
+    folder = fetched(_HUB_FILES)
+    return folder if any(folder.glob("*.safetensors")) else fetched((*_HUB_FILES, "pytorch_model*.bin"))
+
+
+def pinned(model: ModelKind) -> ModelKind:
+    """The model with its revision as a commit: where it is a branch or a tag, what that names now.
+
+    Raises:
+        InputError: there is no such model or revision.
+        TransientError: the hub does not answer.
+    """
+    if not model.on_hub or not model.revision or _COMMIT.fullmatch(model.revision):
+        return model
+    from huggingface_hub import HfApi
+
+    with loading(model, "model"):
+        commit = HfApi().model_info(model.model, revision=model.revision).sha
+    if commit is None:
+        raise InputError(f"the hub names no commit for {model.model}@{model.revision}: set the commit itself")
+    log.info("model=%s revision=%s is commit=%s", model.model, model.revision, commit)
+    return model.model_copy(update={"revision": commit})
 
 
 @contextmanager

@@ -1,16 +1,19 @@
 """finetune: train the base model on the new dataset version, under DeepSpeed.
 
 Reads the version's Parquet file that assemble has left, and the base model.
-Writes the checkpoint (safetensors, tokenizer, the model's own chat template) and
-the log history; the checkpoint gets its place once it is committed (see
-``records.published``). Where the same dataset version was trained on with the same
-settings before, that checkpoint is named, and nothing is trained. In ``training``,
-template.py chooses the chat template, examples.py tokenises, launcher.py runs the
-ranks, train.py is one of them.
+Writes the checkpoint (the base's twin, with a card) and the log history; the checkpoint
+gets its place once it is committed (see ``records.published``). Where the same dataset
+version was trained on with the same settings before, that checkpoint is named, and
+nothing is trained. A killed training goes on from the last state that it has left. In
+``training``, template.py chooses the chat template, examples.py tokenises, launcher.py
+runs the ranks, train.py is one of them, kept.py keeps their states.
 """
 
 import logging
+import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,8 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, examples, launcher, template
-from aitp_tasks.training.examples import ExampleMaker, Tally
+from aitp_tasks.training import base_model, card, examples, kept, launcher, long_examples, template
+from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
 from aitp_tasks.training.job import Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -29,8 +32,6 @@ log = logging.getLogger(__name__)
 STAGE = "finetune"
 #: A checkpoint without it is none to any library, so it comes last.
 _LAST = "config.json"
-#: transformers pickles its arguments beside the weights; no pickle leaves this machine.
-_NOT_UPLOADED = {"training_args.bin"}
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     """
     done = run.find_manifest(STAGE) or _standing(run) or _finetune(run)
     published.publish(run, done, done.output("checkpoint"), _LAST)
+    kept.clear(run)
     if not done.figures.get("unchanged"):
         # Only now: another run would name this checkpoint.
         trainings.add(run, _dataset(run))
@@ -96,23 +98,25 @@ def _finetune(run: Run) -> Manifest:
         published.ATTEMPT: published.attempt(run, STAGE),
     }
     settings = run.config.finetune
-    # The ranks' devices; the stage itself must not occupy them.
-    lease = devices.lease(settings.processes, "finetune.processes")
+    devices.require(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
-        job, maker = _prepare(settings, lease, Path(folder))
+        job, maker = _prepare(settings, Path(folder))
         models.require_planned(settings, run.plan.finetune_identity, "finetune.model")
         tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
         outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()
         log.info(
-            "finetune version=%s device=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s "
-            "neutralised=%s unused=%s",
-            *(version, job.device, settings.processes, tally.examples, tally.tokens),
+            "finetune version=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s "
+            "neutralised=%s unused=%s cut=%d split=%d parts_left=%d",
+            *(version, settings.processes, tally.examples, tally.tokens),
             *(ledger.rejected, ledger.quarantined, dict(tally.neutralised), dict(tally.unused)),
+            *(tally.cut, tally.further, tally.parts_left),
         )
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
-        outcome = launcher.run(job)
+        outcome = _train(run, job)
+        figures = _figures(outcome, tally)
+        card.write(job.checkpoint, run.config, run.plan.finetune_identity, version, figures)
         outputs |= _upload(run, job, outputs[published.ATTEMPT])
     return run.commit(
         Manifest(
@@ -120,23 +124,38 @@ def _finetune(run: Run) -> Manifest:
             label=f"{run.config.assemble.dataset} {version}",
             ledger=ledger,
             outputs=outputs,
-            figures=_figures(outcome, tally),
+            figures=figures,
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
 
 
-def _prepare(settings: Finetune, lease: devices.Lease | None, folder: Path) -> tuple[Job, ExampleMaker]:
-    """What the ranks are told, and what makes their examples."""
-    settings = settings.model_copy(update={"model": models.local(settings)})
+def _train(run: Run, job: Job) -> Outcome:
+    """Run the ranks, from the last state on where an earlier try has left one.
+
+    Only now are devices leased: nothing else needs them, and the stage itself must not occupy them.
+    """
+    state = kept.newest(run)
+    if state is not None:
+        kept.fetch(run, state, job.resumed)
+    lease = devices.lease(job.finetune.processes, "finetune.processes")
+    if lease is not None:
+        gpus = tuple(gpu.index for gpu in lease.gpus[: job.finetune.processes])
+        job = job.model_copy(update={"gpus": gpus})
+    with kept.keeping(run, job):
+        return launcher.run(job)
+
+
+def _prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
+    """What the ranks are told, and what makes their examples; the model is on this machine then."""
+    settings = settings.model_copy(update={"model": str(base_model.fetch(settings))})
     tokenizer = base_model.load_tokenizer(settings)
     templates = template.choose(tokenizer, settings.chat_template)
     job = Job(
         folder=folder,
         finetune=settings,
-        gpus=tuple(gpu.index for gpu in lease.gpus[: settings.processes]) if lease else (),
-        chat_template=templates.saved,
+        templates=templates,
     )
     return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
 
@@ -145,7 +164,11 @@ def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
     """Tokenise the dataset version's rows for the ranks."""
     data = job.folder / "data.parquet"
     run.storage.download(key, data)
-    return examples.write(data, maker, job.examples)
+
+    def make(turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Sequence[Example | LeftOut]:
+        return long_examples.make(turns, partial(maker.make, tools=tools), job.finetune.long_examples)
+
+    return examples.write(data, make, job.examples)
 
 
 def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:
@@ -169,10 +192,10 @@ def _keep_quarantine(run: Run, tally: Tally) -> dict[str, str]:
 
 
 def _upload(run: Run, job: Job, attempt: str) -> dict[str, str]:
-    """Write the checkpoint below this try's prefix, and the log history, which is named by its content."""
+    """Write the checkpoint below this try's prefix, and the log history: there, and named by its content."""
+    shutil.copyfile(job.log_history, job.checkpoint / job.log_history.name)
     for path in sorted(job.checkpoint.iterdir()):
-        if path.name not in _NOT_UPLOADED:
-            run.storage.upload(f"{attempt}/{path.name}", path)
+        run.storage.upload(f"{attempt}/{path.name}", path)
     history = job.log_history.read_bytes()
     key = run.key(STAGE, f"log_history-{digest.of_bytes(history)}.json")
     run.storage.write_if_absent(key, history)
@@ -185,6 +208,9 @@ def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
         "train_loss_last": outcome.train_loss_last,
         "steps": outcome.steps,
         "examples": tally.examples,
+        "cut": tally.cut,
+        "split": tally.further,
+        "parts_left": tally.parts_left,
         "tokens": tally.tokens,
         "trained_tokens": tally.trained_tokens,
         **devices.figures(),

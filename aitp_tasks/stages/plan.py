@@ -32,6 +32,7 @@ from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard, Unread
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 from aitp_tasks.training import checks as training_checks
+from aitp_tasks.training import memory
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
     watch = Stopwatch()
     storage = open_storage(config.root)
     storage.require_conditional_writes()
+    config = _pinned(config)
     sources, unread = _sources(storage, config)
     run = _planned(storage, config, sources, unread, check)
     shards = [shard for group in run.plan.groups for shard in group.shards]
@@ -93,6 +95,13 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         "seconds": watch.seconds(),
     }
     return result | {"estimate": _cut(estimate, _RESULT_BYTES - len(json.dumps(result)))}
+
+
+def _pinned(config: RunConfig) -> RunConfig:
+    """The configuration with hub models by commit: a branch may be another one when a stage begins."""
+    return config.model_copy(
+        update={name: models.pinned(getattr(config, name)) for name in ("encoder", "engine", "finetune")}
+    )
 
 
 def _cut(text: str, room: int) -> str:
@@ -168,6 +177,7 @@ def _planned(
         checks.require_room(config.engine, inputs.prompts)
         checks.require_memory(config.engine)
         training_checks.require_template(config.finetune)
+        memory.require(config.finetune)
 
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)

@@ -1,5 +1,6 @@
 """The base model and its tokenizer: the one place that loads them, and says why it cannot."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitp_tasks.config import Finetune
@@ -8,7 +9,38 @@ from aitp_tasks.machine import models
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+def fetch(settings: Finetune) -> Path:
+    """The model's folder on this machine, with all of its files: what lies elsewhere is copied here once.
+
+    Raises:
+        InputError: the model does not exist.
+        TransientError: the hub does not answer, or the model was replaced while it was copied.
+    """
+    if settings.on_hub:
+        with models.loading(settings, "finetune.model"):
+            return models.snapshot(settings)
+    _require_folder(settings)
+    return Path(models.local(settings))
+
+
+def load_config(settings: Finetune) -> "PretrainedConfig":
+    """The model's configuration.
+
+    Raises:
+        InputError: the model does not exist, or needs remote code.
+        TransientError: the hub does not answer.
+    """
+    from transformers import AutoConfig
+
+    _require_folder(settings)
+    with models.loading(settings, "finetune.model"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            settings.model, revision=settings.revision, trust_remote_code=False
+        )
+    return config
 
 
 def load_tokenizer(settings: Finetune) -> "PreTrainedTokenizerBase":

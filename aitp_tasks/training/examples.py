@@ -9,7 +9,7 @@ divide turns in the very template (``<|im_end|>``) is made plain, and counted.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ IGNORED = -100
 REFUSED_BY_TEMPLATE, UNKNOWN_ROLE = "refused_by_chat_template", "unknown_role"
 #: The reason that is the chat template's: the row is sound.
 NO_TOOLS = "tools_not_in_chat_template"
+#: The reason that is the example's length.
+CUT_BEFORE_ANSWER = "cut_before_answer"
 #: A template writes a role as it is, so that another one could hold whole turns.
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -53,6 +55,8 @@ class Example:
     labels: list[int]
     neutralised: Mapping[str, int] = field(default_factory=dict)
     unused: frozenset[str] = frozenset()
+    #: Whether it ends before the conversation does.
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class LeftOut:
 
     reason: str
     message: str
+
+
+#: Makes the examples of a conversation with its tools: one or, where it is split, several, or why it is none.
+MakeParts = Callable[[Sequence[Mapping[str, Any]], Sequence[Any]], Sequence[Example | LeftOut]]
 
 
 class ExampleMaker:
@@ -163,10 +171,11 @@ class ExampleMaker:
         ]
         if all(label == IGNORED for label in labels):
             return LeftOut(
-                "cut_before_answer", f"the answer starts behind max_length={self._max_length} tokens"
+                CUT_BEFORE_ANSWER, f"the answer starts behind max_length={self._max_length} tokens"
             )
         unused = taken.passed_over(self._taken, turns, tools)
-        return Example(input_ids, labels, neutralised, frozenset(unused))
+        cut = len(encoded["input_ids"]) > self._max_length
+        return Example(input_ids, labels, neutralised, frozenset(unused), cut)
 
     def _marks_of_calls(self) -> set[str]:
         """Special tokens around tools, calls and results; other marks of calls may stand in an answer."""
@@ -222,6 +231,11 @@ class Tally:
     """What became of a dataset's rows."""
 
     examples: int = 0
+    #: Among the examples, those that were cut, and those that are not their conversation's first.
+    cut: int = 0
+    further: int = 0
+    #: Parts of conversations that are no example, where another part is one.
+    parts_left: int = 0
     #: Tokens of all examples, and those among them that the loss is taken over.
     tokens: int = 0
     trained_tokens: int = 0
@@ -233,15 +247,25 @@ class Tally:
     #: Rows that the chat template refused, or whose roles nobody knows; see ``tables.QUARANTINE``.
     quarantined: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, row: int, made: Example | LeftOut) -> None:
-        """Count one row."""
-        if isinstance(made, Example):
+    def add(self, row: int, parts: Sequence[Example | LeftOut]) -> None:
+        """Count one row, of which there may be several parts."""
+        examples = [made for made in parts if isinstance(made, Example)]
+        left = [made for made in parts if isinstance(made, LeftOut)]
+        for example in examples:
             self.examples += 1
-            self.tokens += len(made.input_ids)
-            self.trained_tokens += sum(label != IGNORED for label in made.labels)
-            self.neutralised.update(made.neutralised)
-            self.unused.update(made.unused)
-        elif made.reason in (REFUSED_BY_TEMPLATE, UNKNOWN_ROLE):
+            self.cut += example.cut
+            self.tokens += len(example.input_ids)
+            self.trained_tokens += sum(label != IGNORED for label in example.labels)
+            self.neutralised.update(example.neutralised)
+        if examples:
+            self.unused.update(frozenset().union(*(example.unused for example in examples)))
+            self.further += len(examples) - 1
+            self.parts_left += len(left)
+        else:
+            self._add_left_out(row, left[0])
+
+    def _add_left_out(self, row: int, made: LeftOut) -> None:
+        if made.reason in (REFUSED_BY_TEMPLATE, UNKNOWN_ROLE):
             self.quarantined.append({"id": f"row {row}", "error_class": made.reason, "message": made.message})
         else:
             self.rejected[made.reason] += 1
@@ -249,35 +273,44 @@ class Tally:
     def ledger(self) -> Ledger:
         """The rows as a ledger."""
         return Ledger(
-            rows_in=self.examples + len(self.quarantined) + self.rejected.total(),
-            rows_out=self.examples,
+            rows_in=self.examples - self.further + len(self.quarantined) + self.rejected.total(),
+            rows_out=self.examples - self.further,
             quarantined=dict(Counter(row["error_class"] for row in self.quarantined)),
             rejected=dict(sorted(self.rejected.items())),
         )
 
 
-def write(data: Path, maker: ExampleMaker, target: Path) -> Tally:
-    """Turn a dataset's Parquet file into an Arrow stream of ``input_ids`` and ``labels``."""
+def write(data: Path, make: MakeParts, target: Path) -> Tally:
+    """Turn a dataset's Parquet file into an Arrow stream of ``input_ids`` and ``labels``.
+
+    Args:
+        data: the file.
+        make: makes the examples of one conversation; see ``long_examples``.
+        target: is written.
+    """
     tally = Tally()
     with (
         pq.ParquetFile(data) as file,
         pa.OSFile(str(target), "wb") as sink,
         pa.ipc.new_stream(sink, _EXAMPLE_SCHEMA) as writer,
     ):
-        for batch in _make_batches(file, maker, tally):
+        for batch in _make_batches(file, make, tally):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, _EXAMPLE_SCHEMA))
     return tally
 
 
-def _make_batches(file: pq.ParquetFile, maker: ExampleMaker, tally: Tally) -> Iterator[list[dict[str, Any]]]:
+def _make_batches(file: pq.ParquetFile, make: MakeParts, tally: Tally) -> Iterator[list[dict[str, Any]]]:
     row = 0
     columns = [name for name in ("messages", conversations.TOOLS) if name in file.schema_arrow.names]
     for batch in file.iter_batches(_ROWS_PER_BATCH, columns=columns):
         examples = []
         for stored in batch.to_pylist():
-            made = maker.make(*conversations.read(stored["messages"], stored.get(conversations.TOOLS)))
-            tally.add(row, made)
-            if isinstance(made, Example):
-                examples.append({"input_ids": made.input_ids, "labels": made.labels})
+            parts = make(*conversations.read(stored["messages"], stored.get(conversations.TOOLS)))
+            tally.add(row, parts)
+            examples += [
+                {"input_ids": made.input_ids, "labels": made.labels}
+                for made in parts
+                if isinstance(made, Example)
+            ]
             row += 1
         yield examples

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import AitpError, InputError, TransientError
+from aitp_tasks.training.template import ChatTemplates
 
 _ERRORS: dict[str, type[AitpError]] = {kind.__name__: kind for kind in (InputError, TransientError)}
 
@@ -27,8 +28,8 @@ class Job(BaseModel):
     finetune: Finetune
     #: Places of the leased GPUs on the PCI bus, one a rank; none on processors.
     gpus: tuple[int, ...] = ()
-    #: The chat template that the checkpoint carries.
-    chat_template: str
+    #: What is trained with, and what the checkpoint carries.
+    templates: ChatTemplates
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -59,6 +60,16 @@ class Job(BaseModel):
     def checkpoint(self) -> Path:
         """Folder of the trained model."""
         return self.folder / "checkpoint"
+
+    @property
+    def states(self) -> Path:
+        """Folder of the states that the ranks leave while they train; see ``training.states``."""
+        return self.folder / "states"
+
+    @property
+    def resumed(self) -> Path:
+        """The state to go on from; there is none where the training begins."""
+        return self.folder / "resumed"
 
     @property
     def log_history(self) -> Path:

@@ -9,7 +9,7 @@ not guessed at.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import InputError
 
@@ -34,10 +34,13 @@ _SAMPLES: tuple[Messages, ...] = (
 
 @dataclass(frozen=True)
 class ChatTemplates:
-    """What to train with, and what the checkpoint carries."""
+    """What to train with, what the checkpoint carries, and what the model itself came with, if anything."""
 
     training: str
     saved: str
+    own: str | None
+    #: Token that ends what the assistant says; learnt with it.
+    turn_end: int
 
 
 def choose(tokenizer: "PreTrainedTokenizerBase", configured: str | None) -> ChatTemplates:
@@ -71,7 +74,21 @@ def choose(tokenizer: "PreTrainedTokenizerBase", configured: str | None) -> Chat
             "generation marks: put {% endgeneration %} behind the end-of-turn token in a file, "
             "and set finetune.chat_template to it"
         )
-    return ChatTemplates(training, saved)
+    return ChatTemplates(training, saved, own, _turn_end(tokenizer, training))
+
+
+def _turn_end(tokenizer: "PreTrainedTokenizerBase", training: str) -> int:
+    """The last token of an answer that is more than blanks; an added one, as ``choose`` has made sure."""
+    rendered: Any = tokenizer.apply_chat_template(
+        [_USER, _ASSISTANT, _USER],
+        chat_template=training,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    masked = zip(rendered["input_ids"], rendered["assistant_masks"], strict=True)
+    said = [token for token, inside in masked if inside]
+    return next(int(token) for token in reversed(said) if str(tokenizer.decode([token])).strip())
 
 
 def _own_template(tokenizer: "PreTrainedTokenizerBase") -> str | None:

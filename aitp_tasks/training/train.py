@@ -14,18 +14,21 @@ import os
 import sys
 import threading
 import time
+from collections import deque
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import AitpError, ExitCode, InputError, TransientError
 from aitp_tasks.machine import processors
-from aitp_tasks.training import base_model
+from aitp_tasks.training import base_model, checkpoint, parameters
 from aitp_tasks.training.job import Job, Outcome
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
+
+    from aitp_tasks.training.going_on import GoingOnTrainer
 
 log = logging.getLogger("aitp_tasks.training.train")
 
@@ -83,8 +86,8 @@ def train(job: Job) -> None:
 
     _meet(job)
     trainer = _trainer(job)
-    trainer.train()
-    trainer.save_model(str(job.checkpoint))
+    trainer.train_on()
+    _leave_checkpoint(job, trainer)
     if trainer.is_world_process_zero():
         _leave_outcome(job, trainer)
     torch.distributed.barrier()
@@ -96,17 +99,32 @@ def _meet(job: Job) -> None:
 
     They would open a TCP store, which listens on all interfaces.
     """
+    import deepspeed.comm
     import torch
     import torch.distributed
 
     if job.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "nccl" if job.device == "cuda" else "gloo"
     torch.distributed.init_process_group(
-        "nccl" if job.device == "cuda" else "gloo",
+        backend,
         init_method=job.rendezvous.as_uri(),
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=timedelta(minutes=job.finetune.timeout_minutes),
     )
+    # Under ZeRO 3 weights are loaded in slices, before the trainer tells DeepSpeed how many ranks there are.
+    deepspeed.comm.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+
+
+def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:
+    """Write the checkpoint by the first rank; all of them put the weights together."""
+    model = trainer.deepspeed.module
+    if trainer.is_world_process_zero():
+        tensors = checkpoint.collect(model, parameters.weights(trainer.deepspeed))
+        checkpoint.write(job.checkpoint, Path(job.finetune.model), model, tensors, job.templates)
+    else:
+        deque(parameters.weights(trainer.deepspeed), maxlen=0)
 
 
 def deepspeed_config(zero_stage: int) -> dict[str, Any]:
@@ -137,20 +155,22 @@ def _arguments(job: Job, bf16: bool) -> "SFTConfig":
 
     settings = job.finetune
     return SFTConfig(
-        output_dir=str(job.checkpoint),
+        output_dir=str(job.folder),
         deepspeed=deepspeed_config(settings.zero_stage),
         use_cpu=job.device == "cpu",
         bf16=bf16,
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
+        lr_scheduler_type=settings.scheduler,
         # From 1 on, transformers reads a number of steps and no share.
         warmup_steps=min(settings.warmup_share, 1 - 1e-9),
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation,
-        # Trades a third of the speed for memory, of which only devices are short.
-        gradient_checkpointing=job.device == "cuda",
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        neftune_noise_alpha=settings.neftune_noise or None,
+        gradient_checkpointing=_checkpoints_gradients(job),
         seed=settings.seed,
         data_seed=settings.seed,
         # Examples come tokenised, cut and with labels on the assistant's turns only (examples.py):
@@ -160,17 +180,27 @@ def _arguments(job: Job, bf16: bool) -> "SFTConfig":
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to="none",
+        # States are left by going_on.py.
         save_strategy="no",
         disable_tqdm=True,
+        # The process group is there already, with the same patience.
+        ddp_timeout=int(settings.timeout_minutes * 60),
     )
 
 
-def _trainer(job: Job) -> "SFTTrainer":
+def _checkpoints_gradients(job: Job) -> bool:
+    """Whether activations are computed twice; unless told, where devices are short of memory."""
+    chosen = job.finetune.gradient_checkpointing
+    return job.device == "cuda" if chosen is None else chosen
+
+
+def _trainer(job: Job) -> "GoingOnTrainer":
     import torch
     from datasets import Dataset
     from transformers import PrinterCallback
     from transformers.utils.logging import disable_progress_bar
-    from trl.trainer.sft_trainer import SFTTrainer
+
+    from aitp_tasks.training.going_on import GoingOnTrainer
 
     disable_progress_bar()
     bf16 = _bf16_supported(job)
@@ -178,8 +208,8 @@ def _trainer(job: Job) -> "SFTTrainer":
     # Before the model: with ZeRO 3 these make its weights load in slices.
     arguments = _arguments(job, bf16)
     tokenizer = base_model.load_tokenizer(job.finetune)
-    tokenizer.chat_template = job.chat_template
-    trainer = SFTTrainer(
+    trainer = GoingOnTrainer(
+        job,
         model=base_model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32),
         args=arguments,
         train_dataset=Dataset.from_file(str(job.examples)),
@@ -198,7 +228,9 @@ def _progress(job: Job) -> "TrainerCallback":
         def on_train_begin(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **values: Any
         ) -> None:
-            self._start = time.monotonic()
+            self._start, self._first = time.monotonic(), state.global_step
+            # What it took before it was stopped.
+            self._before = state.log_history[-1]["seconds"] if state.log_history else 0.0
 
         def on_log(
             self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **values: Any
@@ -213,14 +245,14 @@ def _progress(job: Job) -> "TrainerCallback":
                 )
             step, steps = state.global_step, state.max_steps
             seconds = time.monotonic() - self._start
-            state.log_history[-1]["seconds"] = round(seconds, 3)
-            left = seconds / step * (steps - step)
+            state.log_history[-1]["seconds"] = round(self._before + seconds, 3)
+            left = seconds / (step - self._first) * (steps - step)
             log.info("step=%d of=%d loss=%.4f seconds_left=%.0f", step, steps, loss, left)
 
     return Progress()
 
 
-def _leave_outcome(job: Job, trainer: "SFTTrainer") -> None:
+def _leave_outcome(job: Job, trainer: "GoingOnTrainer") -> None:
     steps = [entry for entry in trainer.state.log_history if "loss" in entry]
     job.log_history.write_text(json.dumps(steps, indent=1, allow_nan=False))
     outcome = Outcome.of([entry["loss"] for entry in steps])

@@ -41,6 +41,7 @@ from aitp_tasks.stages import (
 )
 from aitp_tasks.storage import Storage, open_storage
 from aitp_tasks.training import checks as training_checks
+from aitp_tasks.training import memory
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import REPOSITORY, write_shard
 from tests.aitp_tasks.generation.test_part import StandIn, StandInPrompter
@@ -100,6 +101,7 @@ class World:
         monkeypatch.setattr(models, "require_planned", lambda *_: None)
         monkeypatch.setattr(generator, "open_engine", StandIn)
         monkeypatch.setattr(training_checks, "require_template", lambda _: None)
+        monkeypatch.setattr(memory, "require", lambda _: None)
         for module in (generator, checks):
             monkeypatch.setattr(module, "Prompter", StandInPrompter)
         monkeypatch.setattr(StandIn, "respond", staticmethod(self._respond), raising=False)

@@ -50,6 +50,7 @@ def waste(storage: Storage, runs: Runs, before: float) -> Waste:
         if written < before and info.key.split("/")[2:3] == ["remaining"] and not live.holds(info.key):
             found.objects.append(("remaining", info))
     found.objects += [("attempts", info) for info in _tries(storage, runs, before)]
+    found.objects += [("states", info) for info in _states(storage, runs, before)]
     _add_responses(storage, found, kept, before)
     return found
 
@@ -138,6 +139,15 @@ def _of(run: Run, done: Manifest | None) -> Iterator[str]:
             yield f"{key.rpartition('/')[0]}.json"
         elif name.startswith("shard-") or key.endswith("/manifest.json"):
             yield from _of(run, manifest.load(run.storage, key))
+
+
+def _states(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]:
+    """The states of trainings, but for those of runs that may go on."""
+    for info, written in storage.list_dated(f"{RUNS}/"):
+        parts = info.key.split("/")
+        of_training = len(parts) == 7 and parts[3:5] == ["finetune", "states"]
+        if of_training and written < before and "/".join(parts[:3]) not in runs.unfinished:
+            yield info
 
 
 def _tries(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]:

@@ -27,6 +27,7 @@ from aitp_tasks.records.run import Run
 from aitp_tasks.stages import answer, difference, embed, merge, plan, rewrite, score
 from aitp_tasks.stages import density as density_stage
 from aitp_tasks.training import checks as training_checks
+from aitp_tasks.training import memory
 from tests.aitp_tasks.conftest import REPOSITORY, Configure
 
 pytestmark = pytest.mark.slow
@@ -142,6 +143,7 @@ def small_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         SELECT_ALL[section]["model"] = str(folder)
     monkeypatch.setattr(checks, "Prompter", StandInPrompter)
     monkeypatch.setattr(training_checks, "require_template", lambda _: None)
+    monkeypatch.setattr(memory, "require", lambda _: None)
 
 
 def rows_of(run: Run, stage: str) -> list[dict[str, Any]]:

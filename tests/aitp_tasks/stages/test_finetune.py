@@ -24,6 +24,7 @@ from aitp_tasks.stages import finetune
 from aitp_tasks.training import launcher
 from aitp_tasks.training.base_model import load_model
 from aitp_tasks.training.job import Job, Outcome
+from aitp_tasks.training.template import ChatTemplates
 from aitp_tasks.training.train import deepspeed_config
 from tests.aitp_tasks import tries
 from tests.aitp_tasks.starters import STAGE, left_of
@@ -31,6 +32,7 @@ from tests.aitp_tasks.starters import STAGE, left_of
 pytestmark = pytest.mark.slow
 
 Messages = list[dict[str, str]]
+_NO_TEMPLATES = ChatTemplates("", "", None, 0)
 _REPOSITORY = Path(__file__).parents[3]
 
 
@@ -90,6 +92,15 @@ def test_trains_commits_and_does_it_once(
     history = json.loads(run.storage.read(manifest.output("log_history")))
     assert [entry["step"] for entry in history] == [1, 2]
     assert manifest.figures["train_loss_first"] == pytest.approx(history[0]["loss"], abs=1e-4)
+    checkpoint = manifest.output("checkpoint")
+    assert json.loads(run.storage.read(f"{checkpoint}/log_history.json")) == history
+    card = run.storage.read(f"{checkpoint}/README.md").decode()
+    identity = run.plan.finetune_identity
+    assert f"- base model: `{Path(run.config.finetune.model).name}`, identity `{identity}`" in card
+    assert "version `v1` of the dataset `aitp`" in card
+    assert "- trained on 8 examples" in card
+    assert "| `learning_rate` | 0.0001 |" in card
+    assert str(Path(run.config.finetune.model).parent) not in card
 
     _check_checkpoint(run, manifest.output("checkpoint"), tmp_path / "checkpoint")
     assert _files(run, manifest.output("checkpoint")) == _files(run, manifest.output(published.ATTEMPT))
@@ -133,7 +144,7 @@ from aitp_tasks.stages import finetune as stage
 from aitp_tasks.training.job import Outcome
 def train(job):
     job.checkpoint.mkdir()
-    for file in ["config.json", "tokenizer.json", "training_args.bin", f"model-{name}.safetensors"]:
+    for file in ["config.json", "tokenizer.json", f"model-{name}.safetensors"]:
         (job.checkpoint / file).write_text(name * 1000)
     job.log_history.write_text("[]")
     return Outcome(steps=1, train_loss_first=1.0, train_loss_last=1.0)
@@ -165,8 +176,9 @@ def test_of_two_tries_one_is_the_checkpoint_whichever_dies_where(
     monkeypatch.setattr(launcher, "run", pytest.fail)
     result = finetune.execute(run, None)
     assert result["checkpoint"] == f"{run.storage.root}/models/aitp/v1"
-    assert set(committed) == {"/config.json", "/tokenizer.json", "/model-left.safetensors"}
-    assert set(committed.values()) == {b"left" * 1000}
+    made = {"/config.json", "/tokenizer.json", "/model-left.safetensors"}
+    assert set(committed) == {*made, "/README.md", "/log_history.json"}
+    assert {committed[name] for name in made} == {b"left" * 1000}
     assert _files(run, "models/aitp/v1") == committed
 
 
@@ -243,8 +255,10 @@ def test_sigterm_leaves_nothing_behind(smollm2: Path, tmp_path: Path) -> None:
         "from aitp_tasks.config import Finetune\n"
         "from aitp_tasks.stages.finetune import launcher\n"
         "from aitp_tasks.training.job import Job\n"
+        "from aitp_tasks.training.template import ChatTemplates\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
-        "    job = Job(folder=folder, finetune=Finetune(model=sys.argv[1]), chat_template='')\n"
+        "    job = Job(folder=folder, finetune=Finetune(model=sys.argv[1]),\n"
+        "              templates=ChatTemplates('', '', None, 0))\n"
         "    print(flush=True)\n"
         "    launcher.run(job)\n"
     )
@@ -299,7 +313,7 @@ def test_losses_are_means_over_a_quarter_of_the_steps() -> None:
 
 
 def test_what_a_rank_says_reaches_the_stage(smollm2: Path, tmp_path: Path) -> None:
-    job = Job(folder=tmp_path, finetune=Finetune(model=str(smollm2)), chat_template="")
+    job = Job(folder=tmp_path, finetune=Finetune(model=str(smollm2)), templates=_NO_TEMPLATES)
     assert job.failure() is None
     job.leave_failure(InputError("the loss is nan"))
     failure = job.failure()
@@ -348,7 +362,10 @@ def test_the_ranks_get_the_leased_gpus(
     gpus: tuple[int, ...], arguments: list[str], order: str | None, smollm2: Path, tmp_path: Path
 ) -> None:
     job = Job(
-        folder=tmp_path, finetune=Finetune(model=str(smollm2), processes=2), gpus=gpus, chat_template=""
+        folder=tmp_path,
+        finetune=Finetune(model=str(smollm2), processes=2),
+        gpus=gpus,
+        templates=_NO_TEMPLATES,
     )
     assert launcher._devices(job) == arguments
     assert launcher._environment(job).get("CUDA_DEVICE_ORDER") == order

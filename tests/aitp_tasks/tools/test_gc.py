@@ -269,6 +269,20 @@ def test_a_mark_that_has_acted_can_be_taken_back(world: World) -> None:
     assert pairs.marked_bad(open_storage(f"file://{world.root}"), LINE) == ()
 
 
+def test_states_go_with_the_run_that_was_given_up(world: World) -> None:
+    world.night(NIGHTS[0])
+    given_up = f"runs/{world.runs[0].config.dump}/{'0' * 32}/finetune/states/step-00000001-a"
+    unfinished = Run.open(world.runs[0].uri)
+    (world.root / f"{unfinished.prefix}/report/manifest.json").rename(world.root / "aside.json")
+    kept = f"{unfinished.prefix}/finetune/states/step-00000001-a"
+    for prefix in (given_up, kept):
+        (world.root / prefix).mkdir(parents=True)
+        (world.root / prefix / "complete.json").write_text("{}")
+    assert collect(world, delete=True)["kinds"]["states"]["objects"] == 1
+    assert not (world.root / given_up / "complete.json").exists()
+    assert (world.root / kept / "complete.json").exists()
+
+
 class _Stopped(BaseException):
     """The process was killed."""
 

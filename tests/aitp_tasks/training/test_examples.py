@@ -149,7 +149,7 @@ def test_a_role_that_nobody_knows_is_named(maker: ExampleMaker, role: str) -> No
     assert made.reason == "unknown_role"
     assert f"role {role[:40]!r} is none of system, " in made.message
     tally = Tally()
-    tally.add(7, made)
+    tally.add(7, [made])
     assert tally.ledger().quarantined == {"unknown_role": 1}
     assert tally.quarantined[0]["id"] == "row 7"
 
@@ -364,7 +364,9 @@ def test_a_version_is_learnt_from_with_all_that_it_holds(
     with Export(tmp_path) as export:
         export.write(rows)
         data = export.close("aitp")["parquet"]
-    tally = examples.write(data, calling, tmp_path / "examples.arrow")
+    tally = examples.write(
+        data, lambda turns, tools: [calling.make(turns, tools)], tmp_path / "examples.arrow"
+    )
     assert (tally.examples, tally.rejected, tally.unused) == (2, {"no_weight": 1}, {"tool_call_id": 1})
     with pa.ipc.open_stream(tmp_path / "examples.arrow") as stream:
         (first, second) = stream.read_all()["input_ids"].to_pylist()

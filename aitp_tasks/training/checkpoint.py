@@ -1,0 +1,171 @@
+"""The trained model as its base's twin: the same files, names and dtypes, with other weights.
+
+What may differ beside the weights is the chat template, where another one was trained
+with, and ``eos_token_id`` in ``generation_config.json``: the end of a turn, by which the
+model has learnt to stop, stands there beside what the base stops at.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aitp_tasks.training.template import ChatTemplates
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+_SAFETENSORS = ".safetensors"
+_INDEX = "model.safetensors.index.json"
+#: Weights in one form or another, code that is not run, and what tells of the base alone.
+_NOT_COPIED = (
+    *(_SAFETENSORS, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".gguf", ".pkl", ".py"),
+    *(".index.json", ".md", ".lock", ".gitattributes", ".gitignore"),
+)
+#: Of a base whose weights are not safetensors.
+_SHARD_SIZE = "5GB"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the base has a tensor, and as what."""
+
+    file: str
+    dtype: "torch.dtype"
+
+
+def collect(model: "PreTrainedModel", weights: Iterable[tuple[str, "torch.Tensor"]]) -> dict[str, Any]:
+    """The weights on this processor, in the model's own dtype, and the buffers that belong to them."""
+    collected = {name: tensor.to("cpu", dtype=model.dtype, copy=True) for name, tensor in weights}
+    tied = set(model.all_tied_weights_keys)
+    for name, tensor in model.state_dict().items():
+        if name not in collected and name not in tied:
+            collected[name] = tensor.cpu()
+    return collected
+
+
+def write(
+    folder: Path, base: Path, model: "PreTrainedModel", tensors: dict[str, Any], templates: ChatTemplates
+) -> None:
+    """Write the checkpoint.
+
+    Args:
+        folder: is made.
+        base: the base model's folder.
+        model: as it was loaded from there.
+        tensors: its weights as they are to be stored; see ``collect``.
+        templates: what was trained with.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    folder.mkdir(parents=True)
+    for path in sorted(base.iterdir()):
+        if path.is_file() and not path.name.endswith(_NOT_COPIED):
+            shutil.copyfile(path, folder / path.name)
+    _write_weights(folder, base, revert_weight_conversion(model, tensors), model.all_tied_weights_keys)
+    _save_template(folder, templates)
+    _add_end(folder, templates.turn_end)
+
+
+def _write_weights(folder: Path, base: Path, tensors: Mapping[str, Any], tied: Mapping[str, str]) -> None:
+    """Write each tensor into the file, and in the dtype, that the base has it in."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    places = _places(base) or _shards(base, tensors)
+    last = max(place.file for place in places.values())
+    by_file: dict[str, dict[str, _Place | None]] = {}
+    for name, place in places.items():
+        by_file.setdefault(place.file, {})[name] = place
+    for name in tensors.keys() - places.keys():
+        # The base has left it out, and got it at random.
+        by_file[last][name] = None
+    for file, names in sorted(by_file.items()):
+        content = {}
+        for name, known in sorted(names.items()):
+            tensor = tensors.get(name, tensors.get(tied.get(name, "")))
+            if tensor is None:
+                # Nothing that the model has by this name, such as frequencies of an older release.
+                with safe_open(base / file, "pt") as stored:
+                    tensor = stored.get_tensor(name)
+            content[name] = (tensor if known is None else tensor.to(known.dtype)).contiguous().clone()
+        save_file(content, folder / file, metadata={"format": "pt"})
+    if list(by_file) != ["model.safetensors"]:
+        _write_index(folder, by_file)
+
+
+def _write_index(folder: Path, by_file: Mapping[str, Mapping[str, Any]]) -> None:
+    size = sum((folder / file).stat().st_size for file in by_file)
+    places = {name: file for file, names in by_file.items() for name in names}
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+    (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _places(base: Path) -> dict[str, _Place]:
+    """Where the base has its tensors; empty where it has no safetensors."""
+    from safetensors import safe_open
+
+    index = base / _INDEX
+    files = set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else set()
+    if not files and (base / "model.safetensors").exists():
+        files = {"model.safetensors"}
+    found = {}
+    for file in sorted(files):
+        with safe_open(base / file, "pt") as stored:
+            names = stored.keys()
+            for name in names:
+                found[name] = _Place(file, _dtype(stored.get_slice(name).get_dtype()))
+    return found
+
+
+def _dtype(name: str) -> "torch.dtype":
+    from safetensors.torch import _TYPES
+
+    return _TYPES[name]
+
+
+def _shards(base: Path, tensors: Mapping[str, Any]) -> dict[str, _Place]:
+    """Places for the tensors of a base that is stored otherwise, in the dtype that it says it has."""
+    import torch
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    config = json.loads((base / "config.json").read_bytes())
+    named = config.get("dtype") or config.get("torch_dtype") or "float32"
+    split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=_SHARD_SIZE)
+    dtype = getattr(torch, named)
+    return {
+        name: _Place(file, dtype if tensors[name].is_floating_point() else tensors[name].dtype)
+        for file, names in split.filename_to_tensors.items()
+        for name in names
+    }
+
+
+def _save_template(folder: Path, templates: ChatTemplates) -> None:
+    """Leave the template beside the tokenizer, unless the base's is the one that was trained with."""
+    if templates.saved == templates.own:
+        return
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_bytes()) if path.exists() else {}
+    if config.pop("chat_template", None) is not None:
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(templates.saved, encoding="utf-8")
+
+
+def _add_end(folder: Path, turn_end: int) -> None:
+    """Let generation stop at the end of a turn too."""
+    from transformers import AutoConfig, GenerationConfig
+
+    path = folder / "generation_config.json"
+    if path.exists():
+        config = json.loads(path.read_bytes())
+    else:
+        # What transformers makes of a model without the file.
+        config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder)).to_diff_dict()
+    before = config.get("eos_token_id")
+    ends = before if isinstance(before, list) else [] if before is None else [before]
+    if turn_end not in ends:
+        config["eos_token_id"] = [*ends, turn_end]
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

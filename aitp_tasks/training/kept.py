@@ -1,0 +1,126 @@
+"""States of a training in the storage, while the ranks go on.
+
+The ranks leave each state in the job's folder (see states.py); a thread of the stage
+copies it below ``finetune/states/`` of the run, and writes the object that names its files
+last: a state without it, or without one of its files, is torn, and nobody goes on from it. Each
+has a prefix of its own, so that two tries at a stage do not mix theirs.
+"""
+
+import json
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aitp_tasks.errors import AitpError
+from aitp_tasks.records.run import Run
+from aitp_tasks.training.job import Job
+
+log = logging.getLogger(__name__)
+
+_STAGE, _FOLDER = "finetune", "states"
+_LAST = "complete.json"
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class State:
+    """A whole state: its prefix, its step and its files."""
+
+    prefix: str
+    step: int
+    files: tuple[str, ...]
+
+
+def newest(run: Run) -> State | None:
+    """The last whole state that the run's training has left."""
+    whole = _whole(run)
+    return whole[-1] if whole else None
+
+
+def fetch(run: Run, state: State, target: Path) -> None:
+    """Copy a state into a new folder."""
+    target.mkdir()
+    for name in state.files:
+        run.storage.download(f"{state.prefix}/{name}", target / name)
+    log.info("the training goes on behind step=%d state=%s", state.step, run.storage.uri(state.prefix))
+
+
+def clear(run: Run) -> None:
+    """Delete all states: what they were kept for is done."""
+    run.storage.delete([info.key for info in run.storage.list(_root(run))])
+
+
+@contextmanager
+def keeping(run: Run, job: Job) -> Iterator[None]:
+    """Keep the states that the ranks leave meanwhile; also the last of a training that fails."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_watch, args=(run, job, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    except AitpError:
+        stop.set()
+        thread.join()
+        raise
+    stop.set()
+    thread.join()
+
+
+def _watch(run: Run, job: Job, stop: threading.Event) -> None:
+    last = False
+    while not last:
+        last = stop.wait(_POLL_SECONDS)
+        found = sorted(job.states.glob("step-*[0-9]")) if job.states.is_dir() else []
+        if not found:
+            continue
+        try:
+            _keep(run, found[-1], job.finetune.save_number)
+        except (AitpError, OSError) as error:
+            # The next one may find room; this training needs none of them.
+            log.warning("the state %s could not be kept, the training goes on: %s", found[-1].name, error)
+        for folder in found:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep(run: Run, folder: Path, number: int) -> None:
+    """Store a state, then let go of all but the newest ones."""
+    prefix = f"{_root(run)}{folder.name}-{uuid.uuid4().hex}"
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    for name in files:
+        run.storage.upload(f"{prefix}/{name}", folder / name)
+    run.storage.write(f"{prefix}/{_LAST}", json.dumps(files).encode())
+    log.info("kept state=%s mb=%.0f", run.storage.uri(prefix), sum(files.values()) / 1e6)
+    oldest = _whole(run)[-number:][0].step
+    stored = [info.key for info in run.storage.list(_root(run))]
+    run.storage.delete([key for key in stored if _step(key.split("/")[-2]) < oldest])
+
+
+def _whole(run: Run) -> list[State]:
+    """All whole states, in the order of their steps."""
+    found: dict[str, dict[str, int]] = {}
+    for info in run.storage.list(_root(run)):
+        prefix, _, name = info.key.rpartition("/")
+        found.setdefault(prefix, {})[name] = info.size
+    states = []
+    for prefix, sizes in found.items():
+        if _LAST not in sizes:
+            continue
+        wanted = json.loads(run.storage.read(f"{prefix}/{_LAST}"))
+        if all(sizes.get(name) == size for name, size in wanted.items()):
+            states.append(State(prefix, _step(prefix.rpartition("/")[2]), tuple(wanted)))
+        else:
+            log.warning("state=%s lacks files: nobody goes on from it", run.storage.uri(prefix))
+    return sorted(states, key=lambda state: (state.step, state.prefix))
+
+
+def _step(name: str) -> int:
+    return int(name.split("-")[1])
+
+
+def _root(run: Run) -> str:
+    return run.key(_STAGE, f"{_FOLDER}/")

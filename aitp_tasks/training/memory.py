@@ -1,0 +1,162 @@
+"""What memory a training takes on each GPU, from the model's configuration alone.
+
+Model states by arithmetic: in bfloat16 the weights and their gradients, in float32 a copy of
+the weights and Adam's two moments, each whole or shared out among the ranks as the ZeRO
+stage has it. The rest is an estimate: what one forward pass of the longest examples keeps for
+the backward one, DeepSpeed's buckets, and the device's own context.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from aitp_tasks.config import Finetune
+from aitp_tasks.errors import InputError
+from aitp_tasks.machine import devices
+from aitp_tasks.training import base_model
+
+log = logging.getLogger(__name__)
+
+_GIGABYTE = 1e9
+_WEIGHT_BYTES, _GRADIENT_BYTES = 2, 2
+#: The copy in float32 and two moments.
+_OPTIMISER_BYTES = 12
+#: DeepSpeed's bucket holds up to so many gradients on their way; under ZeRO 3 so many weights are whole.
+_BUCKET_ELEMENTS, _LIVE_ELEMENTS = 500_000_000, 1_000_000_000
+#: What CUDA, NCCL and libraries take before anything is loaded.
+_CONTEXT_BYTES = 1_200_000_000
+#: Of a token in one layer, in multiples of the hidden and the inner size, at two bytes: what attention in
+#: tiles, the norms and the gated MLP keep for the backward pass.
+_HIDDEN_KEPT, _INNER_KEPT = 8, 3
+#: Of a logit: in bfloat16, and its softmax and gradient in float32.
+_LOGIT_BYTES = 10
+#: Room that is left for fragments.
+_USABLE = 0.95
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What counts of a model."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    inner: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on each GPU."""
+
+    states: int
+    activations: int
+    others: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.states + self.activations + self.others
+
+
+def shape(settings: Finetune) -> Shape:
+    """The model's, with its parameters counted and none made.
+
+    Raises:
+        InputError: the model's configuration cannot be read.
+        TransientError: the hub does not answer.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = base_model.load_config(settings)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    text = config.get_text_config()
+    hidden = int(text.hidden_size)
+    return Shape(
+        # Tied ones once.
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        layers=int(text.num_hidden_layers),
+        hidden=hidden,
+        inner=int(getattr(text, "intermediate_size", None) or 4 * hidden),
+        vocabulary=int(text.vocab_size),
+    )
+
+
+def need(of: Shape, settings: Finetune) -> Need:
+    """What the training takes on each GPU."""
+    ranks, stage = settings.processes, settings.zero_stage
+    states = of.parameters * (
+        _WEIGHT_BYTES / (ranks if stage >= 3 else 1)
+        + _GRADIENT_BYTES / (ranks if stage >= 2 else 1)
+        + _OPTIMISER_BYTES / (ranks if stage >= 1 else 1)
+    )
+    tokens = settings.batch_size * settings.max_length
+    one_layer = tokens * 2 * (_HIDDEN_KEPT * of.hidden + _INNER_KEPT * of.inner)
+    checkpointed = settings.gradient_checkpointing is not False
+    logits = tokens * of.vocabulary * _LOGIT_BYTES
+    # The logits are let go of before the first layer is computed a second time.
+    checkpoints = tokens * 2 * of.hidden * of.layers + max(one_layer, logits)
+    buffers = _GRADIENT_BYTES * min(_BUCKET_ELEMENTS, of.parameters)
+    if stage >= 3:
+        buffers += _WEIGHT_BYTES * min(_LIVE_ELEMENTS, of.parameters)
+    return Need(
+        states=round(states),
+        activations=checkpoints if checkpointed else one_layer * of.layers + logits,
+        others=buffers + _CONTEXT_BYTES,
+    )
+
+
+def require(settings: Finetune) -> None:
+    """Tell what the training takes, and make sure that the GPUs that are visible here can hold it.
+
+    Not checked where there are none, nor for a model whose files are in the storage: its configuration
+    is not on this machine yet.
+
+    Raises:
+        InputError: they cannot; the message says what would help.
+        TransientError: the hub does not answer.
+    """
+    if settings.stored:
+        log.info("plan: the training's memory is not estimated: %s is not on this machine", settings.label)
+        return
+    of = shape(settings)
+    needed = need(of, settings)
+    log.info(
+        "plan: the fine-tune of %s (%.2f billion parameters) takes about %.0f GB on each of %d GPUs "
+        "(states=%.1f activations=%.1f others=%.1f)",
+        *(settings.label, of.parameters / 1e9, needed.total / _GIGABYTE, settings.processes),
+        *(part / _GIGABYTE for part in (needed.states, needed.activations, needed.others)),
+    )
+    memories = sorted((gpu.memory for gpu in devices.visible() if gpu.memory), reverse=True)
+    if not memories:
+        return
+    smallest = memories[: settings.processes][-1]
+    if needed.total > smallest * _USABLE:
+        raise InputError(
+            f"the fine-tune of {settings.label} takes about {needed.total / _GIGABYTE:.0f} GB on each of "
+            f"{settings.processes} GPUs, which have {smallest / _GIGABYTE:.0f} GB: "
+            f"{remedy(of, settings, round(smallest * _USABLE), len(memories))}"
+        )
+
+
+def remedy(of: Shape, settings: Finetune, room: int, gpus: int) -> str:
+    """What would make it fit, the least change first."""
+    tries: list[dict[str, int]] = [
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "batch_size": 1},
+        *({"zero_stage": stage} for stage in range(settings.zero_stage + 1, 4)),
+        {"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True},
+        {"processes": gpus, "zero_stage": max(settings.zero_stage, 2)},
+        {"processes": gpus, "zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True},
+    ]
+    for changes in tries:
+        changed = {name: value for name, value in changes.items() if getattr(settings, name) != value}
+        if changed and need(of, settings.model_copy(update=changed)).total <= room:
+            wanted = " and ".join(f"finetune.{name}={str(value).lower()}" for name, value in changed.items())
+            return f"set {wanted}"
+    best = settings.model_copy(update={"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True})
+    for ranks in range(1, 4097):
+        if need(of, best.model_copy(update={"processes": ranks})).total <= room:
+            return f"take {ranks} such GPUs with finetune.zero_stage=3 and batch_size=1, or a smaller model"
+    return "lower finetune.max_length, or take a smaller model"

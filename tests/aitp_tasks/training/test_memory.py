@@ -1,0 +1,89 @@
+"""The memory that a fine-tune takes: known figures, and runs that cannot fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from aitp_tasks.config import Finetune
+from aitp_tasks.errors import InputError
+from aitp_tasks.machine import devices
+from aitp_tasks.training import memory
+
+#: OLMo-7B's, as it is published.
+_SEVEN = {
+    "architectures": ["OlmoForCausalLM"],
+    "model_type": "olmo",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "num_hidden_layers": 32,
+    "vocab_size": 50304,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.fixture
+def seven(tmp_path: Path) -> str:
+    """A model of 7 billion parameters, without them."""
+    (tmp_path / "config.json").write_text(json.dumps(_SEVEN))
+    return str(tmp_path)
+
+
+def _total(settings: Finetune) -> float:
+    return memory.need(memory.shape(settings), settings).total / 1e9
+
+
+@pytest.mark.parametrize(("processes", "gigabytes"), [(1, 119), (8, 34)])
+def test_seven_billion_parameters_under_zero_2(seven: str, processes: int, gigabytes: float) -> None:
+    assert _total(Finetune(model=seven, processes=processes)) == pytest.approx(gigabytes, abs=0.5)
+
+
+def test_parameters_are_those_of_the_model(smollm2: Path, seven: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(smollm2)
+    assert memory.shape(Finetune(model=str(smollm2))).parameters == model.num_parameters()
+    assert memory.shape(Finetune(model=seven)).parameters == 6_888_095_744
+
+
+def test_each_stage_shares_out_more(seven: str) -> None:
+    of = memory.shape(Finetune(model=seven))
+    needs = [memory.need(of, Finetune(model=seven, processes=8, zero_stage=stage)) for stage in (0, 1, 2, 3)]
+    totals = [need.states / 1e9 for need in needs]
+    assert [need.total for need in needs] == sorted((need.total for need in needs), reverse=True)
+    billions = 6.888
+    assert totals[0] - totals[1] == pytest.approx(billions * 12 * 7 / 8, rel=1e-3)
+    assert totals[1] - totals[2] == pytest.approx(billions * 2 * 7 / 8, rel=1e-3)
+    assert totals[2] - totals[3] == pytest.approx(billions * 2 * 7 / 8, rel=1e-3)
+    assert _total(Finetune(model=seven, gradient_checkpointing=False)) > _total(Finetune(model=seven)) + 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "gigabytes", "said"),
+    [
+        ({}, 1, 80, r"about 119 GB on each of 1 GPUs, which have 80 GB: take 2 such GPUs hold it"),
+        ({}, 8, 80, "set finetune.processes=8"),
+        ({"processes": 8, "batch_size": 64}, 8, 80, "set .*finetune.batch_size=1"),
+        ({"processes": 8}, 8, 24, "finetune.zero_stage=3"),
+        ({"processes": 8}, 8, 80, None),
+        ({"processes": 8}, 0, 0, None),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_what_would(
+    seven: str,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, int],
+    gpus: int,
+    gigabytes: int,
+    said: str | None,
+) -> None:
+    found = [devices.Gpu(f"GPU-{n}", n, memory=gigabytes * 10**9) for n in range(gpus)]
+    monkeypatch.setattr(devices, "visible", lambda: found)
+    finetune = Finetune(model=seven, **settings)
+    if said is None:
+        memory.require(finetune)
+        return
+    with pytest.raises(InputError, match=said):
+        memory.require(finetune)
