@@ -279,7 +279,7 @@ def test_a_template_that_takes_no_tools_leaves_such_conversations_out(
     assert made.reason == "tools_not_in_chat_template"
     assert "set finetune.chat_template to one that takes them" in made.message
     tally = Tally()
-    tally.add(0, made)
+    tally.add(0, [made])
     # The row is sound: no budget is touched.
     assert tally.ledger().rejected == {"tools_not_in_chat_template": 1}
 
@@ -292,7 +292,7 @@ def test_reasoning_that_the_template_does_not_take_is_counted(maker: ExampleMake
     made = _made(maker, turns)
     assert (made.input_ids, made.unused) == (plain.input_ids, {"reasoning_content", "name"})
     tally = Tally()
-    tally.add(0, made)
+    tally.add(0, [made])
     assert tally.unused == {"reasoning_content": 1, "name": 1}
 
 
