@@ -37,12 +37,18 @@ class _Place:
     dtype: "torch.dtype"
 
 
-def collect(model: "PreTrainedModel", weights: Iterable[tuple[str, "torch.Tensor"]]) -> dict[str, Any]:
-    """The weights on this processor, in the model's own dtype, and the buffers that belong to them."""
-    collected = {name: tensor.to("cpu", dtype=model.dtype, copy=True) for name, tensor in weights}
-    tied = set(model.all_tied_weights_keys)
+def collect(
+    model: "PreTrainedModel", weights: Iterable[tuple[str, "torch.Tensor"]], base: Path
+) -> dict[str, Any]:
+    """The weights on this processor, as precise as the base has them, and the buffers that belong to them."""
+    import torch
+
+    wide = torch.float32 in {place.dtype for place in _places(base).values()}
+    dtype = torch.float32 if wide else model.dtype
+    collected = {name: tensor.to("cpu", dtype=dtype, copy=True) for name, tensor in weights}
+    left_out = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
     for name, tensor in model.state_dict().items():
-        if name not in collected and name not in tied:
+        if name not in collected and name not in left_out:
             collected[name] = tensor.cpu()
     return collected
 

@@ -121,8 +121,9 @@ def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:
     """Write the checkpoint by the first rank; all of them put the weights together."""
     model = trainer.deepspeed.module
     if trainer.is_world_process_zero():
-        tensors = checkpoint.collect(model, parameters.weights(trainer.deepspeed))
-        checkpoint.write(job.checkpoint, Path(job.finetune.model), model, tensors, job.templates)
+        base = Path(job.finetune.model)
+        tensors = checkpoint.collect(model, parameters.weights(trainer.deepspeed), base)
+        checkpoint.write(job.checkpoint, base, model, tensors, job.templates)
     else:
         deque(parameters.weights(trainer.deepspeed), maxlen=0)
 

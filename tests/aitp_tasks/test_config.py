@@ -1,12 +1,14 @@
 """Configuration: files, overrides, refusals, and what decides a run's identity."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import models
+from tests.aitp_tasks.conftest import Configure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -178,3 +180,31 @@ def test_a_file_that_is_no_yaml_does_not_repeat_it_either(tmp_path: Path) -> Non
 def test_a_wrong_setting_is_named_as_it_is_written(override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RunConfig.load(REPOSITORY / "configs/demo.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"save_steps": 5, "save_minutes": None, "save_number": 9, "timeout_minutes": 1.0}, True),
+        ({"gradient_checkpointing": True}, True),
+        ({"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0}, True),
+        ({"long_examples": "cut"}, True),
+        ({"scheduler": "cosine"}, False),
+        ({"weight_decay": 0.1}, False),
+        ({"max_grad_norm": 0.5}, False),
+        ({"neftune_noise": 5.0}, False),
+        ({"long_examples": "drop"}, False),
+    ],
+)
+def test_what_decides_nothing_of_a_training_makes_no_other_run(
+    configure: Configure, settings: dict[str, Any], same: bool
+) -> None:
+    usual = configure()
+    model = usual.finetune.model
+    changed = configure(finetune={"model": model, **settings})
+    assert (changed.identity() == usual.identity()) is same
+    # As a release had it that did not know these settings.
+    before = usual.model_dump(mode="json")
+    later = {"scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples", *settings}
+    before["finetune"] = {name: value for name, value in before["finetune"].items() if name not in later}
+    assert usual.identity_of(before) == usual.identity()

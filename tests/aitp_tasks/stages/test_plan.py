@@ -321,12 +321,22 @@ def test_weights_that_no_gpu_can_hold_are_refused_before_anything_is_spent(
     # 134.5 million weights in bfloat16: 269 MB.
     gpus = [Gpu("GPU-0", 0, "A card", memory), Gpu("GPU-1", 1, "A card", 2 * memory)]
     monkeypatch.setattr(devices, "_installed", lambda: gpus)
+    monkeypatch.setattr(plan.memory, "require", lambda _: None)
     engine = configure().engine.model_dump(mode="json") | {"engine_args": arguments}
     if fits:
         plan.execute(configure(engine=engine), check=True)
     else:
         with pytest.raises(InputError, match=r"take 0.3 GB a GPU, and 0.2 GB may be used: raise tensor"):
             plan.execute(configure(engine=engine), check=True)
+
+
+def test_a_training_that_no_gpu_can_hold_is_refused_before_anything_is_spent(
+    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0, "A card", 6_000_000_000)])
+    with pytest.raises(InputError, match="takes about 8 GB on each of 1 GPUs, which have 6 GB: set"):
+        plan.execute(configure())
+    assert not list((root / "runs").rglob("plan.json"))
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,22 @@ def test_a_killed_training_goes_on(
     assert first == step + 1
 
 
+def test_the_other_stages_go_on_too(smollm2: Path, tmp_path: Path) -> None:
+    model = tiny.make_model(tmp_path / "tiny", smollm2)
+    jobs = []
+    for stage in (0, 1):
+        settings: dict[str, Any] = {"processes": 2, "zero_stage": stage, "save_steps": 3}
+        whole = tiny.make_job(tmp_path / f"whole-{stage}", model, tiny.pairs(_EXAMPLES), **settings, epochs=1)
+        again = tiny.make_job(tmp_path / f"again-{stage}", model, tiny.pairs(_EXAMPLES), **settings, epochs=1)
+        # There is one when the second begins.
+        again.resumed.symlink_to(whole.states / states.name(3))
+        jobs.append((whole, again))
+    tiny.train([job for pair in jobs for job in pair])
+    for whole, again in jobs:
+        assert not (again.states / states.name(3)).exists()
+        assert _gap(tiny.losses(whole), tiny.losses(again)) <= _GAP
+
+
 def test_other_ranks_go_on_with_as_many_examples_and_are_refused_with_others(
     smollm2: Path, tmp_path: Path
 ) -> None:
