@@ -63,7 +63,7 @@ def test_each_stage_shares_out_more(seven: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "gpus", "gigabytes", "said"),
     [
-        ({}, 1, 80, r"about 119 GB on each of 1 GPUs, which have 80 GB: take 2 such GPUs hold it"),
+        ({}, 1, 80, r"about 119 GB on each of 1 GPUs, which have 80 GB: take 2 such GPUs with"),
         ({}, 8, 80, "set finetune.processes=8"),
         ({"processes": 8, "batch_size": 64}, 8, 80, "set .*finetune.batch_size=1"),
         ({"processes": 8}, 8, 24, "finetune.zero_stage=3"),
