@@ -189,8 +189,10 @@ class _Row:
     def _said(self, name: str, role: str) -> list[Turn]:
         """A text as a turn; or turns, where they are given as such."""
         value = self._take(name)
+        if name in table.CONVERSATIONAL:
+            value = turns.as_json(value, self._names) or value
         if isinstance(value, list | dict):
-            return turns.read(value, self._column(name), self._names, self._leave(name))
+            return turns.read(value, self._column(name), self._names, self._leave(name), alternates=False)
         return [{"role": role, "content": text(value, self._column(name))}]
 
     def _history(self) -> list[Turn]:

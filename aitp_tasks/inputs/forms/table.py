@@ -59,6 +59,8 @@ TOOLS = ("tools", "functions")
 #: The preferred answer, and the other one.
 CHOSEN, REJECTED = "chosen", "rejected"
 ANSWERS = ((CHOSEN, REJECTED), ("chosen_messages", "rejected_messages"))
+#: What may be lists of turns, also as JSON in a text.
+CONVERSATIONAL = ("prompt", "completion", *chain(*ANSWERS))
 LABELS = ("kto_tag", "label")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 #: A conversation that has been rendered, or no conversation.

@@ -4,6 +4,7 @@ What cannot be used leaves the middle of a row by an exception, which says what 
 """
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +13,22 @@ from aitp_tasks.inputs.readable import is_blank
 from aitp_tasks.inputs.rows import Refusal
 
 #: Names of JSON's types in messages.
-_KINDS = {dict: "an object", list: "a list", float: "a number", int: "a number", bool: "a boolean"}
+_KINDS: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    float: "a number",
+    int: "a number",
+    bool: "a boolean",
+    str: "a text",
+    bytes: "a text",
+}
 _NAMES_SHOWN = 12
 _NAME_CHARACTERS = 40
 _MOST_DIGITS = 400
 #: What goes through such values later, in this process or a trainer's, does so by calls within calls.
 _MOST_LEVELS = 100
+#: Whole numbers that the JSON reader of datasets takes.
+_WHOLE = range(-(2**63), 2**64)
 
 
 class RefusedError(Exception):
@@ -73,13 +84,8 @@ def text(value: Any, name: str) -> str:
     raise RefusedError("not_text", f"{name} is {kind(value)}, not text")
 
 
-def optional_text(value: Any, name: str) -> str:
-    """The same where there need not be one: null is an empty text."""
-    return "" if value is None else text(value, name)
-
-
 def plain(value: Any, name: str, levels: int = _MOST_LEVELS) -> Any:
-    """A value of any structure, as JSON can hold it, of so many levels at most."""
+    """A value of any structure, as JSON and its readers can hold it, of so many levels at most."""
     if not levels:
         raise RefusedError("not_json", f"{name} is nested too deeply")
     if isinstance(value, bytes | str):
@@ -88,6 +94,16 @@ def plain(value: Any, name: str, levels: int = _MOST_LEVELS) -> Any:
         return [plain(item, name, levels - 1) for item in value]
     if isinstance(value, dict):
         return {text(key, name): plain(item, name, levels - 1) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RefusedError(
+            "not_json", f"{name} holds {json.dumps(value)}, which JSON has not: write it as text"
+        )
+    if isinstance(value, int) and value not in _WHOLE:
+        digits = str(value)
+        shown = digits if len(digits) <= _NAME_CHARACTERS else f"{digits[:_NAME_CHARACTERS]}…"
+        raise RefusedError(
+            "not_json", f"{name} holds {shown}, which readers of JSON do not take: write it as text"
+        )
     if value is None or isinstance(value, bool | int | float):
         return value
     raise RefusedError("not_text", f"{name} holds a value of type {type(value).__name__}: write it as text")
@@ -115,7 +131,7 @@ def whole(digits: str) -> int | float:
 
 def kind(value: Any) -> str:
     """What a value is, for messages."""
-    return "null" if value is None else _KINDS.get(type(value), "a text")
+    return "null" if value is None else _KINDS.get(type(value), f"a value of type {type(value).__name__}")
 
 
 def listed(names: Sequence[str]) -> str:
