@@ -16,12 +16,12 @@ from itertools import groupby
 from typing import IO, Any, cast
 
 from aitp_tasks.inputs import json_rows
+from aitp_tasks.inputs.forms.table import KEY
 from aitp_tasks.inputs.rows import Refusal
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 512
-_KEY = "__key__"
 
 
 def rows(stream: BufferedReader, start: int = 0) -> Iterator[dict[str, Any] | Refusal]:
@@ -37,7 +37,7 @@ def rows(stream: BufferedReader, start: int = 0) -> Iterator[dict[str, Any] | Re
 
 
 def _row(key: str, members: list[tuple[str, Any]]) -> dict[str, Any] | Refusal:
-    row: dict[str, Any] = {_KEY: key}
+    row: dict[str, Any] = {KEY: key}
     for column, value in members:
         if isinstance(value, Refusal):
             return value

@@ -7,10 +7,12 @@ from typing import Any
 
 from aitp_tasks.config import Tags
 from aitp_tasks.inputs.examples import ROLES, Turn
+from aitp_tasks.inputs.forms import table
 from aitp_tasks.inputs.forms.values import (
     RefusedError,
     RejectedError,
     holds,
+    holds_file,
     kind,
     listed,
     parsed,
@@ -210,6 +212,7 @@ class _Turn:
 
     def read(self, role_key: str) -> Turn:
         role = self._role(role_key)
+        self._refuse_media(role)
         content_key = next((key for key in self._names.contents if self._value.get(key) is not None), None)
         if content_key is not None:
             name = f"{self._name}.{content_key}"
@@ -240,6 +243,12 @@ class _Turn:
         turn |= self._weight()
         self._look_at_rest(turn, content_key)
         return turn
+
+    def _refuse_media(self, role: str) -> None:
+        """An answer's text can be learnt without them."""
+        for key in table.MEDIA:
+            if role != "assistant" and key in self._value and holds_file(self._take(key)):
+                raise RejectedError("multimodal", f"{self._name} holds {key}")
 
     def _take(self, key: str) -> Any:
         self._taken.add(key)
@@ -429,5 +438,5 @@ def _weight(value: Any, name: str) -> int:
     if isinstance(given, str) and given in ("0", "1"):
         given = int(given)
     if not isinstance(given, bool | int | float) or given not in (0, 1):
-        raise RefusedError("not_an_example", f"{name} is {str(given)[:_SHOWN]!r}: a weight is 0 or 1")
+        raise RefusedError("not_an_example", f"{name} is {repr(given)[:_SHOWN]}: a weight is 0 or 1")
     return int(given)

@@ -22,6 +22,7 @@ _KINDS: dict[type, str] = {
     str: "a text",
     bytes: "a text",
 }
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _NAMES_SHOWN = 12
 _NAME_CHARACTERS = 40
 _MOST_DIGITS = 400
@@ -59,6 +60,39 @@ def holds(value: Any) -> bool:
     if isinstance(value, str):
         return not blank(value)
     return value is not None and value != [] and value != {}
+
+
+def holds_file(value: Any) -> bool:
+    """Whether there is a file or what tells of one: not false, 0, or lists and objects of nothing.
+
+    These may be written as JSON in a text.
+    """
+    if isinstance(value, bytes | str):
+        try:
+            value = json.loads(value, parse_int=whole)
+        except (ValueError, RecursionError):
+            return holds(value)
+    # No calls within calls: the value may be as deep as JSON is read.
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, list | dict):
+            left += item.values() if isinstance(item, dict) else item
+        elif isinstance(item, bytes | str):
+            if holds(item):
+                return True
+        # NaN is how tables write that there is none.
+        elif item and item == item:
+            return True
+    return False
+
+
+def boolean(value: Any) -> bool | None:
+    """A boolean, which may be written as 0 or 1, or as a text; None where the value is none."""
+    if isinstance(value, bytes | str):
+        written = value.decode(errors="replace") if isinstance(value, bytes) else value
+        return _BOOLEANS.get(written.strip().lower())
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
 
 
 def blank(text: str) -> bool:

@@ -398,6 +398,93 @@ def test_values_that_are_no_text_are_named() -> None:
     assert "messages[1].content is null" in found.message
 
 
+CHOSEN = {"preference": "chosen"}
+COMPLETION = {"prompt": "q", "completion": "a"}
+
+
+@pytest.mark.parametrize("form", [COMPLETION, {"messages": [ASKED, {"role": "assistant", "content": "a"}]}])
+@pytest.mark.parametrize("tag", [True, 1, 1.0, "true", "True", " TRUE ", "1"])
+def test_tags_of_a_kto_set_are_read_however_they_are_written(form: Row, tag: Any) -> None:
+    bad = {"true": "false", "1": "0"}.get(tag.strip().lower()) if isinstance(tag, str) else type(tag)(0)
+    for name in ("kto_tag", "label"):
+        rows = [{**form, name: tag}, {**form, name: bad}]
+        for found in ([read(row, **CHOSEN) for row in rows], read_as_parquet(rows, **CHOSEN)):
+            assert [outcome(some) for some in found] == [outcome(read(form)), "(not_preferred)"]
+            assert example(found[0]).not_kept == ()
+    for row in ({**form, "kto_tag": tag}, {**form, "kto_tag": bad}):
+        assert outcome(read(row)) == "<preference>"
+
+
+@pytest.mark.parametrize("tag", [None, "", "good", 2, 0.5, float("nan"), [True]])
+def test_what_is_no_tag_of_a_kto_set_is_quarantined(tag: Any) -> None:
+    columns = {"prompt": "p", "response": "c", "kto_tag": "label"}
+    for row, settings in (
+        ({**COMPLETION, "kto_tag": tag}, CHOSEN),
+        ({**COMPLETION, "kto_tag": tag}, {}),
+        ({"p": "q", "c": "a", "label": tag}, {**CHOSEN, "mapping": {"columns": columns}}),
+    ):
+        for found in (read(row, **settings), *read_as_parquet([row], **settings)):
+            assert isinstance(found, Refusal)
+            assert "not true or false" in found.message
+
+
+def test_tags_of_a_mapped_column_are_read() -> None:
+    settings = {**CHOSEN, "mapping": {"columns": {"prompt": "p", "response": "c", "kto_tag": "label"}}}
+    found = [read({"p": "q", "c": "a", "label": tag}, **settings) for tag in (0, 1, "False")]
+    assert [outcome(some) for some in found] == ["(not_preferred)", "alpaca", "(not_preferred)"]
+    assert isinstance(read({"p": "q", "c": "a"}, **settings), Refusal)
+
+
+def test_a_label_may_be_something_else() -> None:
+    for label in (0, 1, "false", "good", 3, 0.5):
+        assert example(read({**COMPLETION, "label": label})).not_kept == ("label",)
+    for label in ("good", 3, 0.5):
+        assert example(read({**COMPLETION, "label": label}, **CHOSEN)).not_kept == ("label",)
+    assert example(read({**COMPLETION, "label": None})).not_kept == ()
+    for label in (None, " ", float("nan")):
+        assert isinstance(read({**COMPLETION, "label": label}, **CHOSEN), Refusal)
+
+
+NO_FILES = [None, [], "", "[]", "null", "{}", " [null] ", "false", "0", False, 0, [None], {}, float("nan")]
+NO_FILES += [[{"bytes": None, "path": None}], {"bytes": b"", "path": ""}, '[{"path": null}]', ["", []]]
+
+
+@pytest.mark.parametrize("files", NO_FILES)
+def test_media_that_hold_nothing_are_none(files: Any) -> None:
+    turns = [ASKED | {"images": files}, {"role": "assistant", "content": "a"}]
+    for row in ({**COMPLETION, "images": files}, {**COMPLETION, "png": files}, {"messages": turns}):
+        assert example(read(row)).not_kept == ()
+
+
+@pytest.mark.parametrize(
+    "files", ["a.jpg", "[broken", '["a.jpg"]', ["a"], [{"bytes": b"\xff"}], b"\xff\xd8", True, 7]
+)
+def test_media_that_hold_something_make_a_row_multimodal(files: Any) -> None:
+    turns = [ASKED | {"images": files}, {"role": "assistant", "content": "a"}]
+    for row in ({**COMPLETION, "image": files}, {**COMPLETION, "mp4": files}, {"messages": turns}):
+        assert outcome(read(row)) == "(multimodal)"
+        assert [outcome(found) for found in read_as_parquet([row])] == ["(multimodal)"]
+
+
+def test_an_answer_may_be_spoken_as_well() -> None:
+    answer = {"role": "assistant", "content": "a", "audio": {"id": "x"}}
+    assert example(read({"messages": [ASKED, answer]})).not_kept == ("messages[].audio",)
+
+
+@pytest.mark.parametrize("column", ["jpg", "png", "mp4", "wav", "0.jpeg"])
+def test_rows_of_a_tar_with_media_are_multimodal(column: str) -> None:
+    row = {"__key__": "a/1", "json": COMPLETION, **COMPLETION}
+    assert outcome(read(row | {column: None})) == "(multimodal)"
+    assert outcome(read(row | {"cls": None})) == "prompt-completion"
+
+
+def test_media_may_be_as_deep_as_json_is_read() -> None:
+    deep: Any = None
+    for _ in range(10**5):
+        deep = [deep]
+    assert example(read({**COMPLETION, "images": deep}))
+
+
 def test_a_weight_may_be_a_text() -> None:
     for weight, expected in (("0", 0), (" 1 ", 1), (b"0", 0), ("0.5", None), ("yes", None)):
         found = read({"messages": [ASKED, {"role": "assistant", "content": "a", "weight": weight}]})
