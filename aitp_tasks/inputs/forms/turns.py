@@ -293,13 +293,19 @@ class _Turn:
             self._texts += _said_in(part, ("text", "value"), name, left)
         elif part_type in _REASONING:
             self._reasoning += _said_in(part, ("value", "text", *_REASONING, "summary"), name, left)
-        elif part_type in _CALL_PARTS and holds(part.get("value")):
-            self._calls += calls(part["value"], f"{name}.value", left)
-            _leave_rest(part, ("type", "value"), left)
         elif part_type in _CALL_PARTS:
-            self._calls += calls(part, name, left)
+            self._call_part(part, part_type, name, left)
         else:
             raise RefusedError("not_text", f"{name} is a part of type {part_type[:_SHOWN]!r}, not text")
+
+    def _call_part(self, part: dict[str, Any], part_type: str, name: str, left: Left) -> None:
+        """A part that is a call, or that holds calls."""
+        key = next((key for key in ("value", part_type) if holds(part.get(key))), None)
+        if key is None:
+            self._calls += calls(part, name, left)
+            return
+        self._calls += calls(part[key], f"{name}.{key}", left)
+        _leave_rest(part, ("type", key), left)
 
     def _called(self) -> list[dict[str, Any]]:
         return [

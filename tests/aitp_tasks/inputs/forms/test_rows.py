@@ -283,6 +283,8 @@ def test_arguments_of_a_call_are_kept_whatever_they_are_called(key: str, as_text
         rows += [{"messages": [ASKED, {"role": "assistant", "function_call": call}]}]
         rows += [{"conversations": [ASKED, {"from": "function_call", "value": json.dumps(call)}]}]
         rows += [{"messages": [asked, part]}] if "type" not in call else []
+        held = {"role": "assistant", "content": [{"type": "tool_call", "tool_call": call}]}
+        rows += [{"messages": [asked, held]}]
         for row in rows:
             for found in (read(row), *read_as_parquet([row])):
                 ((made,),) = [turn["tool_calls"] for turn in example(found).messages[1:]]
