@@ -1,5 +1,6 @@
 """What inputs are taken for, told beside any run."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -125,3 +126,24 @@ def test_the_command_prints_one_line(folder: str) -> None:
         2,
         "error: --set sft=x is given without --config: give the configuration",
     )
+
+
+def test_rows_before_a_damage_are_counted(root: Path) -> None:
+    packed = gzip.compress("".join(f'{{"text": "text {row}", "id": "{row}"}}\n' for row in range(9)).encode())
+    (root / "corpus/news/a.jsonl.gz").write_bytes(packed + b"junk")
+    found = inspect.execute(None, f"file://{root}/corpus/news/a.jsonl.gz", whole=True)
+    assert (found["rows_read"], len(found["examples"]), len(found["unreadable"])) == (9, 3, 1)
+
+
+def test_a_text_column_that_leads_nowhere_is_told_as_plan_does(
+    root: Path, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "corpus/one").mkdir()
+    (root / "corpus/one/a.jsonl").write_text('{"text": "a", "head": {}}\n')
+    uri = f"file://{root}/corpus/one"
+    assert inspect.execute(configure(text_columns=["text"]), uri)["problems"] == []
+    capsys.readouterr()
+    found = inspect.execute(configure(text_columns=["title", "text"]), uri)
+    assert len(found["problems"]) == 1
+    assert "no column 'title'" in found["problems"][0]
+    assert "problem     file://" in capsys.readouterr().err
