@@ -95,9 +95,7 @@ class _Members(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
             data = self._read(len(buffer))
-        except (lzma.LZMAError, zlib.error, OSError) as error:
-            if getattr(error, "errno", None) is not None:
-                raise
+        except (lzma.LZMAError, zlib.error) as error:
             raise OSError(f"{self._name} decompress failed: {error}") from None
         buffer[: len(data)] = data
         return len(data)
@@ -148,5 +146,5 @@ class _Members(io.RawIOBase):
                 break
         rest = self._left.lstrip(b"\0")
         if (padding + len(self._left) - len(rest)) % unit:
-            raise OSError("what follows a stream is not its padding")
+            raise OSError(f"{self._name} decompress failed: what follows a stream is not its padding")
         self._left = rest

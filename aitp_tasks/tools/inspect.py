@@ -154,8 +154,6 @@ def _read(
         )
         reader = Sft(storage, info, sft_text, examples)
         items = reader.examples()
-    found.columns |= dict.fromkeys(reader.columns)
-    found.forms[reader.form] += 1
     rows = 0
     try:
         for row, item in enumerate(items if whole else islice(items, ROWS)):
@@ -170,6 +168,8 @@ def _read(
         if isinstance(reader, Sft):
             held = {name: min(count, rows) for name, count in reader.not_kept.counts.items()}
             found.not_kept = add_counts(found.not_kept, held)
+        found.columns |= dict.fromkeys(reader.columns)
+        found.forms[reader.form] += 1
 
 
 def _count(item: Refusal | Rejection, place: str, found: _Found) -> None:
