@@ -204,6 +204,8 @@ def _sources(storage: Storage, config: RunConfig) -> tuple[list[list[Shard]], li
                 f"in {formats.READ}, or set plan.unknown_files=warn"
             )
         read = footers.read(storage, role, source, found.shards)
+        if all(footer is not None and footer.rows == 0 for footer in read):
+            log.warning("%s/%s: none of its %d shards has a row", role, source, len(read))
         sources.append(_shards(role, source, found.shards, read, config.plan.group_bytes))
         problems += agreement.problems(storage, role, found.shards, read, config)
         problems += heads.problems(storage, found.shards, config) if role == "sft" else []

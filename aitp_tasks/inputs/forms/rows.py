@@ -140,14 +140,17 @@ class _Row:
     def _tag(self, name: str) -> bool | None:
         """What a column says of the answer; None where it says nothing.
 
-        A label of other values than booleans is one only where a preference set is expected.
+        A label of other values than booleans is one only where a preference set is expected; as a text, which
+        is how CSV has it, also beside TRL's names for such a set.
         """
         column = self._column(name)
         if name not in self._values or (column not in self._row and column == name):
             return None
         value = self._values[name]
         if name == table.LABEL and not self._preferred:
-            return value if isinstance(value, bool) else None
+            is_kto = isinstance(value, bytes | str) and self._values.keys() >= {"prompt", "completion"}
+            named = is_kto and text(value, column).strip().lower() in ("true", "false")
+            return boolean(value) if named or isinstance(value, bool) else None
         tag = boolean(value)
         if tag is None and (name == table.KTO_TAG or not holds(value) or value != value):
             given = text(value, column) if isinstance(value, bytes | str) else value

@@ -10,7 +10,7 @@ from typing import Any
 
 from aitp_tasks.inputs.examples import Rejection
 from aitp_tasks.inputs.readable import is_blank
-from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.inputs.rows import Refusal, surrogate
 
 #: Names of JSON's types in messages.
 _KINDS: dict[type, str] = {
@@ -113,8 +113,7 @@ def text(value: Any, name: str) -> str:
     except UnicodeDecodeError as error:
         raise RefusedError("not_utf8", f"{error.reason} at byte {error.start} of {name}") from None
     except UnicodeEncodeError as error:
-        # What JSON's escapes can write, and what stands for bytes that were not UTF-8.
-        raise RefusedError("not_utf8", f"lone surrogate at character {error.start} of {name}") from None
+        raise RefusedError("not_utf8", f"{surrogate(error)} at character {error.start} of {name}") from None
     raise RefusedError("not_text", f"{name} is {kind(value)}, not text")
 
 

@@ -324,7 +324,6 @@ LINES = b"\n".join([json.dumps(GOOD).encode()] * 2000)
         (".json", WHOLE[:-50], r"JSON \(item 1999, byte \d+: "),
         (".json", WHOLE.replace(b"}]}, {", b"}]} {", 1), r"JSON \(item 0, byte \d+: neither a comma"),
         (".json", b"a,b\n1,2\n", r"JSON \(it starts with neither \[ nor \{\)"),
-        (".json", json.dumps({"data": [GOOD]}, indent=1).encode(), r"JSON \(its first line is not a whole"),
         (".json.gz", gzip.compress(WHOLE)[:-100], r"JSON.gz \(Truncated compressed stream\)"),
         (".jsonl.gz", gzip.compress(LINES)[:-100], r"JSON Lines.gz \(Truncated compressed stream\)"),
         (".jsonl.gz", gzip.compress(LINES)[:-8] + bytes(8), r"JSON Lines.gz \(.*incorrect data check\)"),
@@ -430,3 +429,23 @@ def test_memory_does_not_grow_with_the_file(files: Files, name: str) -> None:
     found, grown = map(int, result.stdout.split())
     assert found == len(texts)
     assert grown < 120
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+def test_rows_without_a_source_are_counted_in_the_log(
+    root: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": "a", "site": site} for site in ("x", None, "", "y")]
+    path = root / f"corpus/news/sites{ending}"
+    if ending == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"text": "b", "site": 1}]))
+    storage = open_storage(f"file://{root}")
+    reader = Corpus(storage, storage.stat(f"corpus/news/sites{ending}"), ["text"])
+    count = 4 + (ending == ".jsonl")
+    assert reader.sources("site") == ["x", "", "", "y", ""][:count]
+    assert f"difference.source_column=site: {count - 2} of {count} rows have no text there" in caplog.text
+    caplog.clear()
+    reader.sources("text")
+    assert not caplog.text

@@ -417,6 +417,16 @@ def test_tags_of_a_kto_set_are_read_however_they_are_written(form: Row, tag: Any
         assert outcome(read(row)) == "<preference>"
 
 
+@pytest.mark.parametrize("label", ["False", " true", b"FALSE"])
+def test_a_kto_set_from_csv_is_not_taken_for_instructions(label: Any) -> None:
+    rows = Rows(Examples())
+    found = rows.example({"prompt": "p", "completion": "c", "label": label})
+    assert isinstance(found, Refusal)
+    assert found.error_class == "preference"
+    # A classification's set may call its classes so.
+    assert isinstance(rows.example({"instruction": "p", "output": "c", "label": label}), Example)
+
+
 @pytest.mark.parametrize("tag", [None, "", "good", 2, 0.5, float("nan"), [True]])
 def test_what_is_no_tag_of_a_kto_set_is_quarantined(tag: Any) -> None:
     columns = {"prompt": "p", "response": "c", "kto_tag": "label"}
@@ -438,7 +448,7 @@ def test_tags_of_a_mapped_column_are_read() -> None:
 
 
 def test_a_label_may_be_something_else() -> None:
-    for label in (0, 1, "false", "good", 3, 0.5):
+    for label in (0, 1, "0", "good", 3, 0.5):
         assert example(read({**COMPLETION, "label": label})).not_kept == ("label",)
     for label in ("good", 3, 0.5):
         assert example(read({**COMPLETION, "label": label}, **CHOSEN)).not_kept == ("label",)
