@@ -449,3 +449,18 @@ def test_rows_without_a_source_are_counted_in_the_log(
     caplog.clear()
     reader.sources("text")
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.csv", b"text\nab\xe9c\n", "byte 0xe9, which is not UTF-8, at character 2 of 4"),
+        ("a.json", b'[{"text": "ab\xe9c"}]', "byte 0xe9, which is not UTF-8, at character 2 of 4"),
+        ("a.json", b'[{"text": "a\\ud800"}]', "lone surrogate at character 1 of 2"),
+    ],
+)
+def test_bytes_that_are_not_utf8_are_told_as_such(root: Path, name: str, data: bytes, message: str) -> None:
+    (root / "corpus/news" / name).write_bytes(data)
+    storage = open_storage(f"file://{root}")
+    (text,) = Corpus(storage, storage.stat(f"corpus/news/{name}"), ["text"]).texts()
+    assert text == Refusal("not_utf8", message)
