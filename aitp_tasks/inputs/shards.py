@@ -46,7 +46,9 @@ def reader(storage: Storage, info: ObjectInfo, role: str, config: RunConfig) -> 
     """
     if role == "corpus":
         return Corpus(storage, info, config.text_columns)
-    return Sft(storage, info, config.sft_text, config.examples)
+    # Pairs of earlier versions are read as they were written, whatever is set for the SFT set.
+    settings = config.examples if info.key.startswith("sft/") else Examples()
+    return Sft(storage, info, config.sft_text, settings)
 
 
 def count_rows(storage: Storage, info: ObjectInfo) -> int:

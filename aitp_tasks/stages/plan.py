@@ -56,10 +56,10 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
 
     Raises:
         InputError: no bucket, a store without conditional writes, no such dump, SFT set or
-            base version, columns missing from shards (all such shards are counted), shards that are not what
-            their ending says, a model
-            folder or a prompt that is not there, a prompt that leaves no room for a document; or the run
-            would take more than ``plan.max_gpu_hours`` or ``plan.max_cost``.
+            base version, columns missing from shards (all such shards are counted), shards that are not
+            what their ending says, a model folder or a prompt that is not there, a prompt that leaves no
+            room for a document; or the run would take more than ``plan.max_gpu_hours`` or
+            ``plan.max_cost``.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)

@@ -464,3 +464,23 @@ def test_bytes_that_are_not_utf8_are_told_as_such(root: Path, name: str, data: b
     storage = open_storage(f"file://{root}")
     (text,) = Corpus(storage, storage.stat(f"corpus/news/{name}"), ["text"]).texts()
     assert text == Refusal("not_utf8", message)
+
+
+def test_the_first_row_of_json_that_is_cut_costs_itself_only(files: Files) -> None:
+    for cut in (b'{"instruction": "cut', b'{"instruction": "cut",', b"{"):
+        rows = [cut, json.dumps(in_form("alpaca", "q", "a")).encode()]
+        assert outcome(files.sft(".json", b"\n".join(rows)).texts()) == ["<not_json>", "q\na"]
+
+
+def test_pairs_of_earlier_versions_are_read_as_they_were_written(files: Files) -> None:
+    mapping = {"formatting": "alpaca", "columns": {"prompt": "asked", "response": "said"}}
+    config = files.config(examples={"mapping": mapping})
+    rows = {
+        "sft/sums/set.parquet": {"asked": "q", "said": "a"},
+        "datasets/aitp/v/pairs.parquet": in_form("messages", "p", "b"),
+    }
+    texts = []
+    for key, row in rows.items():
+        pq.write_table(pa.Table.from_pylist([row]), files.write(key, b""))
+        texts += shards.reader(files.storage, files.storage.stat(key), "sft", config).texts()
+    assert texts == ["q\na", "p\nb"]
