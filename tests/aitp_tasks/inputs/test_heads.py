@@ -1,10 +1,6 @@
 """The beginning of a corpus file: about how many rows it has, and what plan refuses by it."""
 
-import bz2
-import gzip
 import json
-import lzma
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,14 +12,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import heads
 from aitp_tasks.inputs.files import File, MistakenError, UnreadableError
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
-
-PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": zstandard.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
+from tests.aitp_tasks.inputs.packed import PACKED
 
 
 def read(storage: Storage, root: Path, name: str, data: bytes) -> heads.Head:

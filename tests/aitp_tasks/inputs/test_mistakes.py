@@ -8,25 +8,17 @@ import lzma
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 
 from aitp_tasks.inputs import formats, mistakes
 from aitp_tasks.inputs.formats import Format
+from tests.aitp_tasks.inputs.packed import PACKED
 
 ROWS = [{"text": "one"}, {"text": "two, with [brackets] {and braces}"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": zstandard.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
 
 
 def parquet() -> bytes:

@@ -4,7 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,13 +25,9 @@ from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Corpus, Sft
 from aitp_tasks.storage import ObjectChangedError, open_storage
 from tests.aitp_tasks.conftest import Configure
+from tests.aitp_tasks.inputs.packed import PACKED
 
-PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "": lambda data: data,
-    ".gz": gzip.compress,
-    ".zst": lambda data: zstandard.ZstdCompressor(write_checksum=True).compress(data),
-}
-SFT_ENDINGS = [".parquet", *(kind + packed for kind in (".json", ".jsonl") for packed in PACKED)]
+SFT_ENDINGS = [".parquet", *(kind + packed for kind in (".json", ".jsonl") for packed in ("", ".gz", ".zst"))]
 #: Every character that a text may have: all planes, no surrogates.
 TEXTS = st.text(max_size=12)
 #: The fixture only names a folder; and a busy machine is no fault.

@@ -1,10 +1,8 @@
 """Compressed streams against Python's own libraries: whole, in many members, and cut anywhere."""
 
-import bz2
 import gzip
 import io
 import lzma
-from collections.abc import Callable
 from io import BufferedReader
 
 import pytest
@@ -13,13 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aitp_tasks.inputs import streams
+from tests.aitp_tasks.inputs.packed import PACKED
 
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.compress,
-    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
+PACK = {packed: pack for packed, pack in PACKED.items() if packed}
 
 
 def unpacked(data: bytes, packed: str, size: int = 64) -> bytes:
