@@ -129,6 +129,14 @@ class RunConfig(Section):
             raise ValueError(f"dump {value!r} names one dump twice")
         return DUMP_SEPARATOR.join(sorted(names))
 
+    @field_validator("text_columns")
+    @classmethod
+    def _each_column_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = next((path for path in value if value.count(path) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is named twice: its text would be joined to itself")
+        return value
+
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Read a YAML file and apply ``section.key=value`` overrides, values in YAML.

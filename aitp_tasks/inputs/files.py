@@ -134,7 +134,12 @@ class File:
             raise ValueError("it is empty, without even the beginning of the format")
         self._require(mistakes.of_bytes(raw.peek()[: mistakes.LOOKED_AT], self.kind))
         with streams.decompressed(raw, self.kind.packed, size) as stream:
-            self._require(mistakes.of_text(stream.peek()[: mistakes.LOOKED_AT], self.kind))
+            try:
+                head = stream.peek()
+            except OSError as error:
+                self._require_window(error)
+                raise
+            self._require(mistakes.of_text(head[: mistakes.LOOKED_AT], self.kind))
             yield stream
 
     def beginning(self, size: int) -> bytes:
@@ -175,6 +180,10 @@ class File:
     def _open(self) -> pa.NativeFile:
         return pa.PythonFile(self._storage.open(self._whole), mode="r")
 
+    def _require_window(self, error: Exception) -> None:
+        if streams.LONG_WINDOW in str(error):
+            raise self.mistaken(mistakes.LONG_WINDOW)
+
     def _require(self, mistake: mistakes.Mistake | None) -> None:
         if mistake is not None:
             raise self.mistaken(mistake)
@@ -188,6 +197,7 @@ class File:
             # An error number is the machine's: a disk that fails, a file that may not be read.
             if getattr(error, "errno", None) is not None:
                 raise
+            self._require_window(error)
             if self.kind.is_table:
                 self._require(mistakes.of_bytes(self.beginning(mistakes.LOOKED_AT), self.kind))
             reason = " ".join(str(error).split())

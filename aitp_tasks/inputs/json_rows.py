@@ -41,14 +41,11 @@ def is_array(stream: BufferedReader) -> bool:
     Takes a byte order mark off the stream.
 
     Raises:
-        ValueError: it starts with neither, or with an object that goes on over lines.
+        ValueError: it starts with neither.
     """
     head = _without_mark(stream).lstrip()
     if head[:1] not in (b"[", b"{", b""):
         raise ValueError("it starts with neither [ nor {")
-    first, newline, _ = head.partition(b"\n")
-    if newline and head.startswith(b"{") and _goes_on(first):
-        raise ValueError("its first line is not a whole object, so it is neither an array nor JSON Lines")
     return head.startswith(b"[")
 
 
@@ -125,17 +122,6 @@ def _without_mark(stream: BufferedReader) -> bytes:
     if stream.peek().startswith(codecs.BOM_UTF8):
         stream.read(len(codecs.BOM_UTF8))
     return stream.peek()
-
-
-def _goes_on(line: bytes) -> bool:
-    text = line.decode(errors="replace").rstrip()
-    try:
-        _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        return error.pos >= len(text)
-    except RecursionError:
-        pass
-    return False
 
 
 def value(line: bytes) -> Any:

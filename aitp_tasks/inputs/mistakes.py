@@ -5,6 +5,7 @@ looks right here may still be damaged further on; its reader says so.
 """
 
 import json
+import re
 from dataclasses import dataclass
 
 from aitp_tasks.inputs.formats import COMPRESSIONS, Format, Kind
@@ -30,6 +31,12 @@ _TAR, _TAR_AT = b"ustar", 257
 _MARKS = ((b"\xff\xfe\x00\x00", "UTF-32"), (b"\x00\x00\xfe\xff", "UTF-32"))
 _SHORT_MARKS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _NULS_LOOKED_AT = 4096
+#: More zero bytes than a character has in any encoding: of a file that was not written to its end.
+_HOLE = re.compile(rb"\0{4,}")
+_FEATHER_1 = b"FEA1"
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+#: What divides the fields of CSV, with its name.
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,13 @@ class Mistake:
 
     reason: str
     remedy: str
+
+
+#: What zstd is that was compressed with ``--long``, or with ``--ultra`` and a high level.
+LONG_WINDOW = Mistake(
+    "it is compressed by zstd with a window of more than 128 MiB",
+    "compress it again without --long (zstd -dc --long=31 FILE | zstd -o NEW)",
+)
 
 
 def of_bytes(head: bytes, kind: Kind) -> Mistake | None:
@@ -59,6 +73,13 @@ def of_bytes(head: bytes, kind: Kind) -> Mistake | None:
         )
     if head.startswith(_ZIP):
         return Mistake("it is a zip archive", "unpack it and upload what is in it")
+    if head.startswith(_FEATHER_1):
+        return Mistake(
+            "it is Feather of version 1, whose files are not Arrow IPC",
+            "write it again as version 2 (pyarrow.feather.write_feather does), or as Parquet",
+        )
+    if kind.format is not Format.TAR and not kind.packed and len(head) >= 4 and not head.strip(b"\0"):
+        return Mistake("it begins with nothing but zero bytes", "upload it again: it was not written whole")
     ending = _ending_of(head)
     expected = kind.packed or f".{kind.format}"
     if ending in COMPRESSIONS and ending != expected:
@@ -89,7 +110,12 @@ def of_text(head: bytes, kind: Kind) -> Mistake | None:
         return Mistake(f"it is {Format(ending[1:]).label}, compressed", f"let it lie there as {ending}")
     if wrong := _encoding(head):
         return wrong
-    return _of_json(head) if kind.format is Format.JSON_LINES else None
+    match kind.format:
+        case Format.JSON_LINES | Format.JSON:
+            return _of_json(head, kind.format)
+        case Format.CSV | Format.TSV:
+            return _of_csv(head, kind.format)
+    return None
 
 
 def _ending_of(head: bytes) -> str | None:
@@ -118,7 +144,7 @@ def _printable(head: bytes) -> bool:
 
 def _encoding(head: bytes) -> Mistake | None:
     name = next((name for mark, name in (*_MARKS, *_SHORT_MARKS) if head.startswith(mark)), None)
-    some = head[:_NULS_LOOKED_AT]
+    some = _HOLE.sub(b"", head[:_NULS_LOOKED_AT])
     if name is None and some.count(0) * 4 > len(some):
         name = "UTF-32" if some.count(0) * 8 > len(some) * 5 else "UTF-16"
     if name is None:
@@ -128,17 +154,35 @@ def _encoding(head: bytes) -> Mistake | None:
     )
 
 
-def _of_json(head: bytes) -> Mistake | None:
-    """JSON Lines whose first row goes on over lines, or is a list of what should be the rows."""
+def _of_csv(head: bytes, found: Format) -> Mistake | None:
+    """CSV whose header has one name only, with other delimiters in it."""
+    text = head.decode(errors="replace").removeprefix("\ufeff").lstrip("\r\n")
+    header = _QUOTED.sub("", re.split("[\r\n]", text, maxsplit=1)[0])
+    expected = "," if found is Format.CSV else "\t"
+    if expected in header:
+        return None
+    other = next((mark for mark in _DELIMITERS if mark in header), None)
+    if other is None:
+        return None
+    ending = {",": ".csv", "\t": ".tsv"}.get(other)
+    remedy = f"let its name end in {ending}" if ending else f"write it with {_DELIMITERS[expected]}"
+    return Mistake(
+        f"its header has {_DELIMITERS[other]} instead of {_DELIMITERS[expected]} between the names", remedy
+    )
+
+
+def _of_json(head: bytes, found: Format) -> Mistake | None:
+    """JSON whose first row goes on over lines, or JSON Lines with a list of what should be the rows."""
     lines = [line for line in head.lstrip(b"\xef\xbb\xbf").split(b"\n") if line.strip()][:2]
     if not lines:
         return None
     first = lines[0].strip()
-    if first.startswith(b"[") and _is_list_of_rows(first):
+    if found is Format.JSON_LINES and first.startswith(b"[") and _is_list_of_rows(first):
         return Mistake("it is one array", "let its name end in .json")
     if first.startswith(b"{") and len(lines) > 1 and _goes_on(first) and not _is_object(lines[1]):
         return Mistake(
-            "its first line is not a whole object, so it is not JSON Lines", "write one object a line"
+            "its first line is not a whole object, so it is not JSON Lines",
+            "write one object a line" + (", or one array" if found is Format.JSON else ""),
         )
     return None
 

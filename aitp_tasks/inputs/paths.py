@@ -17,7 +17,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.inputs.forms.values import kind as kind_of
 from aitp_tasks.inputs.forms.values import listed
 from aitp_tasks.inputs.readable import is_blank
-from aitp_tasks.inputs.rows import Refusal, checked, may_be_text, require_one
+from aitp_tasks.inputs.rows import Refusal, checked, may_be_text, require_one, surrogate
 
 _STEP = re.compile(r"\.?(?:`([^`]+)`|([^.\[\]`]+))|\[(\d+)\]")
 #: The value at a path, as it lies in the row.
@@ -152,8 +152,7 @@ def decode(value: Value) -> str | Refusal:
     except UnicodeDecodeError as error:
         return Refusal("not_utf8", f"{error.reason} at byte {error.start} of {len(value)}")
     except UnicodeEncodeError as error:
-        # What JSON's escapes can write, and what stands for bytes that were not UTF-8.
-        return Refusal("not_utf8", f"lone surrogate at character {error.start} of {len(value)}")
+        return Refusal("not_utf8", f"{surrogate(error)} at character {error.start} of {len(value)}")
     return checked(text)
 
 

@@ -26,6 +26,15 @@ def checked(text: str) -> str | Refusal:
     return text
 
 
+def surrogate(error: UnicodeEncodeError) -> str:
+    """What cannot be encoded: what JSON's escapes can write, or what stands for a byte that was not UTF-8."""
+    code = ord(error.object[error.start])
+    # The surrogates that stand for bytes can be escapes, too.
+    return (
+        f"byte 0x{code - 0xDC00:02x}, which is not UTF-8," if 0xDC80 <= code <= 0xDCFF else "lone surrogate"
+    )
+
+
 def require_one(schema: pa.Schema, column: str, where: str) -> None:
     """Make sure that a column's name is there once.
 

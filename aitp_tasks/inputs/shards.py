@@ -6,6 +6,7 @@ that an item's place is its row number. Files are read by ranges as the rows are
 asked for.
 """
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ from aitp_tasks.inputs.paths import TextPath
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.storage import ObjectInfo, Storage
 
+log = logging.getLogger(__name__)
+
 #: A folder of Hive's partitions, and its name for null.
 _PARTITION = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -43,7 +46,9 @@ def reader(storage: Storage, info: ObjectInfo, role: str, config: RunConfig) -> 
     """
     if role == "corpus":
         return Corpus(storage, info, config.text_columns)
-    return Sft(storage, info, config.sft_text, config.examples)
+    # Pairs of earlier versions are read as they were written, whatever is set for the SFT set.
+    settings = config.examples if info.key.startswith("sft/") else Examples()
+    return Sft(storage, info, config.sft_text, settings)
 
 
 def count_rows(storage: Storage, info: ObjectInfo) -> int:
@@ -145,8 +150,18 @@ class Corpus(Reader):
     def sources(self, column: str) -> list[str]:
         """The text at the path ``column`` of every row; empty where it is null, no text or not UTF-8.
 
-        A file that has no such column has the value of the folder ``column=…`` in its path.
+        A file that has no such column has the value of the folder ``column=…`` in its path. How many rows
+        have no source is logged.
         """
+        found = self._sources(column)
+        if without := found.count(""):
+            log.warning(
+                "shard=%s difference.source_column=%s: %d of %d rows have no text there, and the source ''",
+                *(self.info.key, column, without, len(found)),
+            )
+        return found
+
+    def _sources(self, column: str) -> list[str]:
         path = TextPath(column, "difference.source_column")
         folders = partitions(self.info.key)
         if not self._file.kind.is_table:

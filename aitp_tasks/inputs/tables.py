@@ -107,6 +107,8 @@ class Parquet(Table):
             for leaf in map(group.column, range(group.num_columns)):
                 path = leaf.path_in_schema
                 name = next(name for name in found if path == name or path.startswith(f"{name}."))
+                if pa.types.is_null(self.schema.field(name).type):
+                    continue
                 told = leaf.statistics is not None and leaf.statistics.has_null_count
                 values = leaf.num_values - (leaf.statistics.null_count if told else 0)
                 held[name] = max(held.get(name, 0), min(values, group.num_rows))
@@ -181,7 +183,7 @@ class Arrow(Table):
             self._indexed = file.read(len(_ARROW_FILE)) == _ARROW_FILE
             if not self._indexed:
                 self._require_end(file)
-        with self._open(None) as reader:
+        with self._open(None) as (_, reader):
             self.schema = stored(reader.schema)
 
     @property
@@ -193,7 +195,7 @@ class Arrow(Table):
 
     def estimate(self) -> tuple[int, bool]:
         with self._open_file() as file, self._opened(file, []) as reader:
-            first = next(self._read(reader), None)
+            first = next(self._read(file, reader), None)
             if first is None:
                 return 0, False
             if self._indexed:
@@ -201,44 +203,58 @@ class Arrow(Table):
             return max(round(len(first) * self._size / file.tell()), 1), True
 
     def batches(self, columns: list[str], start: int = 0) -> Batches:
-        with self._open(columns) as reader:
-            yield from _behind(self._batches_of(reader), start)
+        with self._open(columns) as (file, reader):
+            yield from _behind(self._batches_of(file, reader), start)
 
     def picked(self, columns: list[str], wanted: Iterable[int]) -> Batches:
-        with self._open(columns) as reader:
-            yield from _rows_of(self._batches_of(reader), sorted(wanted))
+        with self._open(columns) as (file, reader):
+            yield from _rows_of(self._batches_of(file, reader), sorted(wanted))
 
     def sized(self) -> Iterator[tuple[int, int]]:
         """How many rows each batch has, and how many of the file's bytes were read by then."""
         with self._open_file() as file, self._opened(file, []) as reader:
-            for batch in self._read(reader):
+            for batch in self._read(file, reader):
                 yield len(batch), file.tell()
 
-    def _batches_of(self, reader: pa.RecordBatchReader) -> Batches:
+    def _batches_of(self, file: pa.NativeFile, reader: pa.RecordBatchReader) -> Batches:
         row = 0
-        for batch in self._read(reader):
+        for batch in self._read(file, reader):
             for first in range(0, len(batch), _BATCH_ROWS):
                 part = batch.slice(first, _BATCH_ROWS)
                 yield row, _as_stored(part)
                 row += len(part)
 
-    def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        if not self._indexed:
-            yield from reader
+    def _read(self, file: pa.NativeFile, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        if self._indexed:
+            for number in range(reader.num_record_batches):
+                yield reader.get_batch(number)
             return
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
+        position = file.tell()
+        for batch in reader:
+            position = file.tell()
+            yield batch
+        # The reader takes an end that comes too early for the end, and stops at the first mark.
+        file.seek(position)
+        rest = file.read(len(_ENDS[0]) + 1)
+        if not rest:
+            raise ValueError("it ends too early: the mark of the end is missing")
+        if rest not in _ENDS:
+            raise ValueError(
+                "data follows its end: what else was put behind it, such as another stream, would not be read"
+            )
 
     def _require_end(self, file: pa.NativeFile) -> None:
-        """A stream that ends without its mark may have lost batches."""
+        """A stream that does not end with its mark may have lost batches; most that were cut do not."""
         file.seek(max(self._size - len(_ENDS[0]), 0))
         if not file.read().endswith(_ENDS):
-            raise ValueError("it ends too early: the mark of the end is missing")
+            raise ValueError(
+                "it ends too early, or data follows its end: the last bytes are not the mark of the end"
+            )
 
     @contextmanager
-    def _open(self, columns: list[str] | None) -> Iterator[pa.RecordBatchReader]:
+    def _open(self, columns: list[str] | None) -> Iterator[tuple[pa.NativeFile, pa.RecordBatchReader]]:
         with self._open_file() as file, self._opened(file, columns) as reader:
-            yield reader
+            yield file, reader
 
     def _opened(self, file: pa.NativeFile, columns: list[str] | None) -> pa.RecordBatchReader:
         numbers = None

@@ -56,17 +56,20 @@ class Ledger(BaseModel):
             rejected=add_counts(self.rejected, other.rejected),
         )
 
-    def check_usable(self, what: str, quarantine: str, commonest: str) -> None:
+    def check_usable(self, what: str, quarantine: str, commonest: str, blank: bool = False) -> None:
         """Fail when all rows were quarantined: then the rows are not to blame, and no budget helps.
 
         Args:
             what: the file, for the message.
             quarantine: URI of the quarantined rows, for the message.
             commonest: what is said of most of them.
+            blank: whether all rows may have blank texts: such rows are sound.
 
         Raises:
             InputError: with the classes and what is said.
         """
+        if blank and self.quarantined.keys() <= {"empty"}:
+            return
         if self.rows_in and self.rows_quarantined == self.rows_in:
             raise InputError(
                 f"{what}: none of its {self.rows_in} rows can be used {self.quarantined}, mostly: "

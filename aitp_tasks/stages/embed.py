@@ -151,8 +151,9 @@ class _ShardEmbedder:
         assert done.ledger is not None
         where = storage.uri(shard.key), storage.uri(done.outputs.get("quarantine", key))
         commonest = str(done.figures.get("commonest_refusal", ""))
-        done.ledger.check_usable(*where, commonest)
-        done.ledger.check_budget(_budget(config, shard.role), *where, commonest)
+        budget = _budget(config, shard.role)
+        done.ledger.check_usable(*where, commonest, blank=budget >= 1)
+        done.ledger.check_budget(budget, *where, commonest)
         done.ledger.check_rejected(where[0], NOT_PREFERRED, done.figures.get("first_rejected", {}))
         return info, done
 

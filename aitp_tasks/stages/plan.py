@@ -57,10 +57,10 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
 
     Raises:
         InputError: no bucket, a store without conditional writes, no such dump, SFT set or
-            base version, columns missing from shards (all such shards are counted), shards that are not what
-            their ending says, a model
-            folder or a prompt that is not there, a prompt that leaves no room for a document; or the run
-            would take more than ``plan.max_gpu_hours`` or ``plan.max_cost``.
+            base version, columns missing from shards (all such shards are counted), shards that are not
+            what their ending says, a model folder or a prompt that is not there, a prompt that leaves no
+            room for a document; or the run would take more than ``plan.max_gpu_hours`` or
+            ``plan.max_cost``.
     """
     watch = Stopwatch()
     storage = open_storage(config.root)
@@ -214,6 +214,8 @@ def _sources(storage: Storage, config: RunConfig) -> tuple[list[list[Shard]], li
                 f"in {formats.READ}, or set plan.unknown_files=warn"
             )
         read = footers.read(storage, role, source, found.shards)
+        if all(footer is not None and footer.rows == 0 for footer in read):
+            log.warning("%s/%s: none of its %d shards has a row", role, source, len(read))
         sources.append(_shards(role, source, found.shards, read, config.plan.group_bytes))
         problems += agreement.problems(storage, role, found.shards, read, config)
         problems += heads.problems(storage, found.shards, config) if role == "sft" else []

@@ -17,7 +17,7 @@ from typing import Any
 
 from aitp_tasks.config import Examples, RunConfig, SftText
 from aitp_tasks.errors import InputError
-from aitp_tasks.inputs import formats, listing
+from aitp_tasks.inputs import agreement, footers, formats, listing
 from aitp_tasks.inputs.examples import Example, Rejection
 from aitp_tasks.inputs.listing import Listing
 from aitp_tasks.inputs.rows import Refusal
@@ -48,6 +48,7 @@ class _Found:
     rejected: dict[str, dict[str, Any]] = field(default_factory=dict)
     not_kept: dict[str, int] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
 
 def execute(
@@ -74,6 +75,10 @@ def execute(
             _read(storage, info, role, config, whole, found)
         except InputError as error:
             found.unreadable[info.key] = str(error)
+    if role == "corpus" and config is not None:
+        told = agreement.problems(storage, role, read, footers.look(storage, read), config)
+        # What makes a file unreadable has been told.
+        found.problems = [problem for problem in told if problem not in found.unreadable.values()]
     result = {
         "stage": "inspect",
         "uri": uri,
@@ -89,6 +94,7 @@ def execute(
         "quarantined": found.quarantined,
         "not_kept": dict(sorted(found.not_kept.items(), key=lambda item: -item[1])[:_NAMES_SHOWN]),
         "unreadable": dict(list(found.unreadable.items())[:_NAMES_SHOWN]),
+        "problems": found.problems[:_NAMES_SHOWN],
         "objects_not_read": len(listed.unknown),
         "first_not_read": listed.unknown[:_NAMES_SHOWN],
         "left_out": listed.skipped,
@@ -148,19 +154,22 @@ def _read(
         )
         reader = Sft(storage, info, sft_text, examples)
         items = reader.examples()
-    found.columns |= dict.fromkeys(reader.columns)
-    found.forms[reader.form] += 1
     rows = 0
-    for row, item in enumerate(items if whole else islice(items, ROWS)):
-        rows += 1
-        if isinstance(item, Refusal | Rejection):
-            _count(item, f"{info.key} row {row}", found)
-        elif len(found.examples) < _EXAMPLES:
-            found.examples.append({"file": info.key, "row": row, **_shown(item, reader)})
-    found.rows += rows
-    if isinstance(reader, Sft):
-        held = {name: min(count, rows) for name, count in reader.not_kept.counts.items()}
-        found.not_kept = add_counts(found.not_kept, held)
+    try:
+        for row, item in enumerate(items if whole else islice(items, ROWS)):
+            rows += 1
+            if isinstance(item, Refusal | Rejection):
+                _count(item, f"{info.key} row {row}", found)
+            elif len(found.examples) < _EXAMPLES:
+                found.examples.append({"file": info.key, "row": row, **_shown(item, reader)})
+    finally:
+        # What was read before a damage counts, too.
+        found.rows += rows
+        if isinstance(reader, Sft):
+            held = {name: min(count, rows) for name, count in reader.not_kept.counts.items()}
+            found.not_kept = add_counts(found.not_kept, held)
+        found.columns |= dict.fromkeys(reader.columns)
+        found.forms[reader.form] += 1
 
 
 def _count(item: Refusal | Rejection, place: str, found: _Found) -> None:
@@ -205,6 +214,7 @@ def render(result: dict[str, Any]) -> str:
         lines.append(f"not kept    {printable(name)} ({rows:,} rows)")
     for key, message in result["unreadable"].items():
         lines.append(f"unreadable  {printable(key)}: {printable(message, _PRINTED)}")
+    lines += [f"problem     {printable(problem, _PRINTED)}" for problem in result["problems"]]
     if result["objects_not_read"]:
         names = printable(", ".join(result["first_not_read"]), _PRINTED)
         lines.append(f"not read    {result['objects_not_read']:,} objects: {names}")

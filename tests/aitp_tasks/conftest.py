@@ -77,3 +77,8 @@ def configure(root: Path) -> Configure:
         return RunConfig.model_validate(values | changes)
 
     return make
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A name for bytes that nobody can read: archives hold the time, and names have to be the same."""
+    return "bytes" if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None

@@ -44,6 +44,7 @@ def test_overrides_are_yaml_values() -> None:
         ("difference.taw=1", r"difference.taw=1: there is no such setting: the nearest is difference.tau"),
         ("dump=../secret", r"dump='../secret'"),
         ("dump=c4+c4", "names one dump twice"),
+        ("text_columns=[title, text, title]", "'title' is named twice"),
         ("dump", "not of the form section.key=value"),
         ("dump.name=x", "'dump' is a value, not a section"),
         ("dump={", "is not YAML"),

@@ -12,7 +12,9 @@ from aitp_tasks.inputs.forms.values import (
     RefusedError,
     RejectedError,
     blank,
+    boolean,
     holds,
+    holds_file,
     kind,
     listed,
     parsed,
@@ -94,9 +96,13 @@ class _Row:
         return self._values.get(name)
 
     def _refuse_media(self) -> None:
-        for name in table.MEDIA:
-            if holds(self._values.get(name)):
+        for name in (*table.MEDIA, *table.MEDIA_FILES):
+            if name in self._values and holds_file(self._take(name)):
                 raise RejectedError("multimodal", f"the row holds {self._column(name)}")
+        # Of a tar, such files are columns without a value.
+        for name in self._row if table.KEY in self._row else ():
+            if name.rpartition(".")[2] in table.MEDIA_FILES:
+                raise RejectedError("multimodal", f"the row has a file {name}")
 
     def _column(self, name: str) -> str:
         return self._columns.get(name, name)
@@ -118,8 +124,8 @@ class _Row:
     def _refuse_bad_answer(self) -> None:
         """Of a KTO set's row, which says whether its answer is a good one."""
         for name in table.LABELS:
-            label = self._values.get(name)
-            if not isinstance(label, bool):
+            good = self._tag(name)
+            if good is None:
                 continue
             column = self._column(name)
             if not self._preferred:
@@ -128,8 +134,32 @@ class _Row:
                     f"the row is of a preference set ({column} says whether its answer is good): {_REMEDY}",
                 )
             self._take(name)
-            if not label:
+            if not good:
                 raise RejectedError(NOT_PREFERRED, f"{column} is false")
+
+    def _tag(self, name: str) -> bool | None:
+        """What a column says of the answer; None where it says nothing.
+
+        A label of other values than booleans is one only where a preference set is expected; as a text, which
+        is how CSV has it, also beside TRL's names for such a set.
+        """
+        column = self._column(name)
+        if name not in self._values or (column not in self._row and column == name):
+            return None
+        value = self._values[name]
+        if name == table.LABEL and not self._preferred:
+            is_kto = isinstance(value, bytes | str) and self._values.keys() >= {"prompt", "completion"}
+            named = is_kto and text(value, column).strip().lower() in ("true", "false")
+            return boolean(value) if named or isinstance(value, bool) else None
+        tag = boolean(value)
+        if tag is None and (name == table.KTO_TAG or not holds(value) or value != value):
+            given = text(value, column) if isinstance(value, bytes | str) else value
+            shown = "null" if given is None else repr(str(given)[:_NAME_CHARACTERS])
+            raise RefusedError(
+                "not_an_example",
+                f"{column} is {shown}, not true or false: it has to say whether the answer is good",
+            )
+        return tag
 
     def _answers(self, form: Form | None) -> tuple[str, str] | None:
         """The names of the preferred answer and of the other one, if the row is of a preference set."""
@@ -189,8 +219,10 @@ class _Row:
     def _said(self, name: str, role: str) -> list[Turn]:
         """A text as a turn; or turns, where they are given as such."""
         value = self._take(name)
+        if name in table.CONVERSATIONAL:
+            value = turns.as_json(value, self._names) or value
         if isinstance(value, list | dict):
-            return turns.read(value, self._column(name), self._names, self._leave(name))
+            return turns.read(value, self._column(name), self._names, self._leave(name), alternates=False)
         return [{"role": role, "content": text(value, self._column(name))}]
 
     def _history(self) -> list[Turn]:

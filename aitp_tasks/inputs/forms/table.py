@@ -59,8 +59,18 @@ TOOLS = ("tools", "functions")
 #: The preferred answer, and the other one.
 CHOSEN, REJECTED = "chosen", "rejected"
 ANSWERS = ((CHOSEN, REJECTED), ("chosen_messages", "rejected_messages"))
-LABELS = ("kto_tag", "label")
+#: What may be lists of turns, also as JSON in a text.
+CONVERSATIONAL = ("prompt", "completion", *chain(*ANSWERS))
+#: The second may also be something else.
+KTO_TAG, LABEL = LABELS = ("kto_tag", "label")
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+#: The name of a row of WebDataset, and the columns of it that are no texts.
+KEY = "__key__"
+MEDIA_FILES = (
+    *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"),
+    *("mp4", "avi", "mov", "mkv", "webm"),
+    *("wav", "mp3", "flac", "ogg", "opus", "m4a"),
+)
 #: A conversation that has been rendered, or no conversation.
 TEXT = "text"
 
@@ -68,7 +78,7 @@ KNOWN = tuple(
     dict.fromkeys(
         (
             *(name for form in FORMS for name in (*form.needs, *form.more)),
-            *(*SYSTEM, HISTORY, *TOOLS, *chain(*ANSWERS), *LABELS, *MEDIA, TEXT),
+            *(*SYSTEM, HISTORY, *TOOLS, *chain(*ANSWERS), *LABELS, *MEDIA, *MEDIA_FILES, TEXT),
         )
     )
 )
@@ -121,7 +131,7 @@ class Mapped:
         #: By the table's name, the set's.
         self.columns = {name: column for name, column in own.items() if column is not None}
         #: What no mapping can make an example of.
-        guards = (*chain(*ANSWERS), *LABELS, *MEDIA)
+        guards = (*chain(*ANSWERS), *LABELS, *MEDIA, *MEDIA_FILES)
         taken = set(self.columns.values())
         self.columns |= {name: name for name in guards if name not in self.columns and name not in taken}
 

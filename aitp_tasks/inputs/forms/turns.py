@@ -1,19 +1,20 @@
 """Turns, whoever has written them: names of roles, keys of turns, content in parts, calls of tools."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from aitp_tasks.config import Tags
 from aitp_tasks.inputs.examples import ROLES, Turn
+from aitp_tasks.inputs.forms import table
 from aitp_tasks.inputs.forms.values import (
     RefusedError,
     RejectedError,
     holds,
+    holds_file,
     kind,
     listed,
-    optional_text,
     parsed,
     plain,
     text,
@@ -48,8 +49,15 @@ _SIDES = _ROLE_OF | {"input": "user", "output": "assistant"}
 _WEIGHTS = ("weight", "loss_weight", "train", "training")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _TEXT_PARTS = ("text", "input_text", "output_text")
+_CALL_PARTS = ("tool_call", _CALL)
+#: What sets call the arguments of a call, which stand beside its name or beside ``function``.
+_ARGUMENTS = ("arguments", "parameters", "args", "input")
+#: What a call says of its kind, if at all.
+_CALL_TYPES = ("function", *_CALL_PARTS)
 _MEDIA = ("image", "audio", "video", "file", "media")
 _SHOWN = 40
+#: Is told of each key that holds something and is not kept.
+Left = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Names:
         )
 
 
-def read(value: Any, name: str, names: Names, left: Callable[[str], object]) -> list[Turn]:
+def read(value: Any, name: str, names: Names, left: Left, *, alternates: bool = True) -> list[Turn]:
     """A list of turns.
 
     Args:
@@ -87,6 +95,7 @@ def read(value: Any, name: str, names: Names, left: Callable[[str], object]) -> 
         name: of it, for messages.
         names: how its turns are written.
         left: is told of each key of a turn that holds something and is not kept.
+        alternates: whether its items may be texts.
     """
     found = parsed(value, name)
     if found is None:
@@ -95,11 +104,13 @@ def read(value: Any, name: str, names: Names, left: Callable[[str], object]) -> 
         found = [found]
     if not isinstance(found, list):
         raise RefusedError("not_an_example", f"{name} is {kind(found)}, not a list of turns")
-    if found and all(isinstance(item, bytes | str) for item in found):
+    if any(isinstance(item, bytes | str) for item in found):
         written = _written(found)
-        if not written:
+        if not written and not alternates:
+            raise RefusedError("not_text", f"{name} is a list of texts, neither a text nor a list of turns")
+        if not written and all(item is None or isinstance(item, bytes | str) for item in found):
             return alternating(found, name)
-        found = written
+        found = written or found
     try:
         return [
             turn
@@ -115,11 +126,32 @@ def read(value: Any, name: str, names: Names, left: Callable[[str], object]) -> 
 def _written(found: list[Any]) -> list[Any]:
     """The turns, where each is written as JSON, as Parquet has it that keeps objects; or none."""
     try:
-        turns = [json.loads(item, parse_int=whole) for item in found if item.strip()[:1] in ("{", b"{")]
-    except ValueError:
+        turns = [
+            json.loads(item, parse_int=whole)
+            for item in found
+            if isinstance(item, bytes | str) and item.strip()[:1] in ("{", b"{")
+        ]
+    except (ValueError, RecursionError):
         return []
     whole_list = len(turns) == len(found) and all("role" in turn or "from" in turn for turn in turns)
     return turns if whole_list else []
+
+
+def as_json(value: Any, names: Names) -> list[Any] | None:
+    """The list of turns that a text is as JSON, each with a role and a content; None where it is none."""
+    if not isinstance(value, bytes | str) or value.lstrip()[:1] not in ("[", b"["):
+        return None
+    try:
+        found = json.loads(value, parse_int=whole)
+    except (ValueError, RecursionError):
+        return None
+    is_list = found and all(
+        isinstance(item, dict)
+        and any(key in item for key in names.roles)
+        and any(key in item for key in names.contents)
+        for item in found
+    )
+    return found if is_list else None
 
 
 def _roles_of(found: list[Any], names: Names) -> str:
@@ -137,7 +169,7 @@ def alternating(value: list[Any], name: str) -> list[Turn]:
     ]
 
 
-def _turns(value: Any, name: str, names: Names, left: Callable[[str], object]) -> Iterator[Turn]:
+def _turns(value: Any, name: str, names: Names, left: Left) -> Iterator[Turn]:
     if value is None:
         raise RefusedError("null", f"{name} is null")
     if not isinstance(value, dict):
@@ -149,7 +181,7 @@ def _turns(value: Any, name: str, names: Names, left: Callable[[str], object]) -
     yield _Turn(value, name, names, left).read(role_key)
 
 
-def _sides(value: dict[str, Any], name: str, names: Names, left: Callable[[str], object]) -> Iterator[Turn]:
+def _sides(value: dict[str, Any], name: str, names: Names, left: Left) -> Iterator[Turn]:
     """A question and its answer that are written as one object."""
     found = {role: key for key in value if (role := _SIDES.get(key.lower())) and value[key] is not None}
     if not {"user", "assistant"} <= found.keys():
@@ -168,7 +200,7 @@ def _sides(value: dict[str, Any], name: str, names: Names, left: Callable[[str],
 class _Turn:
     """One turn that names its role."""
 
-    def __init__(self, value: dict[str, Any], name: str, names: Names, left: Callable[[str], object]) -> None:
+    def __init__(self, value: dict[str, Any], name: str, names: Names, left: Left) -> None:
         self._value = value
         self._name = name
         self._names = names
@@ -180,17 +212,23 @@ class _Turn:
 
     def read(self, role_key: str) -> Turn:
         role = self._role(role_key)
+        self._refuse_media(role)
         content_key = next((key for key in self._names.contents if self._value.get(key) is not None), None)
         if content_key is not None:
             name = f"{self._name}.{content_key}"
             if role == _CALL:
-                self._calls += calls(self._take(content_key), name)
+                self._calls += calls(self._take(content_key), name, self._leave_of(content_key))
             else:
-                self._content(self._take(content_key), name)
+                self._content(self._take(content_key), name, content_key)
         self._calls += self._called()
-        for key in _REASONING:
-            if holds(self._value.get(key)) and not self._reasoning:
-                self._reasoning.append(text(self._take(key), f"{self._name}.{key}"))
+        # Others have thought nothing that can be learnt.
+        if role in ("assistant", _CALL):
+            for key in _REASONING:
+                if holds(self._value.get(key)) and not self._reasoning:
+                    self._reasoning.append(text(self._take(key), f"{self._name}.{key}"))
+        elif self._reasoning:
+            self._left(f"{content_key}[].{_REASONING[0]}")
+            self._reasoning.clear()
         turn: Turn = {
             "role": "assistant" if role == _CALL else role,
             "content": "\n".join(self._texts),
@@ -205,6 +243,12 @@ class _Turn:
         turn |= self._weight()
         self._look_at_rest(turn, content_key)
         return turn
+
+    def _refuse_media(self, role: str) -> None:
+        """An answer's text can be learnt without them."""
+        for key in table.MEDIA:
+            if role != "assistant" and key in self._value and holds_file(self._take(key)):
+                raise RejectedError("multimodal", f"{self._name} holds {key}")
 
     def _take(self, key: str) -> Any:
         self._taken.add(key)
@@ -222,16 +266,19 @@ class _Turn:
             )
         return role
 
-    def _content(self, value: Any, name: str) -> None:
+    def _leave_of(self, key: str) -> Left:
+        return lambda inner: self._left(f"{key}[].{inner}")
+
+    def _content(self, value: Any, name: str, key: str) -> None:
         if isinstance(value, dict):
             value = [value]
         if not isinstance(value, list):
             self._texts.append(text(value, name))
             return
         for number, part in enumerate(value):
-            self._part(part, f"{name}[{number}]")
+            self._part(part, f"{name}[{number}]", self._leave_of(key))
 
-    def _part(self, part: Any, name: str) -> None:
+    def _part(self, part: Any, name: str, left: Left) -> None:
         if isinstance(part, bytes | str):
             self._texts.append(text(part, name))
             return
@@ -243,20 +290,29 @@ class _Turn:
         if any(part_type.removeprefix("input_").startswith(media) for media in _MEDIA):
             raise RejectedError("multimodal", f"{name} is a part of type {part_type[:_SHOWN]!r}")
         if part_type in _TEXT_PARTS:
-            self._texts.append(_first(part, ("text", "value"), name))
+            self._texts += _said_in(part, ("text", "value"), name, left)
         elif part_type in _REASONING:
-            self._reasoning.append(_first(part, ("value", "text", *_REASONING), name))
-        elif part_type in ("tool_call", _CALL):
-            self._calls += calls(part.get("value", part), f"{name}.value")
+            self._reasoning += _said_in(part, ("value", "text", *_REASONING, "summary"), name, left)
+        elif part_type in _CALL_PARTS:
+            self._call_part(part, part_type, name, left)
         else:
             raise RefusedError("not_text", f"{name} is a part of type {part_type[:_SHOWN]!r}, not text")
+
+    def _call_part(self, part: dict[str, Any], part_type: str, name: str, left: Left) -> None:
+        """A part that is a call, or that holds calls."""
+        key = next((key for key in ("value", part_type) if holds(part.get(key))), None)
+        if key is None:
+            self._calls += calls(part, name, left)
+            return
+        self._calls += calls(part[key], f"{name}.{key}", left)
+        _leave_rest(part, ("type", key), left)
 
     def _called(self) -> list[dict[str, Any]]:
         return [
             call
             for key in ("tool_calls", _CALL)
             if holds(self._value.get(key))
-            for call in calls(self._take(key), f"{self._name}.{key}")
+            for call in calls(self._take(key), f"{self._name}.{key}", self._leave_of(key))
         ]
 
     def _weight(self) -> dict[str, int]:
@@ -264,12 +320,8 @@ class _Turn:
             weight = self._value.get(key)
             if weight is None:
                 continue
-            if not isinstance(weight, bool | int | float) or weight not in (0, 1):
-                raise RefusedError(
-                    "not_an_example", f"{self._name}.{key} is {str(weight)[:_SHOWN]}: a weight is 0 or 1"
-                )
             self._taken.add(key)
-            return {"weight": int(weight)}
+            return {"weight": _weight(weight, f"{self._name}.{key}")}
         return {}
 
     def _look_at_rest(self, turn: Turn, content_key: str | None) -> None:
@@ -277,41 +329,71 @@ class _Turn:
         # Not a turn without text, but one whose text has another name.
         if rest and content_key is None and turn.keys() <= {"role", "content", "name", "weight"}:
             contents, keys = " or ".join(self._names.contents), listed(list(self._value))
-            raise RefusedError("not_an_example", f"{self._name} has no {contents} (it has {keys})")
+            null = next((key for key in self._names.contents if key in self._value), None)
+            problem = f"{self._name}.{null} is null" if null else f"{self._name} has no {contents}"
+            raise RefusedError("not_an_example", f"{problem} (it has {keys})")
         for key in rest:
             self._left(key)
 
 
-def calls(value: Any, name: str) -> list[dict[str, Any]]:
-    """Calls of tools in OpenAI's structure, from that or from bare ``{"name", "arguments"}``."""
+def calls(value: Any, name: str, left: Left) -> list[dict[str, Any]]:
+    """Calls of tools in OpenAI's structure, from that or from bare ``{"name", "arguments"}``.
+
+    Args:
+        left: is told of each key of a call that holds something and is not kept.
+    """
     found = parsed(value, name)
-    return [_call(parsed(item, name), name) for item in (found if isinstance(found, list) else [found])]
+    return [_call(parsed(item, name), name, left) for item in (found if isinstance(found, list) else [found])]
 
 
-def _call(value: Any, name: str) -> dict[str, Any]:
+def _call(value: Any, name: str, left: Left) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RefusedError("not_an_example", f"{name} is {kind(value)}, not a call of a tool")
-    function = value.get("function")
-    if not isinstance(function, dict):
-        function = value
+    inner = value.get("function")
+    function = inner if isinstance(inner, dict) else value
     if function.get("name") is None:
         keys = listed(list(function))
         raise RefusedError(
             "not_an_example", f"{name} calls a tool without a name (it has {keys or 'nothing'})"
         )
-    arguments = function.get("arguments")
-    found = parsed(arguments, f"{name}.arguments") if holds(arguments) else {}
-    if not isinstance(found, dict):
-        raise RefusedError("not_an_example", f"{name}.arguments is {kind(found)}, not an object")
     identity = {"id": text(value["id"], f"{name}.id")} if holds(value.get("id")) else {}
+    is_known = holds(value.get("type")) and text(value["type"], f"{name}.type") in _CALL_TYPES
+    kept = ["id", "type"] if is_known else ["id"]
+    if function is value:
+        _leave_rest(value, (*kept, "name", *_ARGUMENTS), left)
+    else:
+        _leave_rest(value, (*kept, "function", *_ARGUMENTS), left)
+        _leave_rest(function, ("name", *_ARGUMENTS), lambda key: left(f"function.{key}"))
     return {
         **identity,
         "type": "function",
         "function": {
             "name": text(function["name"], f"{name}.name"),
-            "arguments": plain(found, f"{name}.arguments"),
+            "arguments": _arguments(value, function, name),
         },
     }
+
+
+def _arguments(call: dict[str, Any], function: dict[str, Any], name: str) -> dict[str, Any]:
+    """The arguments of a call, whatever they are called; if several are given, they are the same."""
+    found: dict[str, Any] = {}
+    for place, holder in {name: call, f"{name}.function": function}.items():
+        for key in _ARGUMENTS:
+            value = holder.get(key)
+            if value is None or (isinstance(value, bytes | str) and not holds(value)):
+                continue
+            where = f"{place}.{key}"
+            arguments = parsed(value, where) if holds(value) else {}
+            if not isinstance(arguments, dict):
+                raise RefusedError("not_an_example", f"{where} is {kind(arguments)}, not an object")
+            found[where] = plain(arguments, where)
+        if function is call:
+            break
+    for where, arguments in found.items():
+        (first, expected), *_ = found.items()
+        if json.dumps(arguments, sort_keys=True) != json.dumps(expected, sort_keys=True):
+            raise RefusedError("not_an_example", f"{first} and {where} disagree: keep one of them")
+    return next(iter(found.values()), {})
 
 
 def tools(value: Any, name: str) -> list[dict[str, Any]]:
@@ -327,6 +409,40 @@ def tools(value: Any, name: str) -> list[dict[str, Any]]:
     return result
 
 
-def _first(part: dict[str, Any], keys: tuple[str, ...], name: str) -> str:
-    key = next((key for key in keys if part.get(key) is not None), keys[0])
-    return optional_text(part.get(key), f"{name}.{key}") if key in part else text(None, f"{name}.{keys[0]}")
+def _said_in(part: dict[str, Any], keys: tuple[str, ...], name: str, left: Left) -> list[str]:
+    """The texts of a part, under the first of some keys that has one; none where that is null."""
+    present = [key for key in keys if key in part]
+    if not present:
+        raise RefusedError("null", f"{name} has no {' or '.join(keys[:2])} (it has {listed(list(part))})")
+    key = next((key for key in present if part[key] is not None), present[0])
+    _leave_rest(part, ("type", key), left)
+    if key == "summary" and isinstance(part[key], list):
+        # OpenAI's, of what a model has thought: a list of parts.
+        return [
+            said
+            for number, item in enumerate(part[key])
+            for said in _summary(item, f"{name}.{key}[{number}]", lambda inner: left(f"{key}[].{inner}"))
+        ]
+    return [] if part[key] is None else [text(part[key], f"{name}.{key}")]
+
+
+def _summary(item: Any, name: str, left: Left) -> list[str]:
+    if not isinstance(item, dict):
+        raise RefusedError("not_text", f"{name} is {kind(item)}, not a part with a text")
+    return _said_in(item, ("text",), name, left)
+
+
+def _leave_rest(value: dict[str, Any], taken: Collection[str], left: Left) -> None:
+    for key, item in value.items():
+        if key not in taken and holds(item):
+            left(key)
+
+
+def _weight(value: Any, name: str) -> int:
+    """A weight, which a column of texts writes as one."""
+    given = text(value, name).strip() if isinstance(value, bytes | str) else value
+    if isinstance(given, str) and given in ("0", "1"):
+        given = int(given)
+    if not isinstance(given, bool | int | float) or given not in (0, 1):
+        raise RefusedError("not_an_example", f"{name} is {repr(given)[:_SHOWN]}: a weight is 0 or 1")
+    return int(given)

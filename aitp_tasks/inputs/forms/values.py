@@ -4,20 +4,32 @@ What cannot be used leaves the middle of a row by an exception, which says what 
 """
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from aitp_tasks.inputs.examples import Rejection
 from aitp_tasks.inputs.readable import is_blank
-from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.inputs.rows import Refusal, surrogate
 
 #: Names of JSON's types in messages.
-_KINDS = {dict: "an object", list: "a list", float: "a number", int: "a number", bool: "a boolean"}
+_KINDS: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    float: "a number",
+    int: "a number",
+    bool: "a boolean",
+    str: "a text",
+    bytes: "a text",
+}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _NAMES_SHOWN = 12
 _NAME_CHARACTERS = 40
 _MOST_DIGITS = 400
 #: What goes through such values later, in this process or a trainer's, does so by calls within calls.
 _MOST_LEVELS = 100
+#: Whole numbers that the JSON reader of datasets takes.
+_WHOLE = range(-(2**63), 2**64)
 
 
 class RefusedError(Exception):
@@ -50,6 +62,39 @@ def holds(value: Any) -> bool:
     return value is not None and value != [] and value != {}
 
 
+def holds_file(value: Any) -> bool:
+    """Whether there is a file or what tells of one: not false, 0, or lists and objects of nothing.
+
+    These may be written as JSON in a text.
+    """
+    if isinstance(value, bytes | str):
+        try:
+            value = json.loads(value, parse_int=whole)
+        except (ValueError, RecursionError):
+            return holds(value)
+    # No calls within calls: the value may be as deep as JSON is read.
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, list | dict):
+            left += item.values() if isinstance(item, dict) else item
+        elif isinstance(item, bytes | str):
+            if holds(item):
+                return True
+        # NaN is how tables write that there is none.
+        elif item and item == item:
+            return True
+    return False
+
+
+def boolean(value: Any) -> bool | None:
+    """A boolean, which may be written as 0 or 1, or as a text; None where the value is none."""
+    if isinstance(value, bytes | str):
+        written = value.decode(errors="replace") if isinstance(value, bytes) else value
+        return _BOOLEANS.get(written.strip().lower())
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
+
+
 def blank(text: str) -> bool:
     """Whether nothing of a text can be seen: white space, and characters without a width."""
     return is_blank(text)
@@ -68,18 +113,12 @@ def text(value: Any, name: str) -> str:
     except UnicodeDecodeError as error:
         raise RefusedError("not_utf8", f"{error.reason} at byte {error.start} of {name}") from None
     except UnicodeEncodeError as error:
-        # What JSON's escapes can write, and what stands for bytes that were not UTF-8.
-        raise RefusedError("not_utf8", f"lone surrogate at character {error.start} of {name}") from None
+        raise RefusedError("not_utf8", f"{surrogate(error)} at character {error.start} of {name}") from None
     raise RefusedError("not_text", f"{name} is {kind(value)}, not text")
 
 
-def optional_text(value: Any, name: str) -> str:
-    """The same where there need not be one: null is an empty text."""
-    return "" if value is None else text(value, name)
-
-
 def plain(value: Any, name: str, levels: int = _MOST_LEVELS) -> Any:
-    """A value of any structure, as JSON can hold it, of so many levels at most."""
+    """A value of any structure, as JSON and its readers can hold it, of so many levels at most."""
     if not levels:
         raise RefusedError("not_json", f"{name} is nested too deeply")
     if isinstance(value, bytes | str):
@@ -88,6 +127,16 @@ def plain(value: Any, name: str, levels: int = _MOST_LEVELS) -> Any:
         return [plain(item, name, levels - 1) for item in value]
     if isinstance(value, dict):
         return {text(key, name): plain(item, name, levels - 1) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RefusedError(
+            "not_json", f"{name} holds {json.dumps(value)}, which JSON has not: write it as text"
+        )
+    if isinstance(value, int) and value not in _WHOLE:
+        digits = str(value)
+        shown = digits if len(digits) <= _NAME_CHARACTERS else f"{digits[:_NAME_CHARACTERS]}…"
+        raise RefusedError(
+            "not_json", f"{name} holds {shown}, which readers of JSON do not take: write it as text"
+        )
     if value is None or isinstance(value, bool | int | float):
         return value
     raise RefusedError("not_text", f"{name} holds a value of type {type(value).__name__}: write it as text")
@@ -115,7 +164,7 @@ def whole(digits: str) -> int | float:
 
 def kind(value: Any) -> str:
     """What a value is, for messages."""
-    return "null" if value is None else _KINDS.get(type(value), "a text")
+    return "null" if value is None else _KINDS.get(type(value), f"a value of type {type(value).__name__}")
 
 
 def listed(names: Sequence[str]) -> str:

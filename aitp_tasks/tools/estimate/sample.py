@@ -121,8 +121,10 @@ def _examples(run: Run, wanted: int) -> pa.Table:
     quota = -(-wanted // min(_BLOCKS, len(sft)))
     found: list[Example | None] = []
     for shard in sft:
-        examples = shards.Sft(run.storage, _info(shard), run.config.sft_text, run.config.examples).examples()
-        found += [example if isinstance(example, Example) else None for example in islice(examples, quota)]
+        reader = shards.reader(run.storage, _info(shard), "sft", run.config)
+        assert isinstance(reader, shards.Sft)
+        examples = islice(reader.examples(), quota)
+        found += [example if isinstance(example, Example) else None for example in examples]
         if len(found) >= wanted:
             break
     rows = [

@@ -26,7 +26,16 @@ CASES: list[dict[str, Any]] = [
 ]
 GOOD_SCORE = {"quality": 8, "difficulty": 6, "additional_information": False}
 #: What JSON's escapes may have made of LaTeX.
-LATEX_LIKE = re.compile(r"\\[bfnrt][A-Za-z]")
+#: Before a brace, between dollars only: see the test below.
+LATEX_LIKE = re.compile(r"\\[bfnrt][A-Za-z]|\$.*\\[brt]\{")
+
+
+@pytest.mark.parametrize("letter", "rt")
+def test_a_control_character_before_a_brace_is_a_command_in_mathematics_only(letter: str) -> None:
+    outside = rf'{{"answer": "a\{letter}{{b}} for $5"}}'
+    assert read(outside, SCHEMAS["answer"]).value == json.loads(outside)
+    inside = rf'{{"answer": "the $a\{letter}{{b}}$ of it"}}'
+    assert read(inside, SCHEMAS["answer"]).value == {"answer": rf"the $a\{letter}{{b}}$ of it"}
 
 
 def attempt(text: str, stage: str) -> Response | UnreadableError:

@@ -78,7 +78,11 @@ def test_what_may_have_its_texts_is_left_to_the_rows(
         ),
         ({"a.jsonl": [{"text": 7}]}, {}, ["a.jsonl: text is a number, not text"]),
         ({"a.jsonl": [7, [8]]}, {}, ["a.jsonl: its rows are a list, a number, without any keys"]),
-        ({"a.csv": b"id;text\n1;one\n"}, {}, ["a.csv has no column 'text' (it has id;text)"]),
+        (
+            {"a.csv": b"id;text\n1;one\n"},
+            {},
+            ["a.csv is not readable as CSV (its header has semicolons instead of commas"],
+        ),
         (
             {"a.jsonl": ROWS, "b.jsonl": [{"body": "x"}], "c.jsonl": [{"body": "y"}]},
             {},

@@ -74,10 +74,30 @@ def test_a_name_that_is_there_twice_is_told() -> None:
         read(b"text,text\na,b\n")
 
 
-def test_a_field_or_a_line_that_is_too_long_is_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_rows, "LONGEST_FIELD", 100)
-    # Behind such a field, nobody knows whether a line is in a quote.
-    with pytest.raises(ValueError, match="lines 2 to 52: a field of more than 100 characters, or a quote"):
+def test_columns_without_a_name_cost_nothing() -> None:
+    assert read(b"text,,,\na,,,\nb,,2,3\n") == [{"text": "a", "": ""}, {"text": "b", "": "2"}]
+    assert read(b",text\n0,a\n") == [{"": "0", "text": "a"}]
+
+
+def test_a_row_that_is_too_long_costs_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_rows, "LONGEST_ROW", 100)
+    told = "<line 3 has 250 characters: the most are 100>"
+    for long in (b"x" * 249 + b"\n", b'"' + b'x""' * 82 + b'x"\n', b'"' + b"x\t," * 82 + b'x"\n'):
+        assert len(long) == 250
+        assert read(b"text\nfirst\n" + long + b"last\n") == [{"text": "first"}, told, {"text": "last"}]
+    assert read(b"text\n" + b"x" * 101) == ["<line 2 has 101 characters: the most are 100>"]
+    assert read(b"text\n" + b"x" * 99 + b"\n") == [{"text": "x" * 99}]
+    # Behind a quote that is open for so long, nobody knows whether a line is in it.
+    with pytest.raises(ValueError, match="lines 2 to 51: a row of more than 100 characters, or a quote"):
         read(b'text\n"' + b"x\n" * 60 + b'"\nlast\n')
-    with pytest.raises(ValueError, match="line 2 has more than 100 characters"):
-        read(b"text\n" + b"x" * 101)
+    with pytest.raises(
+        ValueError, match="line 2 has more than 100 characters, and a quote in it is not closed"
+    ):
+        read(b'text\n"' + b"x" * 200 + b"\nlast\n")
+
+
+def test_a_field_of_many_megabytes_is_a_row() -> None:
+    text = "word " * 4_000_000
+    assert [
+        row["text"] for row in csv_rows.rows(BufferedReader(io.BytesIO(f"text\n{text}\n".encode())), ",")
+    ] == [text]

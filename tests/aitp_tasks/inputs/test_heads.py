@@ -1,10 +1,6 @@
 """The beginning of a corpus file: about how many rows it has, and what plan refuses by it."""
 
-import bz2
-import gzip
 import json
-import lzma
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,16 +10,9 @@ import zstandard
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import heads
-from aitp_tasks.inputs.files import File, UnreadableError
+from aitp_tasks.inputs.files import File, MistakenError, UnreadableError
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
-
-PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": zstandard.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
+from tests.aitp_tasks.inputs.packed import PACKED
 
 
 def read(storage: Storage, root: Path, name: str, data: bytes) -> heads.Head:
@@ -104,3 +93,18 @@ def test_no_more_than_the_beginning_is_read(
 def test_a_file_that_is_neither_array_nor_lines_is_told(storage: Storage, root: Path) -> None:
     with pytest.raises(InputError, match="it starts with neither"):
         read(storage, root, "a.json", b"id,text\n")
+
+
+def test_a_window_of_zstd_that_is_too_long_is_told_however_large_the_file(
+    storage: Storage, root: Path
+) -> None:
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    noise = Random(1).randbytes(600_000).hex().encode()
+    for text in (b'{"text": "one"}\n', b'{"text": "' + noise + b'"}\n'):
+        data = packer.compress(text) + packer.flush()
+        packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        with pytest.raises(
+            MistakenError, match=r"a window of more than 128 MiB\): compress it again without --long"
+        ):
+            read(storage, root, "a.jsonl.zst", data)

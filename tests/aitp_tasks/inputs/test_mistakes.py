@@ -8,25 +8,17 @@ import lzma
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 
 from aitp_tasks.inputs import formats, mistakes
 from aitp_tasks.inputs.formats import Format
+from tests.aitp_tasks.inputs.packed import PACKED
 
 ROWS = [{"text": "one"}, {"text": "two, with [brackets] {and braces}"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".zst": zstandard.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
 
 
 def parquet() -> bytes:
@@ -132,6 +124,20 @@ def test_a_compression_without_its_ending_is_named_and_the_reverse(ending: str, 
         ("a.jsonl.gz", gzip.compress(gzip.compress(LINES)), "compressed twice.*gzip: decompress it once"),
         ("a.jsonl.gz", gzip.compress(parquet()), "it is Parquet, compressed"),
         ("a.jsonl.gz", b"\x00\x01\x02", "it does not begin as gzip does: upload it again"),
+        ("a.json", json.dumps(ROWS[0], indent=1).encode(), "not a whole object.*a line, or one array"),
+        ("a.json.gz", gzip.compress(json.dumps(ROWS[0], indent=1).encode()), "not a whole object"),
+        ("a.json", b'{"a": [\n1]}', "not a whole object"),
+        ("a.json", b"{\n}", "not a whole object"),
+        ("a.jsonl", bytes(4096), "nothing but zero bytes: upload it again"),
+        ("a.parquet", bytes(4096), "nothing but zero bytes"),
+        ("a.csv", bytes(100_000) + LINES, "nothing but zero bytes"),
+        ("a.feather", b"FEA1" + bytes(100) + b"FEA1", "Feather of version 1.*version 2"),
+        ("a.csv", b"id;text\n1;one, two\n", "semicolons instead of commas.*: write it with commas"),
+        ("a.csv", b'\xef\xbb\xbf"id";"text, as it is"\r\n', "semicolons instead of commas"),
+        ("a.csv", b"id|text\r1|one", "vertical bars instead of commas"),
+        ("a.csv", b"id\ttext\n1\tone, two\n", "tabs instead of commas.*: let its name end in .tsv"),
+        ("a.tsv", b"id,text\n1,one\n", "commas instead of tabs.*: let its name end in .csv"),
+        ("a.tsv.gz", gzip.compress(b"id;text\n"), "semicolons instead of tabs.*: write it with tabs"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(name: str, data: bytes, message: str) -> None:
@@ -153,6 +159,25 @@ def test_a_mistake_is_named_with_its_remedy(name: str, data: bytes, message: str
 )
 def test_one_bad_row_does_not_make_a_mistake_of_a_file(data: bytes) -> None:
     assert told("a.jsonl", data) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        # A file whose end was not written has whole rows before.
+        ("a.jsonl", LINES + bytes(4096)),
+        ("a.csv", b"id,text\n1,one\n" + bytes(4096)),
+        ("a.jsonl", b'{"text": "a' + bytes(3000) + b'"}\n' + LINES),
+        ("a.jsonl", b'{"text": "a\0b\0\0"}\n'),
+        ("a.csv", b"text\none; two\n"),
+        ("a.csv", b'"text; or what is left"\none\n'),
+        ("a.csv", b"id;no,text\n1,one\n"),
+        ("a.tsv", b"text\none, two\n"),
+        ("a.tar", bytes(10240)),
+    ],
+)
+def test_what_only_looks_like_a_mistake_is_none(name: str, data: bytes) -> None:
+    assert told(name, data) == ""
 
 
 def test_every_format_has_a_label() -> None:

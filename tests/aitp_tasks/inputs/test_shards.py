@@ -4,7 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,13 +25,9 @@ from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.inputs.shards import Corpus, Sft
 from aitp_tasks.storage import ObjectChangedError, open_storage
 from tests.aitp_tasks.conftest import Configure
+from tests.aitp_tasks.inputs.packed import PACKED
 
-PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "": lambda data: data,
-    ".gz": gzip.compress,
-    ".zst": lambda data: zstandard.ZstdCompressor(write_checksum=True).compress(data),
-}
-SFT_ENDINGS = [".parquet", *(kind + packed for kind in (".json", ".jsonl") for packed in PACKED)]
+SFT_ENDINGS = [".parquet", *(kind + packed for kind in (".json", ".jsonl") for packed in ("", ".gz", ".zst"))]
 #: Every character that a text may have: all planes, no surrogates.
 TEXTS = st.text(max_size=12)
 #: The fixture only names a folder; and a busy machine is no fault.
@@ -324,7 +320,6 @@ LINES = b"\n".join([json.dumps(GOOD).encode()] * 2000)
         (".json", WHOLE[:-50], r"JSON \(item 1999, byte \d+: "),
         (".json", WHOLE.replace(b"}]}, {", b"}]} {", 1), r"JSON \(item 0, byte \d+: neither a comma"),
         (".json", b"a,b\n1,2\n", r"JSON \(it starts with neither \[ nor \{\)"),
-        (".json", json.dumps({"data": [GOOD]}, indent=1).encode(), r"JSON \(its first line is not a whole"),
         (".json.gz", gzip.compress(WHOLE)[:-100], r"JSON.gz \(Truncated compressed stream\)"),
         (".jsonl.gz", gzip.compress(LINES)[:-100], r"JSON Lines.gz \(Truncated compressed stream\)"),
         (".jsonl.gz", gzip.compress(LINES)[:-8] + bytes(8), r"JSON Lines.gz \(.*incorrect data check\)"),
@@ -430,3 +425,58 @@ def test_memory_does_not_grow_with_the_file(files: Files, name: str) -> None:
     found, grown = map(int, result.stdout.split())
     assert found == len(texts)
     assert grown < 120
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+def test_rows_without_a_source_are_counted_in_the_log(
+    root: Path, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": "a", "site": site} for site in ("x", None, "", "y")]
+    path = root / f"corpus/news/sites{ending}"
+    if ending == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"text": "b", "site": 1}]))
+    storage = open_storage(f"file://{root}")
+    reader = Corpus(storage, storage.stat(f"corpus/news/sites{ending}"), ["text"])
+    count = 4 + (ending == ".jsonl")
+    assert reader.sources("site") == ["x", "", "", "y", ""][:count]
+    assert f"difference.source_column=site: {count - 2} of {count} rows have no text there" in caplog.text
+    caplog.clear()
+    reader.sources("text")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.csv", b"text\nab\xe9c\n", "byte 0xe9, which is not UTF-8, at character 2 of 4"),
+        ("a.json", b'[{"text": "ab\xe9c"}]', "byte 0xe9, which is not UTF-8, at character 2 of 4"),
+        ("a.json", b'[{"text": "a\\ud800"}]', "lone surrogate at character 1 of 2"),
+    ],
+)
+def test_bytes_that_are_not_utf8_are_told_as_such(root: Path, name: str, data: bytes, message: str) -> None:
+    (root / "corpus/news" / name).write_bytes(data)
+    storage = open_storage(f"file://{root}")
+    (text,) = Corpus(storage, storage.stat(f"corpus/news/{name}"), ["text"]).texts()
+    assert text == Refusal("not_utf8", message)
+
+
+def test_the_first_row_of_json_that_is_cut_costs_itself_only(files: Files) -> None:
+    for cut in (b'{"instruction": "cut', b'{"instruction": "cut",', b"{"):
+        rows = [cut, json.dumps(in_form("alpaca", "q", "a")).encode()]
+        assert outcome(files.sft(".json", b"\n".join(rows)).texts()) == ["<not_json>", "q\na"]
+
+
+def test_pairs_of_earlier_versions_are_read_as_they_were_written(files: Files) -> None:
+    mapping = {"formatting": "alpaca", "columns": {"prompt": "asked", "response": "said"}}
+    config = files.config(examples={"mapping": mapping})
+    rows = {
+        "sft/sums/set.parquet": {"asked": "q", "said": "a"},
+        "datasets/aitp/v/pairs.parquet": in_form("messages", "p", "b"),
+    }
+    texts = []
+    for key, row in rows.items():
+        pq.write_table(pa.Table.from_pylist([row]), files.write(key, b""))
+        texts += shards.reader(files.storage, files.storage.stat(key), "sft", config).texts()
+    assert texts == ["q\na", "p\nb"]

@@ -72,6 +72,39 @@ def test_a_stream_of_arrow_that_is_cut_is_noticed_even_between_batches(root: Pat
             list(Corpus(storage, info, ["text"]).texts())
 
 
+@pytest.mark.parametrize("codec", [None, "zstd"])
+def test_what_follows_a_stream_of_arrow_is_not_dropped_in_silence(root: Path, codec: str | None) -> None:
+    one = ipc(pa.table({"id": range(2500), "text": TEXTS}), True, codec=codec)
+    for more in (one, ipc(pa.table({"other": [1]}), True), b"junk" + bytes(4), b"junk", bytes(8)):
+        storage, info = written(root, "a.arrow", one + more)
+        for columns in (["text"], ["id"]):
+            with pytest.raises(UnreadableError, match="data follows its end"):
+                for _ in File(storage, info).batches(columns):
+                    pass
+        with pytest.raises(UnreadableError, match="data follows its end"):
+            File(storage, info).count()
+    # What ends in zero bytes is not what ends with the mark.
+    table = pa.table({"text": TEXTS, "number": pa.array([0] * 2500)})
+    storage, info = written(root, "a.arrow", ipc(table, True, codec=codec)[:-8])
+    with pytest.raises(UnreadableError, match="ends too early"):
+        list(Corpus(storage, info, ["text"]).texts())
+
+
+def test_streams_without_rows_or_with_dictionaries_are_whole(root: Path) -> None:
+    coded = pa.array(["a", "b", "a"] * 500).dictionary_encode()
+    for table in (pa.table({"text": pa.array([], pa.string())}), pa.table({"text": coded, "n": range(1500)})):
+        storage, info = written(root, "a.arrow", ipc(table, True, rows=100))
+        assert list(Corpus(storage, info, ["text"]).texts()) == table["text"].to_pylist()
+
+
+def test_a_column_of_nothing_but_nulls_is_filled_in_no_row(root: Path) -> None:
+    table = pa.table(
+        {"text": ["a", None], "nothing": pa.nulls(2), "empty": pa.array([None, None], pa.string())}
+    )
+    storage, info = written(root, "a.parquet", parquet(table))
+    assert File(storage, info).table.filled == {"text": 1, "nothing": 0, "empty": 0}
+
+
 def json_column(values: list[str | None]) -> pa.Array:
     return pa.ExtensionArray.from_storage(pa.json_(pa.string()), pa.array(values))
 

@@ -107,5 +107,5 @@ def test_at_1_all_are_kept(run: Run, pairs: list[dict[str, Any]]) -> None:
 def test_a_pair_without_a_vector_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = [pair(1, "Same question?", "Same."), pair(2, "Same question?", "Same.")]
     refused = rows.Refusal("empty", "no text")
-    monkeypatch.setattr(rows, "sft_text", lambda *_: refused)
+    monkeypatch.setattr(compared, "of_pair", lambda *_: refused)
     assert select(run, twins).kept == twins

@@ -221,6 +221,21 @@ def test_shards_without_rows_are_planned(configure: Configure, root: Path) -> No
     assert result["documents"] == 12
 
 
+def test_a_dump_without_any_row_is_named_in_the_log(
+    configure: Configure, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for shard in (root / "corpus/news").iterdir():
+        shard.unlink()
+    write_shard(root / "corpus/news/a.parquet", pa.table({"text": pa.array([], pa.string())}))
+    (root / "corpus/news/b.jsonl").write_bytes(b"\n")
+    assert plan.execute(configure())["documents"] == 0
+    assert "corpus/news: none of its 2 shards has a row" in caplog.text
+    (root / "corpus/news/b.jsonl").write_bytes(b'{"text": "a"}\n')
+    caplog.clear()
+    plan.execute(configure())
+    assert "has a row" not in caplog.text
+
+
 ROW = b'{"instruction": "q", "output": "a"}'
 BEGINNINGS = {".gz": gzip.compress(ROW)[:-1], ".zst": b"\x28\xb5\x2f\xfd"}
 

@@ -125,3 +125,23 @@ def test_the_command_prints_one_line(folder: str) -> None:
         2,
         "error: --set sft=x is given without --config: give the configuration",
     )
+
+
+def test_rows_before_a_damage_are_counted(root: Path) -> None:
+    (root / "corpus/news/a.json").write_text('[{"text": "a"}, {"text": "b"}, {"text": null}, oops]')
+    found = inspect.execute(None, f"file://{root}/corpus/news/a.json", whole=True)
+    assert (found["rows_read"], len(found["examples"]), len(found["unreadable"])) == (3, 2, 1)
+
+
+def test_a_text_column_that_leads_nowhere_is_told_as_plan_does(
+    root: Path, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "corpus/one").mkdir()
+    (root / "corpus/one/a.jsonl").write_text('{"text": "a", "head": {}}\n')
+    uri = f"file://{root}/corpus/one"
+    assert inspect.execute(configure(text_columns=["text"]), uri)["problems"] == []
+    capsys.readouterr()
+    found = inspect.execute(configure(text_columns=["title", "text"]), uri)
+    assert len(found["problems"]) == 1
+    assert "no column 'title'" in found["problems"][0]
+    assert "problem     file://" in capsys.readouterr().err

@@ -2,9 +2,13 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +17,10 @@ from hypothesis import strategies as st
 
 from aitp_tasks.config import Examples
 from aitp_tasks.inputs.examples import Example, Rejection, Turn
-from aitp_tasks.inputs.forms import columns
+from aitp_tasks.inputs.forms import columns, values
 from aitp_tasks.inputs.forms.rows import Rows
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.records import conversations
 
 Found = Example | Rejection | Refusal
 Row = dict[str, Any]
@@ -204,17 +209,302 @@ def test_calls_of_tools_are_the_same_in_every_form(arguments: Any) -> None:
             assert example(found) == Example(CALLED, TOOLS)
 
 
+ASKED = {"role": "user", "content": "q"}
+
+
+def called(call: Any, **more: Any) -> Row:
+    return {"messages": [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}], **more}
+
+
 def test_numbers_of_arguments_stay_what_they_are() -> None:
-    arguments = '{"whole": 5, "point": 5.0, "long": ' + "9" * 5000 + "}"
-    row = {
-        "messages": [
-            {"role": "user", "content": "q"},
-            {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]},
-        ]
-    }
+    row = called({"function": {"name": "f", "arguments": '{"whole": 5, "point": 5.0}'}})
     (call,) = example(read(row)).messages[1]["tool_calls"]
     found = call["function"]["arguments"]
-    assert [type(found[name]) for name in ("whole", "point", "long")] == [int, float, float]
+    assert [type(found[name]) for name in ("whole", "point")] == [int, float]
+
+
+WHOLE = [-(2**63) - 1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1, 2**64]
+
+
+def test_whole_numbers_are_those_that_datasets_reads(tmp_path: Path) -> None:
+    read_by_datasets = []
+    for number in WHOLE:
+        row = called({"name": "f", "arguments": {"n": number}}, tools=[{"name": "f", "n": number}])
+        schema = pa.schema(conversations.columns({"tool_calls", "tools"}))
+        file = tmp_path / f"{number}.parquet"
+        pq.write_table(conversations.table([row], schema), file)
+        try:
+            (found,) = datasets.Dataset.from_parquet(str(file), cache_dir=str(tmp_path / "cache"))
+        except ValueError:
+            continue
+        assert found["messages"][1]["tool_calls"][0]["arguments"]["n"] == found["tools"][0]["n"] == number
+        read_by_datasets.append(number)
+    for number in WHOLE:
+        arguments = called({"name": "f", "arguments": {"n": number}})
+        tools = called({"name": "f"}, tools=json.dumps([{"name": "f", "n": number}]))
+        expected = "messages" if number in read_by_datasets else "<not_json>"
+        assert [outcome(read(row)) for row in (arguments, tools)] == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("1e400", "Infinity"),
+        ("9" * 5000, "Infinity"),
+        ("9" * 300, "9" * 40 + "…"),
+    ],
+)
+def test_numbers_that_json_or_its_readers_have_not_are_named(written: str, shown: str) -> None:
+    arguments = f'{{"n": [{written}]}}'
+    for value in (arguments, json.loads(arguments, parse_int=values.whole)):
+        found = read(called({"name": "f", "arguments": value}))
+        assert isinstance(found, Refusal)
+        assert found.error_class == "not_json"
+        assert f"messages[1].tool_calls.arguments holds {shown}, " in found.message
+    found = read(called({"name": "f"}, tools=arguments))
+    assert isinstance(found, Refusal)
+    assert f"tools holds {shown}, " in found.message
+
+
+X = {"x": 1}
+
+
+@pytest.mark.parametrize("key", ["arguments", "parameters", "args", "input"])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_arguments_of_a_call_are_kept_whatever_they_are_called(key: str, as_text: bool) -> None:
+    given = json.dumps(X) if as_text else X
+    bare = {"name": "f", key: given}
+    for call in (bare, {"type": "function", "function": bare}, {"function": {"name": "f"}, key: given}):
+        asked = {"role": "user", "content": [{"type": "text", "text": "q"}]}
+        part = {"role": "assistant", "content": [{"type": "tool_call", **call}]}
+        rows: list[Row] = [called(call), called(json.dumps(call))]
+        rows += [{"messages": [ASKED, {"role": "assistant", "function_call": call}]}]
+        rows += [{"conversations": [ASKED, {"from": "function_call", "value": json.dumps(call)}]}]
+        rows += [{"messages": [asked, part]}] if "type" not in call else []
+        held = {"role": "assistant", "content": [{"type": "tool_call", "tool_call": call}]}
+        rows += [{"messages": [asked, held]}]
+        for row in rows:
+            for found in (read(row), *read_as_parquet([row])):
+                ((made,),) = [turn["tool_calls"] for turn in example(found).messages[1:]]
+                assert made == {"type": "function", "function": {"name": "f", "arguments": X}}
+                assert example(found).not_kept == ()
+
+
+def test_arguments_that_disagree_are_quarantined() -> None:
+    for other in ({}, {"x": 2}, '{"x": true}'):
+        for call in (
+            {"name": "f", "arguments": other, "parameters": X},
+            {"function": {"name": "f", "args": X}, "arguments": other},
+        ):
+            found = read(called(call))
+            assert isinstance(found, Refusal)
+            assert "disagree" in found.message
+    for call in (
+        {"name": "f", "arguments": X, "parameters": '{"x": 1}', "args": None},
+        {"name": "f", "arguments": "", "parameters": X},
+    ):
+        ((made,),) = [turn["tool_calls"] for turn in example(read(called(call))).messages[1:]]
+        assert made["function"]["arguments"] == X
+
+
+def test_what_calls_and_parts_hold_besides_is_named() -> None:
+    function = {"name": "f", "arguments": X, "strict": True}
+    call = {"id": "1", "type": "other", "index": 0, "function": function, "none": None}
+    text = {"type": "text", "text": "q", "annotations": [1], "cache_control": {"type": "e"}}
+    thought = {"type": "thinking", "thinking": "t", "signature": "s"}
+    part = {"type": "tool_call", "value": json.dumps({"name": "g", "thought": "t"}), "cost": 1}
+    messages = [
+        {"role": "user", "content": [text], "reasoning_content": "r"},
+        {"role": "assistant", "content": [thought, part], "tool_calls": [call]},
+        {"role": "tool", "content": [{"type": "reasoning", "text": "r"}, {"type": "text", "text": "t"}]},
+    ]
+    expected = {"content[].annotations", "content[].cache_control", "reasoning_content"}
+    expected |= {"content[].signature", "content[].thought", "content[].cost", "tool_calls[].type"}
+    expected |= {"tool_calls[].index", "tool_calls[].function.strict", "content[].reasoning_content"}
+    found = example(read({"messages": messages}))
+    assert set(found.not_kept) == {f"messages[].{key}" for key in expected}
+    assert [turn.get("reasoning_content") for turn in found.messages] == [None, "t", None]
+    assert found.messages[2]["content"] == "t"
+
+
+def test_a_list_of_texts_alternates_only_where_turns_are_expected() -> None:
+    chosen = {"preference": "chosen"}
+    mapped = {"mapping": {"columns": {"prompt": "p", "response": "c"}}}
+    for row, settings in (
+        ({"instruction": "i", "output": ["o", "p"]}, {}),
+        ({"instruction": ["i", "j"], "output": "o"}, {}),
+        ({"question": "q", "answer": ["a"]}, {}),
+        ({"input": ["a", "b"], "output": ["c"]}, {}),
+        ({"prompt": ["a", "b"], "completion": ["c"]}, {}),
+        ({"prompt": "q", "response": ["a", None]}, {}),
+        ({"prompt": "q", "chosen": ["c"], "rejected": ["r"]}, chosen),
+        ({"prompt": "q", "chosen": ["c", "d"], "rejected": ["r"]}, chosen),
+        ({"p": "q", "c": ["a", "b"]}, mapped),
+    ):
+        for found in (read(row, **settings), *read_as_parquet([row], **settings)):  # type: ignore[arg-type]
+            assert isinstance(found, Refusal)
+            assert (found.error_class, "is a list of texts" in found.message) == ("not_text", True)
+    for name in ("messages", "conversations", "conversation", "data"):
+        assert said(read({name: ["q", "a"]})) == [("user", "q"), ("assistant", "a")]
+    found = read({"data": ["q", None]})
+    assert isinstance(found, Refusal)
+    assert found.message == "data[1] is null or missing"
+
+
+def test_turns_as_json_in_a_conversational_column_are_turns() -> None:
+    asked, good, bad = (
+        json.dumps([{"role": role, "content": content}])
+        for role, content in (("user", "q"), ("assistant", "good"), ("assistant", "bad"))
+    )
+    expected = [("user", "q"), ("assistant", "good")]
+    for row, settings in (
+        ({"prompt": asked, "completion": good}, {}),
+        ({"prompt": asked, "chosen": good, "rejected": bad}, {"preference": "chosen"}),
+        (
+            {"chosen": json.dumps(json.loads(asked) + json.loads(good)), "rejected": bad},
+            {"preference": "chosen"},
+        ),
+    ):
+        for found in (read(row, **settings), *read_as_parquet([row], **settings)):  # type: ignore[arg-type]
+            assert said(found) == expected
+    # Elsewhere, and of other lists, the JSON is what is said.
+    for completion in ("[1]", "[]", "[{}]", '[{"role": "x"}]', '["a"]', "[broken", "[" * 10**5):
+        assert said(read({"prompt": "q", "completion": completion}))[1] == ("assistant", completion)
+    assert said(read({"question": "q", "answer": good}))[1] == ("assistant", good)
+
+
+def test_parts_of_text_that_are_null_add_nothing() -> None:
+    parts = [{"type": "text", "text": "q", "value": None}, {"type": "text", "text": None}]
+    summary = {"type": "reasoning", "summary": [{"type": "summary_text", "text": text} for text in "rs"]}
+    answer = {"role": "assistant", "content": [summary, {"type": "text", "text": "a"}]}
+    found = example(read({"messages": [{"role": "user", "content": parts}, answer]}))
+    assert [turn["content"] for turn in found.messages] == ["q", "a"]
+    assert found.messages[1]["reasoning_content"] == "r\ns"
+
+
+def test_values_that_are_no_text_are_named() -> None:
+    for output, told in (
+        (datetime(2026, 1, 2), "output is a value of type datetime, not text"),
+        (Decimal("1.5"), "output is a value of type Decimal, not text"),
+    ):
+        for found in (
+            read({"instruction": "i", "output": output}),
+            *read_as_parquet([{"instruction": "i", "output": output}]),
+        ):
+            assert isinstance(found, Refusal)
+            assert found.message == told
+    found = read({"messages": [ASKED, {"role": "assistant", "content": None, "other": "a"}]})
+    assert isinstance(found, Refusal)
+    assert "messages[1].content is null" in found.message
+
+
+CHOSEN = {"preference": "chosen"}
+COMPLETION = {"prompt": "q", "completion": "a"}
+
+
+@pytest.mark.parametrize("form", [COMPLETION, {"messages": [ASKED, {"role": "assistant", "content": "a"}]}])
+@pytest.mark.parametrize("tag", [True, 1, 1.0, "true", "True", " TRUE ", "1"])
+def test_tags_of_a_kto_set_are_read_however_they_are_written(form: Row, tag: Any) -> None:
+    bad = {"true": "false", "1": "0"}.get(tag.strip().lower()) if isinstance(tag, str) else type(tag)(0)
+    for name in ("kto_tag", "label"):
+        rows = [{**form, name: tag}, {**form, name: bad}]
+        for found in ([read(row, **CHOSEN) for row in rows], read_as_parquet(rows, **CHOSEN)):
+            assert [outcome(some) for some in found] == [outcome(read(form)), "(not_preferred)"]
+            assert example(found[0]).not_kept == ()
+    for row in ({**form, "kto_tag": tag}, {**form, "kto_tag": bad}):
+        assert outcome(read(row)) == "<preference>"
+
+
+@pytest.mark.parametrize("label", ["False", " true", b"FALSE"])
+def test_a_kto_set_from_csv_is_not_taken_for_instructions(label: Any) -> None:
+    rows = Rows(Examples())
+    found = rows.example({"prompt": "p", "completion": "c", "label": label})
+    assert isinstance(found, Refusal)
+    assert found.error_class == "preference"
+    # A classification's set may call its classes so.
+    assert isinstance(rows.example({"instruction": "p", "output": "c", "label": label}), Example)
+
+
+@pytest.mark.parametrize("tag", [None, "", "good", 2, 0.5, float("nan"), [True]])
+def test_what_is_no_tag_of_a_kto_set_is_quarantined(tag: Any) -> None:
+    columns = {"prompt": "p", "response": "c", "kto_tag": "label"}
+    for row, settings in (
+        ({**COMPLETION, "kto_tag": tag}, CHOSEN),
+        ({**COMPLETION, "kto_tag": tag}, {}),
+        ({"p": "q", "c": "a", "label": tag}, {**CHOSEN, "mapping": {"columns": columns}}),
+    ):
+        for found in (read(row, **settings), *read_as_parquet([row], **settings)):
+            assert isinstance(found, Refusal)
+            assert "not true or false" in found.message
+
+
+def test_tags_of_a_mapped_column_are_read() -> None:
+    settings = {**CHOSEN, "mapping": {"columns": {"prompt": "p", "response": "c", "kto_tag": "label"}}}
+    found = [read({"p": "q", "c": "a", "label": tag}, **settings) for tag in (0, 1, "False")]
+    assert [outcome(some) for some in found] == ["(not_preferred)", "alpaca", "(not_preferred)"]
+    assert isinstance(read({"p": "q", "c": "a"}, **settings), Refusal)
+
+
+def test_a_label_may_be_something_else() -> None:
+    for label in (0, 1, "0", "good", 3, 0.5):
+        assert example(read({**COMPLETION, "label": label})).not_kept == ("label",)
+    for label in ("good", 3, 0.5):
+        assert example(read({**COMPLETION, "label": label}, **CHOSEN)).not_kept == ("label",)
+    assert example(read({**COMPLETION, "label": None})).not_kept == ()
+    for label in (None, " ", float("nan")):
+        assert isinstance(read({**COMPLETION, "label": label}, **CHOSEN), Refusal)
+
+
+NO_FILES = [None, [], "", "[]", "null", "{}", " [null] ", "false", "0", False, 0, [None], {}, float("nan")]
+NO_FILES += [[{"bytes": None, "path": None}], {"bytes": b"", "path": ""}, '[{"path": null}]', ["", []]]
+
+
+@pytest.mark.parametrize("files", NO_FILES)
+def test_media_that_hold_nothing_are_none(files: Any) -> None:
+    turns = [ASKED | {"images": files}, {"role": "assistant", "content": "a"}]
+    for row in ({**COMPLETION, "images": files}, {**COMPLETION, "png": files}, {"messages": turns}):
+        assert example(read(row)).not_kept == ()
+
+
+@pytest.mark.parametrize(
+    "files", ["a.jpg", "[broken", '["a.jpg"]', ["a"], [{"bytes": b"\xff"}], b"\xff\xd8", True, 7]
+)
+def test_media_that_hold_something_make_a_row_multimodal(files: Any) -> None:
+    turns = [ASKED | {"images": files}, {"role": "assistant", "content": "a"}]
+    for row in ({**COMPLETION, "image": files}, {**COMPLETION, "mp4": files}, {"messages": turns}):
+        assert outcome(read(row)) == "(multimodal)"
+        assert [outcome(found) for found in read_as_parquet([row])] == ["(multimodal)"]
+
+
+def test_an_answer_may_be_spoken_as_well() -> None:
+    answer = {"role": "assistant", "content": "a", "audio": {"id": "x"}}
+    assert example(read({"messages": [ASKED, answer]})).not_kept == ("messages[].audio",)
+
+
+@pytest.mark.parametrize("column", ["jpg", "png", "mp4", "wav", "0.jpeg"])
+def test_rows_of_a_tar_with_media_are_multimodal(column: str) -> None:
+    row = {"__key__": "a/1", "json": COMPLETION, **COMPLETION}
+    assert outcome(read(row | {column: None})) == "(multimodal)"
+    assert outcome(read(row | {"cls": None})) == "prompt-completion"
+
+
+def test_media_may_be_as_deep_as_json_is_read() -> None:
+    deep: Any = None
+    for _ in range(10**5):
+        deep = [deep]
+    assert example(read({**COMPLETION, "images": deep}))
+
+
+def test_a_weight_may_be_a_text() -> None:
+    for weight, expected in (("0", 0), (" 1 ", 1), (b"0", 0), ("0.5", None), ("yes", None)):
+        found = read({"messages": [ASKED, {"role": "assistant", "content": "a", "weight": weight}]})
+        if expected is None:
+            assert isinstance(found, Refusal)
+            assert f"messages[1].weight is '{weight!s}'" in found.message
+        else:
+            assert example(found).messages[1]["weight"] == expected
 
 
 def test_what_turns_say_besides_is_kept() -> None:
