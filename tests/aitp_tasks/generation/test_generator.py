@@ -6,20 +6,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from aitp_tasks.config import RunConfig
-from aitp_tasks.records import generated
+from aitp_tasks.generation.part import PromptStage
+from aitp_tasks.records import generated, selected, tables
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
-from aitp_tasks.stages import density, difference, embed, merge, plan
-from tests.aitp_tasks.conftest import REPOSITORY, Configure, write_shard
+from aitp_tasks.stages import answer, density, difference, embed, merge, plan, rewrite, score
+from tests.aitp_tasks.conftest import Configure, write_shard
 
 pytestmark = pytest.mark.slow
 
 #: Texts of several lengths, so that each batch is another shape.
-TEXTS = [
-    (REPOSITORY / "README.md").read_text()[start : start + length]
-    for start, length in ((0, 300), (1500, 1600), (2500, 200))
+TEXTS = ["The harbour was built of grey stone. " * count for count in (8, 40, 5)]
+#: What each stage finds, whatever the model has drawn before: that differs by the processor.
+QUESTIONS = [
+    "Why do harbours silt up over the years?",
+    "How is grey stone cut?",
+    "Which tides are highest, and when?",
 ]
 SPIN = "while True: pass"
 
@@ -36,7 +42,7 @@ def deterministic(root: Path, configure: Configure) -> RunConfig:
         "prompts": {
             "folder": config.prompts.folder,
             # What is drawn at random is the same too.
-            "sampling": {"max_tokens": 64, "temperature": 0.7},
+            "sampling": {"max_tokens": 24, "temperature": 0.7},
             "failure_budget": 1.0,
         },
         "gates": {
@@ -68,11 +74,37 @@ def test_two_runs_one_beside_busy_processes_give_the_same_bytes(root: Path, dete
 def generate(root: Path, run: Run) -> dict[str, bytes]:
     """What the prompt stages make of the part, all of it anew."""
     shutil.rmtree(root / "generations", ignore_errors=True)
-    for stage in generated.STAGES:
-        shutil.rmtree(root / run.key(stage, ""), ignore_errors=True)
-        command = [Path(sys.executable).with_name("aitp"), stage, "--run", run.uri, "--unit", "0"]
+    made: dict[str, bytes] = {}
+    for stage in (rewrite, score, answer):
+        name = stage.STAGE.name
+        shutil.rmtree(root / run.key(name, ""), ignore_errors=True)
+        command = [Path(sys.executable).with_name("aitp"), name, "--run", run.uri, "--unit", "0"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        assert run.require_manifest(stage, run.parts[0]).figures["generated"] > 0
-    paths = [path for stage in generated.STAGES for path in (root / run.key(stage, "")).rglob("*.parquet")]
-    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+        assert run.require_manifest(name, run.parts[0]).figures["generated"] >= len(TEXTS)
+        made |= {path.name: path.read_bytes() for path in (root / run.key(name, "")).rglob("*.parquet")}
+        hand_on(root, run, stage.STAGE)
+    return made
+
+
+def hand_on(root: Path, run: Run, stage: PromptStage) -> None:
+    """Leave the same kept rows to the next stage every time."""
+    shutil.rmtree(root / run.key(stage.name, ""))
+    given = {
+        "quality": 9,
+        "difficulty": 9,
+        "cut_characters": 0,
+        "additional_information": False,
+        "kept": True,
+    }
+    rows = [
+        {"doc_id": document["doc_id"], "question_id": rewrite.question_id(document["doc_id"], question)}
+        | {"question": question}
+        | {name: value for name, value in given.items() if name in stage.columns.names}
+        for document, question in zip(
+            selected.documents(run, run.parts[0], ["doc_id"]), QUESTIONS, strict=True
+        )
+    ]
+    table = pa.Table.from_pylist(rows, stage.columns)
+    outputs = {"rows": tables.write(run.storage, run.key(stage.name, run.parts[0]), table)}
+    run.commit(Manifest(stage=stage.name, label=run.parts[0], outputs=outputs), run.parts[0])
