@@ -138,6 +138,8 @@ class Facts:
     finetune: Manifest
     explained_variance: list[float]
     densities: Densities
+    #: Corpus, and the SFT side without the new pairs (``sft_alone``) and with them; None of earlier releases.
+    gained: Densities | None
     quality: ScoreCounts
     difficulty: ScoreCounts
     samples: list[dict[str, Any]]
@@ -194,6 +196,7 @@ def gather(run: Run) -> Facts:
         finetune=finetune,
         explained_variance=list(units["merge"][0].figures["corpus_explained_variance"]),
         densities=_densities(run, difference),
+        gained=_gained(run, assemble),
         quality=counts.quality,
         difficulty=counts.difficulty,
         samples=_samples(run, headline["pairs"], assemble),
@@ -349,6 +352,22 @@ def _densities(run: Run, difference: Manifest) -> Densities:
         x=grids["x"],
         y=grids["y"],
         points=np.concatenate(points)[:_POINTS],
+    )
+
+
+def _gained(run: Run, assemble: Manifest) -> Densities | None:
+    from safetensors.numpy import load
+
+    if "densities" not in assemble.outputs:
+        return None
+    grids = load(run.storage.read(assemble.output("densities")))
+    return Densities(
+        corpus=grids["p_corpus"],
+        sft=grids["p_after"],
+        sft_alone=grids["p_before"],
+        x=grids["x"],
+        y=grids["y"],
+        points=np.empty((0, 2)),
     )
 
 

@@ -43,6 +43,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture]) -> str:
         "seconds": _seconds,
         "memory": _memory,
         "share": _share,
+        "interval": _interval,
         "shown": _shown,
     }
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
@@ -105,6 +106,8 @@ def draw(facts: Facts, gates: Gates) -> dict[str, Picture]:
     }
     if densities.sft_alone is not None:
         drawn["change"] = pictures.change(densities, levels, tau)
+    if facts.gained is not None:
+        drawn["gained"] = pictures.change(facts.gained, pictures.density_levels(facts.gained), tau)
     if facts.quality.kept.sum() + facts.quality.dropped.sum():
         drawn["quality"] = pictures.scores(facts.quality, "quality", gates.min_quality)
         drawn["difficulty"] = pictures.scores(facts.difficulty, "difficulty", gates.min_difficulty)
@@ -127,6 +130,16 @@ def _count(value: int) -> str:
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f}%"
+
+
+def _interval(told: dict[str, float | None], share: bool = True) -> str:
+    """A figure with its interval, where there is one; shares in percent."""
+    scale, form = (100, "{:.1f}") if share else (1, "{:.4f}")
+    value, low, high = (told[name] for name in ("value", "low", "high"))
+    shown = form.format(scale * (value or 0.0)) + ("%" if share else "")
+    if low is None or high is None:
+        return shown
+    return f"{shown} ({form.format(scale * low)} to {form.format(scale * high)})"
 
 
 def _seconds(value: float) -> str:

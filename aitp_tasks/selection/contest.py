@@ -23,6 +23,7 @@ from aitp_tasks.records.earlier import Earlier
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import left_out, near_duplicates, race, twins
 from aitp_tasks.selection.coverage import Coverage
+from aitp_tasks.selection.gain import Sides
 from aitp_tasks.selection.near_duplicates import Pair
 from aitp_tasks.vector_index.opened import OpenIndex
 
@@ -42,11 +43,13 @@ class Choice:
         duplicates: new pairs that the dataset has already, rows of ``near_duplicates.SCHEMA``.
         uncovered: share of the corpus that the SFT set and all these pairs do not cover.
         uncovered_before: the same of the earlier pairs that might have stayed, over as many examples.
+        sides: densities before and after the new pairs.
     """
 
     earlier: list[Pair]
     new: list[Pair]
     left_out: list[dict[str, Any]]
+    sides: Sides
     duplicates: list[dict[str, Any]] = field(default_factory=list)
     uncovered: float = 0.0
     uncovered_before: float = 0.0
@@ -149,6 +152,13 @@ class _Contest:
                 left_out.row(self._pairs[place], NO_ROOM, earlier=place < len(old))
                 for place in sorted(set(everyone) - set(kept))
             ],
+            sides=Sides.of(
+                self._coverage.now["corpus"],
+                self._coverage.sft_alone or self._coverage.now["sft"],
+                self._placed([place for place in kept if place < len(old)]),
+                self._placed([place for place in kept if place >= len(old)]),
+                self._tau,
+            ),
             uncovered=self._uncovered(kept)[0],
             uncovered_before=self._uncovered(remaining, self._examples(kept))[0],
         )

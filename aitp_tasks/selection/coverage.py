@@ -124,17 +124,22 @@ class Coverage:
         fields = dict(self.now)
         if self.sft_alone is not None:
             fields["sft_alone"] = self.sft_alone
-        axes = fields["corpus"].axes
-        x, y = axes[0], axes[1] if len(axes) > 1 else np.zeros(1)
-        thin_x, thin_y = (-(-len(axis) // _PICTURE_CELLS) for axis in (x, y))
-        arrays = {
-            f"p_{name}": np.ascontiguousarray(_in_plane(field).T[::thin_y, ::thin_x].astype(np.float32))
-            for name, field in fields.items()
-        }
-        data: bytes = save(
-            arrays | {"x": np.ascontiguousarray(x[::thin_x]), "y": np.ascontiguousarray(y[::thin_y])}
-        )
-        return data
+        return drawn(fields)
+
+
+def drawn(fields: Mapping[str, Field]) -> bytes:
+    """Densities over one window as safetensors, over the first two axes: rows are y, columns are x."""
+    axes = fields["corpus"].axes
+    x, y = axes[0], axes[1] if len(axes) > 1 else np.zeros(1)
+    thin_x, thin_y = (-(-len(axis) // _PICTURE_CELLS) for axis in (x, y))
+    arrays = {
+        f"p_{name}": np.ascontiguousarray(_in_plane(field).T[::thin_y, ::thin_x].astype(np.float32))
+        for name, field in fields.items()
+    }
+    data: bytes = save(
+        arrays | {"x": np.ascontiguousarray(x[::thin_x]), "y": np.ascontiguousarray(y[::thin_y])}
+    )
+    return data
 
 
 def _in_plane(field: Field) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ from aitp_tasks.records import (
 )
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
-from aitp_tasks.selection import contest, left_out, near_duplicates
+from aitp_tasks.selection import contest, gain, left_out, near_duplicates
 from aitp_tasks.selection.contest import Choice
 from aitp_tasks.storage import ObjectInfo
 
@@ -129,15 +129,16 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         room = budget.room(sft.rows_out, run.config.assemble.max_rewritten_share)
         choice = contest.choose(run, made.fresh, _sft_digest(run), room)
         done = _manifest(run, made, choice, sft, room)
+        picture = _picture(run, choice)
         if _changes_nothing(run, choice):
-            return _commit(run, done, _standing(run) | _listed(run, choice, made), watch)
+            return _commit(run, done, _standing(run) | _listed(run, choice, made) | picture, watch)
         export.write(choice.earlier)
         export.write(choice.new)
         files = export.close(run.config.assemble.dataset)
         done = done.model_copy(update={"figures": done.figures | {"examples": _told(export.told)}})
         files["card"] = card.write(Path(folder), run.config, done.figures)
         outputs = _upload(run, attempt, files)
-    outputs |= _write_choice(run, attempt, choice, made) | _write_corpus_grid(run, attempt)
+    outputs |= picture | _write_choice(run, attempt, choice, made) | _write_corpus_grid(run, attempt)
     return _commit(run, done, {**outputs, published.ATTEMPT: attempt}, watch)
 
 
@@ -270,6 +271,13 @@ def _write_choice(run: Run, attempt: str, choice: Choice, made: _Made) -> dict[s
     return outputs
 
 
+def _picture(run: Run, choice: Choice) -> dict[str, str]:
+    """Write the densities before and after the new pairs, for the report."""
+    key = run.key("assemble", "densities.safetensors")
+    run.storage.write(key, choice.sides.picture())
+    return {"densities": key}
+
+
 def _write_corpus_grid(run: Run, attempt: str) -> dict[str, str]:
     """Write the grid of all dumps that the line has seen; that of the first lies in its run."""
     grids = projected.grids(run, projected.geometry(run))
@@ -306,6 +314,7 @@ def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | No
             "no_room": sum(row["reason"] == contest.NO_ROOM for row in choice.left_out if not row["earlier"]),
             "uncovered": choice.uncovered,
             "uncovered_before": choice.uncovered_before,
+            "coverage": choice.sides.figures(gain.by_source(run, choice.sides.corpus.grid.step)),
             "parts_given_up": made.without,
         },
     )

@@ -253,15 +253,41 @@ def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: st
     return len(pairs)
 
 
+def _coverage() -> dict[str, Any]:
+    def told(*values: float) -> dict[str, dict[str, float]]:
+        return {
+            name: {"value": value, "low": value - 0.013, "high": value + 0.013}
+            for name, value in zip(("before", "after", "gained"), values, strict=True)
+        }
+
+    few = {name: {"value": 0.5, "low": None, "high": None} for name in ("before", "after", "gained")}
+    return {
+        "documents": DOCUMENTS,
+        "examples": {"before": 80, "after": 83},
+        "tau": 0.5,
+        "level": 0.95,
+        "resamples": 200,
+        "outside_window": 0.0,
+        "uncovered": told(0.171, 0.05, 0.121),
+        "divergence": told(0.3, 0.2, 0.1),
+        "sources": [{"source": "wiki\x1b[2J", "documents": 9, "uncovered": few}],
+    }
+
+
 def _product(run: Run, pairs: int) -> None:
     version = f"web+wiki-{run.plan.digest[:12]}"
+    densities = run.key("assemble", "densities.safetensors")
+    grids = _grids(earlier=True)
+    sides = {"p_before": grids.pop("p_sft_alone"), "p_after": grids.pop("p_sft")}
+    run.storage.write(densities, save(grids | sides))
     _commit(
         run,
         "assemble",
         label=version,
         ledger=Ledger(rows_in=80 + pairs, rows_out=80 + pairs),
-        outputs={"parquet": f"datasets/aitp/{version}/data.parquet"},
+        outputs={"parquet": f"datasets/aitp/{version}/data.parquet", "densities": densities},
         figures={
+            "coverage": _coverage(),
             "version": version,
             "pairs": pairs,
             "earlier_pairs": 0,

@@ -57,7 +57,7 @@ def test_page_and_result(finish_run: FinishRun) -> None:
     assert result["dataset"].endswith(f"/datasets/aitp/web+wiki-{run.plan.digest[:12]}")
     assert result["checkpoint"].endswith(f"/models/aitp/web+wiki-{run.plan.digest[:12]}")
     page = _read(run)
-    assert page.tags.count("img") == 7
+    assert page.tags.count("img") == 8
     assert page.tags.count("article") == 12
     assert "embed (corpus)" in page.text
     assert "empty\u00a02" in page.text
@@ -71,7 +71,9 @@ def test_pictures_are_files_too(finish_run: FinishRun) -> None:
     outputs = run.require_manifest("report").outputs
     assert run.storage.read(outputs["ratio"]).startswith(b"\x89PNG")
     assert b"<svg" in run.storage.read(outputs["sweep"])
-    assert set(outputs) == {"page", "corpus", "sft", "ratio", "sweep", "losses", "quality", "difficulty"}
+    assert set(outputs) == {"page", "corpus", "sft", "ratio", "sweep", "losses", "quality", "difficulty"} | {
+        "gained"
+    }
 
 
 def test_sources_quantiles_and_coverage_are_told(finish_run: FinishRun) -> None:
@@ -85,12 +87,24 @@ def test_sources_quantiles_and_coverage_are_told(finish_run: FinishRun) -> None:
     assert "builds onno earlier version" in text
 
 
+def test_what_the_new_pairs_have_gained_is_told_with_intervals(finish_run: FinishRun) -> None:
+    run = finish_run(12)
+    report.execute(run)
+    page = _read(run)
+    text = " ".join(page.text.split())
+    assert "not covered24017.1% (15.8 to 18.4)5.0% (3.7 to 6.3)12.1% (10.8 to 13.4)" in text
+    assert "divergence2400.3000 (0.2870 to 0.3130)0.2000" in text
+    assert "not covered of wiki\u241b[2J950.0%50.0%50.0%" in text
+    assert "95.0% intervals, from 200 resamples of the 240 documents" in text
+    assert run.storage.read(run.require_manifest("report").output("gained")).startswith(b"\x89PNG")
+
+
 def test_a_run_on_an_earlier_version_shows_before_and_after(finish_run: FinishRun) -> None:
     run = finish_run(12, earlier=True)
     report.execute(run)
     page = _read(run)
     text = " ".join(page.text.split())
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 9
     assert "without the pairs of earlier versions it would be 23.4%" in text
     assert "those of web-before; a refit is due" in text
     assert "1.2% of the documents lie outside" in text
@@ -173,7 +187,7 @@ def test_nothing_is_loaded_or_run(finish_run: FinishRun) -> None:
 def test_hostile_text_is_inert(finish_run: FinishRun, hostile: str) -> None:
     html = _render(finish_run(2, text=hostile, question=hostile, answer=hostile))
     page = _Page(html)
-    assert page.tags.count("img") == 7
+    assert page.tags.count("img") == 8
     assert page.tags.count("article") == 2
     assert "script" not in page.tags
     assert page.text.count(cut(hostile, 400)) == 6
@@ -199,7 +213,7 @@ def test_nothing_selected(finish_run: FinishRun) -> None:
     page = _read(run)
     assert "No question was scored." in page.text
     assert "No pair was made." in page.text
-    assert page.tags.count("img") == 5
+    assert page.tags.count("img") == 6
 
 
 def test_a_second_time_does_nothing(finish_run: FinishRun, monkeypatch: pytest.MonkeyPatch) -> None:
