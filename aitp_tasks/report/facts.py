@@ -136,6 +136,8 @@ class Facts:
     difference: Manifest
     assemble: Manifest
     finetune: Manifest
+    #: None where nothing is held out.
+    evaluate: Manifest | None
     explained_variance: list[float]
     densities: Densities
     quality: ScoreCounts
@@ -175,6 +177,8 @@ def gather(run: Run) -> Facts:
     """
     units = {stage: list(_manifests(run, stage)) for stage in _stages(run)}
     difference, assemble, finetune = (units[stage][0] for stage in ("difference", "assemble", "finetune"))
+    if evaluated := run.find_manifest("evaluate"):
+        units["evaluate"] = [evaluated]
     ledgers = _ledgers(run, units)
     counts = _scores(run)
     headline = _headline(dict(ledgers)["embed (corpus)"].rows_out, difference, counts, assemble, finetune)
@@ -192,6 +196,7 @@ def gather(run: Run) -> Facts:
         difference=difference,
         assemble=assemble,
         finetune=finetune,
+        evaluate=evaluated,
         explained_variance=list(units["merge"][0].figures["corpus_explained_variance"]),
         densities=_densities(run, difference),
         quality=counts.quality,

@@ -31,6 +31,7 @@ from aitp_tasks.stages import (
     density,
     difference,
     embed,
+    evaluate,
     finetune,
     index,
     merge,
@@ -327,6 +328,7 @@ STAGES: dict[str, Any] = {
     "answer": answer.execute,
     "assemble": assemble.execute,
     "finetune": finetune.execute,
+    "evaluate": evaluate.execute,
     "report": _report,
 }
 #: What a reason is called in the cases.
