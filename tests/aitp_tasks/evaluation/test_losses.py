@@ -1,6 +1,7 @@
 """Losses against a plain re-implementation in transformers alone, in float32."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from aitp_tasks.training.examples import ExampleMaker
 from tests.aitp_tasks.training import tiny
 
 _LENGTH = 64
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost more than so small a model."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from aitp_tasks.config import Finetune, RunConfig
+from aitp_tasks.config import Evaluate, Finetune, RunConfig
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import Export
 from aitp_tasks.errors import TransientError
@@ -38,6 +39,15 @@ Messages = list[dict[str, str]]
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
     return tiny.make_model(tmp_path_factory.mktemp("base") / "model", smollm2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost more than so small a model."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +126,7 @@ def leave(tmp_path: Path, base: Path) -> Leave:
 
 
 def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
-    share = run.config.evaluate.held_out
+    share, most = run.config.evaluate.held_out, run.config.evaluate.max_examples
     pairs = [_pair(number) for number in range(40)]
     apart = Apart(share, pairs)
     folder = scratch / f"version-{run.config.dump}"
@@ -140,7 +150,7 @@ def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
         sft="the set",
     )
     versions.write(run.storage, LINE, made)
-    outputs = {"parquet": key, **apart.write(run.storage, run.key("assemble", "held-out-"), 1000)}
+    outputs = {"parquet": key, **apart.write(run.storage, run.key("assemble", "held-out-"), most)}
     figures = {"version": run.config.dump, "pairs": len(learnt), "earlier_pairs": 0, "sft_examples": 42}
     run.commit(Manifest(stage="assemble", label=run.config.dump, outputs=outputs, figures=figures))
     documents = [
@@ -255,8 +265,7 @@ def test_a_better_version_becomes_the_latest_and_a_worse_one_does_not(
 
 
 def _with(plan: Plan, **settings: Any) -> Plan:
-    changed = plan.config.evaluate.model_copy(update=settings)
-    changed = type(changed).model_validate(changed.model_dump())
+    changed = Evaluate.model_validate(plan.config.evaluate.model_dump() | settings)
     return plan.model_copy(update={"config": plan.config.model_copy(update={"evaluate": changed})})
 
 
