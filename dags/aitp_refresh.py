@@ -43,6 +43,9 @@ GPU_POOL = "gpu"
 #: Of the dumps' names in a label.
 DUMP_CHARACTERS = 60
 
+#: Stages whose versions may become the latest.
+PROMOTING = ("assemble", "evaluate")
+
 #: Settings that the trigger form offers, by the path they have in the configuration.
 FORM = (
     "dump",
@@ -105,6 +108,10 @@ PRESETS = presets(CONFIG)
 EMBEDS, GENERATES = pools(PRESETS)
 #: Whether a configuration lets a person be asked.
 ASKED = any(section(values, "approval").get("before_finetune") for values in PRESETS.values())
+#: Where a configuration holds data out; else there is nothing to compare, and no GPU to wait for.
+EVALUATES = (
+    GPU_POOL if any(section(values, "evaluate").get("held_out") for values in PRESETS.values()) else None
+)
 #: Pool (None is the default one) and longest duration of each stage.
 RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "plan": (None, timedelta(minutes=30)),
@@ -118,6 +125,7 @@ RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "answer": (GENERATES, timedelta(hours=12)),
     "assemble": (EMBEDS, timedelta(hours=4)),
     "finetune": (GPU_POOL, timedelta(hours=48)),
+    "evaluate": (EVALUATES, timedelta(hours=48)),
     "report": (None, timedelta(hours=1)),
 }
 
@@ -131,7 +139,7 @@ def stage_task(stage: Stage) -> dict[str, Any]:
         "execution_timeout": timeout,
         "doc_md": f"`aitp {stage.name}`: {stage.does}.",
         "map_index_template": LABEL_TEMPLATE if stage.fans_out else None,
-        "on_success_callback": NotPromotedNotifier(str(CONFIG)) if stage.name == "assemble" else None,
+        "on_success_callback": NotPromotedNotifier(str(CONFIG)) if stage.name in PROMOTING else None,
         "pool": pool,
     }
     return {name: value for name, value in arguments.items() if value is not None}
@@ -335,12 +343,13 @@ def aitp_refresh() -> Any:
     finetune = StageOperator(
         run=run, outlets=[CHECKPOINTS], post_execute=tell_checkpoint, **tasks["finetune"]
     )
+    evaluate = StageOperator(run=run, outlets=[DATASETS], post_execute=tell_dataset, **tasks["evaluate"])
     report = StageOperator(run=run, **tasks["report"])
 
     begin >> plan >> embed_units >> embed >> merge >> density >> difference >> parts
     plan >> density_units >> density
     prompts.expand(unit=parts) >> assemble
-    chain(assemble, *approve, finetune, report)
+    chain(assemble, *approve, finetune, evaluate, report)
     density >> index >> report
     # Set-up and tear-down: `end` runs whatever becomes of the run, and both again when a task is cleared.
     report >> end.as_teardown(setups=begin)

@@ -14,6 +14,7 @@ from aitp_tasks.config.difference import Criterion, Difference, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
+from aitp_tasks.config.evaluate import Evaluate, Promote
 from aitp_tasks.config.examples import Columns, Examples, Formatting, Mapping, Preference, Tags
 from aitp_tasks.config.finetune import Finetune, LongExamples
 from aitp_tasks.config.gates import Gates
@@ -38,6 +39,7 @@ __all__ = [
     "Encoder",
     "Endpoint",
     "Engine",
+    "Evaluate",
     "Event",
     "Examples",
     "Finetune",
@@ -52,6 +54,7 @@ __all__ = [
     "OrderKey",
     "Plan",
     "Preference",
+    "Promote",
     "Prompts",
     "Refit",
     "RunConfig",

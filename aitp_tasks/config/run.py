@@ -14,6 +14,7 @@ from aitp_tasks.config.density import Density
 from aitp_tasks.config.difference import Difference
 from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
+from aitp_tasks.config.evaluate import Evaluate
 from aitp_tasks.config.examples import Examples
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
@@ -41,6 +42,8 @@ _PLACES = {
         *("model", "chat_template", "gradient_checkpointing", "timeout_minutes"),
         *("save_steps", "save_minutes", "save_number"),
     },
+    # What was measured stays the same, whatever is decided by it.
+    "evaluate": {"promote", "tolerance"},
 }
 #: Where results are stored, when a run is started, who is asked or told, and what is tidied up.
 _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
@@ -56,6 +59,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
+    "evaluate": {"held_out": 0.0, "max_examples": 1000},
 }
 #: One path may be written without a list.
 TextColumns = Annotated[
@@ -111,6 +115,7 @@ class RunConfig(Section):
     gates: Gates = Gates()
     assemble: Assemble = Assemble()
     finetune: Finetune
+    evaluate: Evaluate = Evaluate()
     schedule: Schedule = Schedule()
     approval: Approval = Approval()
     messages: Messages = Messages()
@@ -165,7 +170,7 @@ class RunConfig(Section):
         """The same of a configuration as JSON, with the settings that were there when it was written."""
         deciding = {name: value for name, value in values.items() if name not in _DECIDING_NOTHING}
         for section, places in _PLACES.items():
-            settings = values[section].items()
+            settings = values.get(section, {}).items()
             deciding[section] = {name: value for name, value in settings if name not in places}
         for section, added in _ADDED.items():
             settings = deciding.pop(section, {}).items()

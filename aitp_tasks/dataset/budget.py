@@ -11,6 +11,11 @@ MARGIN = 1.25
 _UNMEASURED = 2
 
 
+def trained_on(sft_examples: int, held_out: float) -> int:
+    """Of so many SFT examples, how many to expect in the dataset: which are held out, their texts say."""
+    return round(sft_examples * (1 - held_out))
+
+
 def room(sft_examples: int, share: float) -> int | None:
     """How many rewritten pairs the largest share allows beside so many SFT examples; None: any number."""
     if share == 1.0:

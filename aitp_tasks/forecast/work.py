@@ -140,7 +140,8 @@ class Places:
             plan.config,
             sum(max(shard.rows, 0) for group in plan.groups_of_pairs for shard in group.shards),
         )
-        room = budget.room(sft - earlier, config.assemble.max_rewritten_share)
+        learnt = budget.trained_on(sft - earlier, config.evaluate.held_out)
+        room = budget.room(learnt, config.assemble.max_rewritten_share)
         most = config.difference.max_documents
         if room is None:
             return cls(math.inf, most)

@@ -1,8 +1,8 @@
 """The rewritten pairs of a line: those that a version holds, and which of them somebody has decided against.
 
-A pair that was marked bad, or whose prompt was withdrawn, leaves when the next run is
-planned: what is left is one of that run's inputs, so that the place where such a pair
-lay counts as uncovered again.
+A pair that was marked bad, whose prompt was withdrawn or whose document is held out by now,
+leaves when the next run is planned: what is left is one of that run's inputs, so that the
+place where such a pair lay counts as uncovered again.
 """
 
 import logging
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import tables
+from aitp_tasks.records.held_out import HELD_OUT, is_held_out
 from aitp_tasks.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -78,13 +79,16 @@ def _dated(rows: pa.Table, key: str) -> pa.Table:
     return rows.append_column("version", pa.array([key.split("/")[2]] * len(rows), pa.string()))
 
 
-def against(rows: pa.Table, bad: Collection[str], withdrawn: Collection[str]) -> dict[str, str]:
+def against(
+    rows: pa.Table, bad: Collection[str], withdrawn: Collection[str], held_out: float = 0.0
+) -> dict[str, str]:
     """Why some of the pairs leave or do not come in, by their id.
 
     Args:
-        rows: with ``pair_id``, and ``prompts`` where their release has written it down.
+        rows: with ``pair_id`` and ``doc_id``, and ``prompts`` where their release has written it down.
         bad: ids of pairs that are marked bad.
         withdrawn: versions of prompts, as ``assemble.withdrawn_prompts`` names them.
+        held_out: share of the documents whose pairs are never trained on.
     """
     ids = rows["pair_id"].to_pylist()
     prompts = rows["prompts"].to_pylist() if "prompts" in rows.column_names else [None] * len(ids)
@@ -93,7 +97,9 @@ def against(rows: pa.Table, bad: Collection[str], withdrawn: Collection[str]) ->
         log.warning("pairs=%d do not say by which versions of prompts they were made: they stay", unknown)
     refused, taken_back = set(bad), set(withdrawn)
     reasons = {key: WITHDRAWN for key, used in zip(ids, prompts, strict=True) if taken_back & set(used or ())}
-    return reasons | {key: MARKED for key in ids if key in refused}
+    reasons |= {key: MARKED for key in ids if key in refused}
+    documents = zip(ids, rows["doc_id"].to_pylist(), strict=True) if held_out else ()
+    return reasons | {key: HELD_OUT for key, document in documents if is_held_out(document, held_out)}
 
 
 def without(storage: Storage, line: str, rows: pa.Table, reasons: Mapping[str, str]) -> list[str]:

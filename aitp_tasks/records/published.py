@@ -64,6 +64,16 @@ def publish(run: Run, done: Manifest, target: str, last: str = "") -> None:
         log.info("published stage=%s objects=%d target=%s", done.stage, len(names), target)
 
 
+def committed_prefix(run: Run, done: Manifest, output: str) -> str:
+    """Prefix of a folder of objects as it was committed, whether or not its fixed name is there yet.
+
+    The fixed name where the try's own objects are not kept.
+    """
+    source = done.outputs.get(ATTEMPT)
+    kept = source is not None and next(iter(run.storage.list(f"{source}/")), None) is not None
+    return source if source is not None and kept else done.output(output)
+
+
 def committed(run: Run, done: Manifest, output: str) -> str:
     """Key of an object as it was committed, whether or not its fixed name is there yet.
 

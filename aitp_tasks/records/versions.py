@@ -226,6 +226,12 @@ def was_planned(storage: Storage, line: str, inputs: str) -> bool:
     return storage.find(_plans_key(line, inputs)) is not None
 
 
+def write(storage: Storage, line: str, version: Version) -> None:
+    """Write a version; ``latest`` names what it named."""
+    key = f"{prefix(line, version.name)}/version.json"
+    storage.write_if_absent(key, version.model_dump_json(indent=1).encode())
+
+
 def add(storage: Storage, line: str, version: Version) -> bool:
     """Write a version, and let ``latest`` name it if it builds on what ``latest`` names.
 
@@ -235,8 +241,7 @@ def add(storage: Storage, line: str, version: Version) -> bool:
     Returns:
         Whether ``latest`` names it now, or has named it before.
     """
-    key = f"{prefix(line, version.name)}/version.json"
-    storage.write_if_absent(key, version.model_dump_json(indent=1).encode())
+    write(storage, line, version)
     pointer = json.dumps({"version": version.name, "run": version.run}).encode()
     for _ in range(_TRIES):
         read = storage.read_tagged(_latest_key(line))

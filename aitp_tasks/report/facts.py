@@ -136,6 +136,8 @@ class Facts:
     difference: Manifest
     assemble: Manifest
     finetune: Manifest
+    #: None where nothing is held out.
+    evaluate: Manifest | None
     explained_variance: list[float]
     densities: Densities
     #: Corpus, and the SFT side without the new pairs (``sft_alone``) and with them; None of earlier releases.
@@ -177,6 +179,8 @@ def gather(run: Run) -> Facts:
     """
     units = {stage: list(_manifests(run, stage)) for stage in _stages(run)}
     difference, assemble, finetune = (units[stage][0] for stage in ("difference", "assemble", "finetune"))
+    if evaluated := run.find_manifest("evaluate"):
+        units["evaluate"] = [evaluated]
     ledgers = _ledgers(run, units)
     counts = _scores(run)
     headline = _headline(dict(ledgers)["embed (corpus)"].rows_out, difference, counts, assemble, finetune)
@@ -194,6 +198,7 @@ def gather(run: Run) -> Facts:
         difference=difference,
         assemble=assemble,
         finetune=finetune,
+        evaluate=evaluated,
         explained_variance=list(units["merge"][0].figures["corpus_explained_variance"]),
         densities=_densities(run, difference),
         gained=_gained(run, assemble),

@@ -26,8 +26,8 @@ _EXCERPT_CHARACTERS = 400
 _VISIBLE = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
 
 
-def render(run: Run, facts: Facts, drawn: dict[str, Picture]) -> str:
-    """The page, with the pictures that ``draw`` has made."""
+def render(run: Run, facts: Facts, drawn: dict[str, Picture], decision: str = "") -> str:
+    """The page, with the pictures that ``draw`` has made, and whether the version is promoted."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -45,6 +45,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture]) -> str:
         "share": _share,
         "interval": _interval,
         "shown": _shown,
+        "loss": _loss,
     }
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
@@ -54,6 +55,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture]) -> str:
         facts=facts,
         funnel=_bars(facts.funnel),
         pictures={name: picture.uri for name, picture in drawn.items()},
+        decision=decision,
         samples=[_cut_sample(sample) for sample in facts.samples],
         models=_models(run.config),
         dataset=run.storage.uri(facts.assemble.output("parquet").rpartition("/")[0]),
@@ -140,6 +142,10 @@ def _interval(told: dict[str, float | None], share: bool = True) -> str:
     if low is None or high is None:
         return shown
     return f"{shown} ({form.format(scale * low)} to {form.format(scale * high)})"
+
+
+def _loss(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _seconds(value: float) -> str:

@@ -11,6 +11,10 @@ their names in the version once it is committed (see ``published``).
 
 A run whose pairs and SFT set are those of the version that it builds on makes no
 version: its dataset is that one.
+
+With ``evaluate.held_out``, SFT examples and the pairs of documents are left out that
+nothing is ever to be trained on; they become files of the run. Whether the version becomes
+the latest of its line is evaluate's to say then, if ``evaluate.promote`` wants that.
 """
 
 import logging
@@ -23,7 +27,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from aitp_tasks.config import Promote
 from aitp_tasks.dataset import budget, card
+from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import SCHEMA, Export, Told
 from aitp_tasks.inputs import shards
 from aitp_tasks.inputs.examples import Example, Rejection, Turn
@@ -32,6 +38,7 @@ from aitp_tasks.records import (
     digest,
     embedded,
     generated,
+    held_out,
     pairs,
     projected,
     published,
@@ -64,13 +71,9 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     published.publish(run, done, version_key(run))
     if is_unchanged(done):
         _settle(run)
-    line = run.config.assemble.dataset
-    is_latest = (
-        versions.is_latest(run.storage, line, done.figures["version"])
-        if is_unchanged(done)
-        else versions.add(run.storage, line, _version(run, done))
-    )
-    if is_latest:
+    line, promote = run.config.assemble.dataset, run.config.evaluate.promote
+    is_latest = _join_line(run, done)
+    if is_latest or promote is not Promote.ALWAYS:
         versions.take_in(run.storage, line, run.config.dumps, run.prefix)
     return {
         "stage": "assemble",
@@ -83,9 +86,22 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "sft_examples": done.figures["sft_examples"],
         # Not frozen with the manifest: it changes when other versions come.
         "is_latest": is_latest,
+        "promote": promote.value,
         "parts_given_up": len(done.figures.get("parts_given_up", {})),
         "seconds": watch.seconds(),
     }
+
+
+def _join_line(run: Run, done: Manifest) -> bool:
+    """Add the version to its line, if there is one; whether ``latest`` names it, or one that builds on it."""
+    line = run.config.assemble.dataset
+    if is_unchanged(done):
+        return versions.is_latest(run.storage, line, done.figures["version"])
+    made = _version(run, done)
+    if run.config.evaluate.promote is Promote.ALWAYS:
+        return versions.add(run.storage, line, made)
+    versions.write(run.storage, line, made)
+    return versions.is_latest(run.storage, line, made.name)
 
 
 def is_unchanged(done: Manifest) -> bool:
@@ -112,6 +128,7 @@ class _Made:
         fresh: those that may come in.
         known: how many are in the version before.
         refused: those that somebody has decided against, rows of ``left_out.SCHEMA``.
+        apart: what is held out, of the pairs and, later, of the SFT set.
         without: the parts that were given up: how many documents they have, and why.
     """
 
@@ -119,26 +136,30 @@ class _Made:
     fresh: list[dict[str, Any]]
     known: int
     refused: list[dict[str, Any]]
+    apart: Apart
     without: dict[str, dict[str, Any]]
 
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
     made, attempt = _made(run), published.attempt(run, "assemble")
     with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, Export(Path(folder)) as export:
-        sft = _export_sft(run, export)
+        sft = _export_sft(run, export, made.apart)
         room = budget.room(sft.rows_out, run.config.assemble.max_rewritten_share)
         choice = contest.choose(run, made.fresh, _sft_digest(run), room)
+        made.apart.trained(choice.earlier + choice.new)
         done = _manifest(run, made, choice, sft, room)
-        picture = _picture(run, choice)
+        aside = _picture(run, choice) | made.apart.write(
+            run.storage, run.key("assemble", "held-out-"), run.config.evaluate.max_examples
+        )
         if _changes_nothing(run, choice):
-            return _commit(run, done, _standing(run) | _listed(run, choice, made) | picture, watch)
+            return _commit(run, done, _standing(run) | _listed(run, choice, made) | aside, watch)
         export.write(choice.earlier)
         export.write(choice.new)
         files = export.close(run.config.assemble.dataset)
         done = done.model_copy(update={"figures": done.figures | {"examples": _told(export.told)}})
         files["card"] = card.write(Path(folder), run.config, done.figures)
         outputs = _upload(run, attempt, files)
-    outputs |= picture | _write_choice(run, attempt, choice, made) | _write_corpus_grid(run, attempt)
+    outputs |= aside | _write_choice(run, attempt, choice, made) | _write_corpus_grid(run, attempt)
     return _commit(run, done, {**outputs, published.ATTEMPT: attempt}, watch)
 
 
@@ -169,13 +190,16 @@ def _settle(run: Run) -> None:
 def _made(run: Run) -> _Made:
     """The pairs of this run, apart from those that it need not look at."""
     # Looked up once: a part that is done meanwhile is given up all the same, and told so.
-    without = _without(run)
+    without, share = _without(run), run.config.evaluate.held_out
     made = _pairs(run, [part for part in run.parts if part not in without])
     before = pairs.read(run.storage, run.plan.base.pairs) if run.plan.base else None
     known = set() if before is None else set(before["pair_id"].to_pylist())
     fresh = [pair for pair in made if pair["pair_id"] not in known]
     against = pairs.against(
-        pa.Table.from_pylist(fresh, SCHEMA), run.plan.marked_bad, run.config.assemble.withdrawn_prompts
+        pa.Table.from_pylist(fresh, SCHEMA),
+        run.plan.marked_bad,
+        run.config.assemble.withdrawn_prompts,
+        share,
     )
     return _Made(
         count=len(made),
@@ -191,6 +215,7 @@ def _made(run: Run) -> _Made:
             for pair in (before.to_pylist() if before is not None and run.plan.left else [])
             if pair["pair_id"] in run.plan.left
         ],
+        apart=Apart(share, made),
         without=without,
     )
 
@@ -247,7 +272,10 @@ def _sft_digest(run: Run) -> str:
         if group.source == run.config.sft
         for shard in embedded.shards(run, group)
     ]
-    return digest.of_value([embedded.reading_of_sft(run.config), sorted(found)])
+    share = run.config.evaluate.held_out
+    # Without what some of it is held out of, as before.
+    apart = [{held_out.HELD_OUT: share}] if share else []
+    return digest.of_value([embedded.reading_of_sft(run.config), sorted(found), *apart])
 
 
 def _upload(run: Run, attempt: str, files: Mapping[str, Path]) -> dict[str, str]:
@@ -316,8 +344,25 @@ def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | No
             "uncovered_before": choice.uncovered_before,
             "coverage": choice.sides.figures(gain.by_source(run, choice.sides.corpus.grid.step)),
             "parts_given_up": made.without,
+            **_held_out_figures(run, made, sft),
         },
     )
+
+
+def _held_out_figures(run: Run, made: _Made, sft: Ledger) -> dict[str, Any]:
+    """How much is held out, where anything is."""
+    share = run.config.evaluate.held_out
+    if not share:
+        return {}
+    documents = (row["doc_id"] for part in run.parts for row in selected.documents(run, part, ["doc_id"]))
+    return {
+        held_out.HELD_OUT: {
+            held_out.SFT: sft.rejected.get(held_out.HELD_OUT, 0),
+            held_out.PAIRS: made.apart.pairs,
+            held_out.DOCUMENTS: sum(held_out.is_held_out(document, share) for document in documents),
+            "also_trained": made.apart.also_trained(),
+        }
+    }
 
 
 def _reasons(left: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -434,19 +479,21 @@ def _messages(question: str, answer: str) -> list[Turn]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _export_sft(run: Run, export: Export) -> Ledger:
-    """Write the SFT examples, in the order of their shards."""
+def _export_sft(run: Run, export: Export, apart: Apart) -> Ledger:
+    """Write the SFT examples, in the order of their shards, but those that are held out."""
     read = written = quarantined = 0
     rejected: Counter[str] = Counter()
     for example in _examples(run):
         read += 1
-        if isinstance(example, Example):
+        if isinstance(example, Rejection):
+            rejected[example.reason] += 1
+        elif not isinstance(example, Example):
+            quarantined += 1
+        elif apart.takes(example):
+            rejected[held_out.HELD_OUT] += 1
+        else:
             export.write([{"messages": example.messages, "tools": example.tools, "origin": "sft"}])
             written += 1
-        elif isinstance(example, Rejection):
-            rejected[example.reason] += 1
-        else:
-            quarantined += 1
     return Ledger(
         rows_in=read,
         rows_out=written,

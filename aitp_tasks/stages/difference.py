@@ -122,7 +122,8 @@ def _wanted(run: Run, coverage: Coverage, threshold: criteria.Threshold) -> _Wan
     if withdrawn := sorted(in_use & set(assemble.withdrawn_prompts)):
         log.warning("no document is drawn: %s is withdrawn, and still in use", ", ".join(withdrawn))
         return _Wanted(0, np.inf, {"withdrawn": withdrawn}, is_short=True)
-    examples, pairs = embedded.sft_examples(run), embedded.earlier_pairs(run)
+    examples = budget.trained_on(embedded.sft_examples(run), run.config.evaluate.held_out)
+    pairs = embedded.earlier_pairs(run)
     room = budget.room(examples, assemble.max_rewritten_share)
     if room is None:
         return _Wanted(settings.max_documents, np.inf, {"room": None, "earlier_pairs": pairs})

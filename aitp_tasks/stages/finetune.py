@@ -5,26 +5,24 @@ Writes the checkpoint (the base's twin, with a card) and the log history; the ch
 gets its place once it is committed (see ``records.published``). Where the same dataset
 version was trained on with the same settings before, that checkpoint is named, and
 nothing is trained. A killed training goes on from the last state that it has left. In
-``training``, template.py chooses the chat template, examples.py tokenises, launcher.py
-runs the ranks, train.py is one of them, kept.py keeps their states.
+``training``, session.py is one training, template.py chooses the chat template, examples.py
+tokenises, launcher.py runs the ranks, train.py is one of them, kept.py keeps their states.
 """
 
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aitp_tasks.config import Finetune
+from aitp_tasks.config import Promote
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices, models
-from aitp_tasks.records import digest, published, tables, trainings
+from aitp_tasks.records import digest, promoted, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, card, examples, kept, launcher, long_examples, template
-from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
+from aitp_tasks.training import card, examples, kept, session
+from aitp_tasks.training.examples import ExampleMaker, Tally
 from aitp_tasks.training.job import Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -50,6 +48,8 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     if not done.figures.get("unchanged"):
         # Only now: another run would name this checkpoint.
         trainings.add(run, _dataset(run))
+    if run.config.evaluate.promote is Promote.ALWAYS:
+        promoted.point(run, _dataset(run), done.output("checkpoint"))
     return {
         "stage": STAGE,
         "run": run.uri,
@@ -100,7 +100,7 @@ def _finetune(run: Run) -> Manifest:
     settings = run.config.finetune
     devices.require(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
-        job, maker = _prepare(settings, Path(folder))
+        job, maker = session.prepare(settings, Path(folder))
         models.require_planned(settings, run.plan.finetune_identity, "finetune.model")
         tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
         outputs |= _keep_quarantine(run, tally)
@@ -114,7 +114,7 @@ def _finetune(run: Run) -> Manifest:
         )
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
-        outcome = _train(run, job)
+        outcome = session.train(run, STAGE, job)
         figures = _figures(outcome, tally)
         card.write(job.checkpoint, run.config, run.plan.finetune_identity, version, figures)
         outputs |= _upload(run, job, outputs[published.ATTEMPT])
@@ -131,44 +131,11 @@ def _finetune(run: Run) -> Manifest:
     )
 
 
-def _train(run: Run, job: Job) -> Outcome:
-    """Run the ranks, from the last state on where an earlier try has left one.
-
-    Only now are devices leased: nothing else needs them, and the stage itself must not occupy them.
-    """
-    state = kept.newest(run)
-    if state is not None:
-        kept.fetch(run, state, job.resumed)
-    lease = devices.lease(job.finetune.processes, "finetune.processes")
-    if lease is not None:
-        gpus = tuple(gpu.index for gpu in lease.gpus[: job.finetune.processes])
-        job = job.model_copy(update={"gpus": gpus})
-    with kept.keeping(run, job):
-        return launcher.run(job)
-
-
-def _prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
-    """What the ranks are told, and what makes their examples; the model is on this machine then."""
-    settings = settings.model_copy(update={"model": str(base_model.fetch(settings))})
-    tokenizer = base_model.load_tokenizer(settings)
-    templates = template.choose(tokenizer, settings.chat_template)
-    job = Job(
-        folder=folder,
-        finetune=settings,
-        templates=templates,
-    )
-    return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
-
-
 def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
     """Tokenise the dataset version's rows for the ranks."""
     data = job.folder / "data.parquet"
     run.storage.download(key, data)
-
-    def make(turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Sequence[Example | LeftOut]:
-        return long_examples.make(turns, partial(maker.make, tools=tools), job.finetune.long_examples)
-
-    return examples.write(data, make, job.examples)
+    return session.write_examples(data, maker, job)
 
 
 def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:

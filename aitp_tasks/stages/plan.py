@@ -3,7 +3,7 @@
 Reads the listing of ``corpus/<dump>/`` and ``sft/<name>/``, of each Parquet shard the
 footer only, of other corpus shards the head, and counts the rows of such SFT shards, if no
 earlier plan has (see ``footers``); and the pairs of the version that the run builds on, if some were
-marked bad or their prompt was withdrawn. Writes
+marked bad, their prompt was withdrawn or documents are held out. Writes
 ``runs/<dump>/<digest>/plan.json``. What the run will take is learnt from the manifests of
 earlier runs (see ``forecast``). A shard whose footer cannot be read stays in
 the plan: it fails its own embed unit and no other.
@@ -144,7 +144,8 @@ def _places(plan: Plan) -> dict[str, int | None]:
     sft = [group for group in plan.groups_of("sft") if group.source == plan.config.sft]
     examples = [shard.rows for group in sft for shard in group.shards]
     share = plan.config.assemble.max_rewritten_share
-    room = None if UNKNOWN_ROWS in examples else budget.room(sum(examples), share)
+    learnt = budget.trained_on(sum(examples), plan.config.evaluate.held_out)
+    room = None if UNKNOWN_ROWS in examples else budget.room(learnt, share)
     log.info(
         "plan sft_examples=%d max_rewritten_share=%g room=%s earlier_pairs=%d left=%d",
         *(sum(examples), share, "any" if room is None else room, earlier, len(plan.left)),
@@ -268,10 +269,11 @@ def _remaining(
 ) -> tuple[Sequence[str], dict[str, str]]:
     """Keys of the base's pairs that nobody has decided against, and why the others leave."""
     line, withdrawn = inputs.config.assemble.dataset, inputs.config.assemble.withdrawn_prompts
-    rows = pairs.read(storage, base.pairs) if inputs.marked_bad or withdrawn else None
+    held_out = inputs.config.evaluate.held_out
+    rows = pairs.read(storage, base.pairs) if inputs.marked_bad or withdrawn or held_out else None
     if rows is None:
         return base.pairs, {}
-    left = pairs.against(rows, inputs.marked_bad, withdrawn)
+    left = pairs.against(rows, inputs.marked_bad, withdrawn, held_out)
     return (pairs.without(storage, line, rows, left) if left else base.pairs), left
 
 

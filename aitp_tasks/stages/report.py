@@ -46,13 +46,24 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     }
 
 
+def _decision(run: Run, evaluated: Manifest | None) -> str:
+    """Whether the version is promoted, as it was decided when the page was written."""
+    if evaluated is None:
+        return ""
+    from aitp_tasks.evaluation import promotion
+
+    settings = run.config.evaluate
+    differences = promotion.differences(evaluated.figures)
+    return promotion.decide(settings.promote, settings.tolerance, differences).sentence
+
+
 def _report(run: Run) -> Manifest:
     from aitp_tasks.report import facts, page
 
     watch = Stopwatch()
     gathered = facts.gather(run)
     drawn = page.draw(gathered, run.config.gates)
-    html = page.render(run, gathered, drawn).encode()
+    html = page.render(run, gathered, drawn, _decision(run, gathered.evaluate)).encode()
     outputs = {"page": run.key(STAGE, "report.html")}
     run.storage.write(outputs["page"], html)
     for name, picture in drawn.items():

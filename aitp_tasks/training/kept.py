@@ -1,7 +1,7 @@
 """States of a training in the storage, while the ranks go on.
 
 The ranks leave each state in the job's folder (see states.py); a thread of the stage
-copies it below ``finetune/states/`` of the run, and writes the object that names its files
+copies it below ``states/`` of the stage's folder in the run, and writes the object that names its files
 last: a state without it, or without one of its files, is torn, and nobody goes on from it. Each
 has a prefix of its own, so that two tries at a stage do not mix theirs.
 """
@@ -22,7 +22,7 @@ from aitp_tasks.training.job import Job
 
 log = logging.getLogger(__name__)
 
-_STAGE, _FOLDER = "finetune", "states"
+_FOLDER = "states"
 _LAST = "complete.json"
 _POLL_SECONDS = 0.5
 
@@ -36,9 +36,9 @@ class State:
     files: tuple[str, ...]
 
 
-def newest(run: Run) -> State | None:
-    """The last whole state that the run's training has left."""
-    whole = _whole(run)
+def newest(run: Run, stage: str = "finetune") -> State | None:
+    """The last whole state that a stage's training has left."""
+    whole = _whole(run, stage)
     return whole[-1] if whole else None
 
 
@@ -50,16 +50,16 @@ def fetch(run: Run, state: State, target: Path) -> None:
     log.info("the training goes on behind step=%d state=%s", state.step, run.storage.uri(state.prefix))
 
 
-def clear(run: Run) -> None:
-    """Delete all states: what they were kept for is done."""
-    run.storage.delete([info.key for info in run.storage.list(_root(run))])
+def clear(run: Run, stage: str = "finetune") -> None:
+    """Delete all states of a stage: what they were kept for is done."""
+    run.storage.delete([info.key for info in run.storage.list(_root(run, stage))])
 
 
 @contextmanager
-def keeping(run: Run, job: Job) -> Iterator[None]:
+def keeping(run: Run, job: Job, stage: str = "finetune") -> Iterator[None]:
     """Keep the states that the ranks leave meanwhile; also the last of a training that fails."""
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(run, job, stop), daemon=True)
+    thread = threading.Thread(target=_watch, args=(run, job, stage, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -71,7 +71,7 @@ def keeping(run: Run, job: Job) -> Iterator[None]:
     thread.join()
 
 
-def _watch(run: Run, job: Job, stop: threading.Event) -> None:
+def _watch(run: Run, job: Job, stage: str, stop: threading.Event) -> None:
     last = False
     while not last:
         last = stop.wait(_POLL_SECONDS)
@@ -79,7 +79,7 @@ def _watch(run: Run, job: Job, stop: threading.Event) -> None:
         if not found:
             continue
         try:
-            _keep(run, found[-1], job.finetune.save_number)
+            _keep(run, stage, found[-1], job.finetune.save_number)
         except (AitpError, OSError) as error:
             # The next one may find room; this training needs none of them.
             log.warning("the state %s could not be kept, the training goes on: %s", found[-1].name, error)
@@ -87,23 +87,23 @@ def _watch(run: Run, job: Job, stop: threading.Event) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep(run: Run, folder: Path, number: int) -> None:
+def _keep(run: Run, stage: str, folder: Path, number: int) -> None:
     """Store a state, then let go of all but the newest ones."""
-    prefix = f"{_root(run)}{folder.name}-{uuid.uuid4().hex}"
+    prefix = f"{_root(run, stage)}{folder.name}-{uuid.uuid4().hex}"
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     for name in files:
         run.storage.upload(f"{prefix}/{name}", folder / name)
     run.storage.write(f"{prefix}/{_LAST}", json.dumps(files).encode())
     log.info("kept state=%s mb=%.0f", run.storage.uri(prefix), sum(files.values()) / 1e6)
-    oldest = _whole(run)[-number:][0].step
-    stored = [info.key for info in run.storage.list(_root(run))]
+    oldest = _whole(run, stage)[-number:][0].step
+    stored = [info.key for info in run.storage.list(_root(run, stage))]
     run.storage.delete([key for key in stored if _step(key.split("/")[-2]) < oldest])
 
 
-def _whole(run: Run) -> list[State]:
+def _whole(run: Run, stage: str) -> list[State]:
     """All whole states, in the order of their steps."""
     found: dict[str, dict[str, int]] = {}
-    for info in run.storage.list(_root(run)):
+    for info in run.storage.list(_root(run, stage)):
         prefix, _, name = info.key.rpartition("/")
         found.setdefault(prefix, {})[name] = info.size
     states = []
@@ -122,5 +122,5 @@ def _step(name: str) -> int:
     return int(name.split("-")[1])
 
 
-def _root(run: Run) -> str:
-    return run.key(_STAGE, f"{_FOLDER}/")
+def _root(run: Run, stage: str) -> str:
+    return run.key(stage, f"{_FOLDER}/")

@@ -31,6 +31,7 @@ from aitp_tasks.stages import (
     density,
     difference,
     embed,
+    evaluate,
     finetune,
     index,
     merge,
@@ -161,6 +162,10 @@ class World:
         self._write_inputs(night, before)
         return Run.open(plan.execute(self._config(night))["run"])
 
+    def begin_again(self, run: Run) -> Run:
+        """Plan the inputs of a night a second time."""
+        return Run.open(plan.execute(run.config)["run"])
+
     def go_on(self, run: Run, last: str = "report") -> None:
         """Run the stages after plan, up to ``last``; those that are done end at once."""
         for name, stage in STAGES.items():
@@ -276,6 +281,7 @@ class World:
                     "min_support": 0.0,
                 },
                 "assemble": settings,
+                "evaluate": night.get("evaluate", {}),
                 "finetune": {"model": str(self._model), "learning_rate": rate},
             }
         )
@@ -327,6 +333,7 @@ STAGES: dict[str, Any] = {
     "answer": answer.execute,
     "assemble": assemble.execute,
     "finetune": finetune.execute,
+    "evaluate": evaluate.execute,
     "report": _report,
 }
 #: What a reason is called in the cases.

@@ -51,7 +51,8 @@ def test_one_task_a_stage_and_two_that_count(dag: Any) -> None:
 
 def test_stages_follow_each_other_in_the_order_of_the_command_line(dag: Any) -> None:
     common = ["plan", "embed_units", "embed", "merge", "density"]
-    selected = ["difference", "parts", "rewrite", "score", "answer", "assemble", "finetune", "report"]
+    selected = ["difference", "parts", "rewrite", "score", "answer", "assemble", "finetune"]
+    selected += ["evaluate", "report"]
     # What the index is for is not what the difference set is for: neither waits for the other.
     ways = [[*common, *selected], [*common, "index", "report"]]
     order = [stage.name for stage in STAGES]
@@ -103,7 +104,7 @@ def test_mapped_stages_are_labelled(dag: Any, stage: str) -> None:
     assert {task for task in MAPPED if task in aitp_labels.LISTED_BY} == MAPPED
 
 
-def test_every_task_tells_of_its_failure_and_three_of_more(dag: Any) -> None:
+def test_every_task_tells_of_its_failure_and_four_of_more(dag: Any) -> None:
     for task in dag.tasks:
         (tells,) = task.on_failure_callback
         assert type(tells).__name__ == "FailureNotifier"
@@ -111,6 +112,7 @@ def test_every_task_tells_of_its_failure_and_three_of_more(dag: Any) -> None:
     assert {task: tells.__name__ for task, tells in more.items()} == {
         "begin": "NotPromotedNotifier",
         "assemble": "NotPromotedNotifier",
+        "evaluate": "NotPromotedNotifier",
         "end": "GroupNotifier",
     }
     assert not dag.deadline
@@ -305,6 +307,14 @@ def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path)
     config.write_text("engine: {endpoint: {url: 'http://127.0.0.1:1'}}\nencoder: {model: /m}\n")
     pools = described(config)["pools"]
     assert {task for task, pool in pools.items() if pool == "gpu"} == {"embed", "assemble", "finetune"}
+
+
+def test_a_gpu_is_waited_for_only_where_something_is_held_out(tmp_path: Path) -> None:
+    (tmp_path / "law.yaml").write_text("root: s3://b\n")
+    (tmp_path / "code.yaml").write_text("root: s3://b\nevaluate: {held_out: 0.02}\n")
+    assert described(tmp_path / "law.yaml")["pools"]["evaluate"] == "gpu"
+    (tmp_path / "code.yaml").write_text("root: s3://b\nevaluate: {held_out: 0}\n")
+    assert described(tmp_path / "law.yaml")["pools"]["evaluate"] == "default_pool"
 
 
 def test_one_deployment_offers_all_configurations_of_its_folder(tmp_path: Path) -> None:

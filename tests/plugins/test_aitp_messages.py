@@ -255,6 +255,11 @@ def test_a_file_that_is_wrong_is_told_to_the_log_and_no_further(
         ({"unchanged": False, "is_latest": True}, None),
         ({"unchanged": True, "is_latest": True}, "nothing has changed"),
         ({"unchanged": False, "is_latest": False}, "another version came in between"),
+        # Not decided yet, or by nobody.
+        ({"unchanged": False, "is_latest": False, "promote": "when_better"}, None),
+        ({"evaluated": False, "promoted": False, "why": "evaluate.promote is never"}, None),
+        ({"evaluated": True, "promoted": True, "is_latest": True, "why": "it is better"}, None),
+        ({"promoted": False, "is_latest": False, "why": "it is worse"}, "it was evaluated"),
         ({}, None),
     ],
 )

@@ -20,6 +20,8 @@ _BY_CONTENT = ("embeddings", "density", "index")
 #: What the folders below these are called: by the digest of an encoder or a geometry, or so.
 _OURS = re.compile("[0-9a-f]{32}|discriminants|log-ratios")
 _TRIED = ("assemble", "finetune")
+#: Stages that train.
+_TRAINING = ("finetune", "evaluate")
 
 
 @dataclass
@@ -145,7 +147,7 @@ def _states(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]
     """The states of trainings, but for those of runs that may go on."""
     for info, written in storage.list_dated(f"{RUNS}/"):
         parts = info.key.split("/")
-        of_training = len(parts) == 7 and parts[3:5] == ["finetune", "states"]
+        of_training = len(parts) == 7 and parts[3] in _TRAINING and parts[4] == "states"
         if of_training and written < before and "/".join(parts[:3]) not in runs.unfinished:
             yield info
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.evaluation.intervals import Difference
+from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.report import pictures
 from aitp_tasks.report.facts import Densities, gather
@@ -235,3 +237,49 @@ def test_a_missing_stage_is_named(finish_run: FinishRun) -> None:
     Path(run.storage.uri(run.manifest_key("merge")).removeprefix("file://")).unlink()
     with pytest.raises(InputError, match="run `aitp merge` first"):
         report.execute(run)
+
+
+def test_what_was_evaluated_is_told_with_its_intervals(finish_run: FinishRun) -> None:
+    run = finish_run()
+    better, none = Difference(40, -0.12345, -0.2, -0.05), Difference(3, 0.5, None, None, "too few <b>")
+    missing = Difference(0, None, None, None, "there is no example")
+    loss = {"aitp": 1.1, "base": 1.5, "sft_only": 1.25}
+    sets = {
+        name: {"n": one.n, "tokens": 9 * one.n, "loss": loss if one.n else dict.fromkeys(loss)}
+        | {f"aitp_minus_{other}": one.figures() for other in ("base", "sft_only")}
+        for name, one in (("sft", none), ("pairs", better), ("documents", missing))
+    }
+    run.commit(
+        Manifest(
+            stage="evaluate",
+            label="e",
+            ledger=Ledger(rows_in=44, rows_out=43, rejected={"too_long": 1}),
+            figures={"sets": sets, "steps": 1200},
+            seconds=3.0,
+        )
+    )
+    report.execute(run)
+    html = run.storage.read(run.key("report", "report.html")).decode()
+    page = _Page(html)
+    assert "Has it helped?" in page.text
+    assert "Promoted, because evaluate.promote is always." in page.text
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
+    # Of a stage's rows, the ledger comes before its costs.
+    cells = {row[0]: row[1:] for row in reversed(rows) if row}
+    interval = "-0.1235 (-0.2000 to -0.0500)"
+    assert cells["pairs of held-out documents"] == [
+        *("40", "360", "1.5000", "1.2500", "1.1000"),
+        *(interval, interval),
+    ]
+    assert cells["SFT examples"][-1] == "+0.5000, no interval: too few &lt;b&gt;"
+    assert cells["these documents as text"] == [
+        *("0", "0", "–", "–", "–"),
+        *["no interval: there is no example"] * 2,
+    ]
+    assert cells["evaluate"][:2] == ["44", "43"]
+
+
+def test_where_nothing_was_evaluated_nothing_is_told_of_it(finish_run: FinishRun) -> None:
+    run = finish_run()
+    report.execute(run)
+    assert b"Has it helped?" not in run.storage.read(run.key("report", "report.html"))

@@ -141,6 +141,7 @@ def _files(run: Any, prefix: str) -> dict[str, bytes]:
 #: Trains at once; each try's weights, and how many files they are in, are its own.
 _TRAINED = """
 from aitp_tasks.stages import finetune as stage
+from aitp_tasks.training import launcher
 from aitp_tasks.training.job import Outcome
 def train(job):
     job.checkpoint.mkdir()
@@ -148,7 +149,7 @@ def train(job):
         (job.checkpoint / file).write_text(name * 1000)
     job.log_history.write_text("[]")
     return Outcome(steps=1, train_loss_first=1.0, train_loss_last=1.0)
-stage.launcher.run = train
+launcher.run = train
 """
 
 
@@ -253,7 +254,7 @@ def test_sigterm_leaves_nothing_behind(smollm2: Path, tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, tempfile\n"
         "from aitp_tasks.config import Finetune\n"
-        "from aitp_tasks.stages.finetune import launcher\n"
+        "from aitp_tasks.training import launcher\n"
         "from aitp_tasks.training.job import Job\n"
         "from aitp_tasks.training.template import ChatTemplates\n"
         "with tempfile.TemporaryDirectory() as folder:\n"

@@ -1,0 +1,51 @@
+"""``evaluate``: what is held out of every dataset version, and which versions are promoted."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from aitp_tasks.config.section import Section
+
+
+class Promote(StrEnum):
+    """When a version and its checkpoint become the latest."""
+
+    ALWAYS = "always"
+    WHEN_BETTER = "when_better"
+    NEVER = "never"
+
+
+class Evaluate(Section):
+    """Proof that the fine-tune has helped: losses on what no model has seen, and what follows from them."""
+
+    held_out: Annotated[float, Field(ge=0, lt=1, strict=True)] = Field(
+        0.0,
+        title="Held-out share",
+        description="Of SFT examples and of documents: never trained on, in any night; 0 evaluates nothing.",
+    )
+    max_examples: int = Field(
+        1000, ge=1, title="Examples of each set", description="Evaluated at most; always the same ones."
+    )
+    promote: Promote = Field(
+        Promote.ALWAYS,
+        title="Promotion",
+        description="Which versions become the latest, that the next run builds on: always all, as soon as "
+        "they are made; those that are better than the SFT set alone; never any.",
+    )
+    tolerance: float = Field(
+        0.02,
+        ge=0,
+        strict=True,
+        title="Tolerance",
+        description="In nats per token: how much worse on SFT examples a better version may be.",
+    )
+
+    @model_validator(mode="after")
+    def _has_what_it_decides_by(self) -> Self:
+        if self.promote is Promote.WHEN_BETTER and not self.held_out:
+            raise ValueError(
+                "promote=when_better decides by held-out data, and held_out=0 holds none out: "
+                "set held_out, to 0.02 for instance"
+            )
+        return self

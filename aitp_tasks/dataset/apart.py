@@ -1,0 +1,99 @@
+"""What a dataset version does not hold, because models are to be compared on it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from aitp_tasks.inputs.examples import Example, Turn
+from aitp_tasks.inputs.forms import compared
+from aitp_tasks.records import conversations, digest, held_out, tables
+from aitp_tasks.records.held_out import PAIRS, SFT
+from aitp_tasks.storage import Storage
+
+
+class Apart:
+    """Collects what is held out: rows with an ``id``, and the ``identity`` that they are held out by."""
+
+    def __init__(self, share: float, pairs: Iterable[Mapping[str, Any]]) -> None:
+        """
+        Args:
+            share: that is held out.
+            pairs: all pairs of a run, in training or not.
+        """
+        self._share = share
+        self._rows: dict[str, dict[str, dict[str, Any]]] = {SFT: {}, PAIRS: {}}
+        self._texts: set[str] = set()
+        self._trained: set[str] = set()
+        for pair in pairs:
+            if held_out.is_held_out(pair["doc_id"], share):
+                self._add(PAIRS, pair["pair_id"], pair["doc_id"], pair["messages"], [])
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs are held out."""
+        return len(self._rows[PAIRS])
+
+    def takes(self, example: Example) -> bool:
+        """Whether an SFT example is held out; else it is trained on."""
+        if not self._share:
+            return False
+        text = identity(example.messages)
+        if not held_out.is_held_out(text, self._share):
+            self._note(text)
+            return False
+        said = {"messages": example.messages, "tools": example.tools}
+        # Each once, however often it is there.
+        self._add(SFT, digest.of_value(said), text, example.messages, example.tools)
+        return True
+
+    def trained(self, pairs: Iterable[Mapping[str, Any]]) -> None:
+        """Take in what pairs are trained on."""
+        if self._share:
+            for pair in pairs:
+                self._note(identity(pair["messages"]))
+
+    def write(self, storage: Storage, prefix: str, most: int) -> dict[str, str]:
+        """Write what will be evaluated: of each kind so much, without what is trained on all the same.
+
+        Returns:
+            Keys, by ``held_out_sft`` and ``held_out_pairs``, of what there is.
+        """
+        outputs = {}
+        for kind, found in self._rows.items():
+            rows = held_out.first(
+                (row for row in found.values() if row["text"] not in self._trained), "identity", most
+            )
+            if not rows:
+                continue
+            used = set().union(*(conversations.further(row["messages"], row["tools"]) for row in rows))
+            schema = pa.schema([pa.field("id", pa.string()), *conversations.columns(used)])
+            given = [{name: row[name] for name in schema.names} for row in rows]
+            outputs[f"held_out_{kind}"] = tables.write(
+                storage, f"{prefix}{kind}", conversations.table(given, schema)
+            )
+        return outputs
+
+    def also_trained(self) -> dict[str, int]:
+        """Of each kind, how many are not evaluated, because something with the same text is trained on."""
+        return {
+            kind: sum(row["text"] in self._trained for row in found.values())
+            for kind, found in self._rows.items()
+        }
+
+    def _add(self, kind: str, key: str, place: str, messages: Sequence[Turn], tools: Sequence[Any]) -> None:
+        text = identity(messages)
+        self._texts.add(text)
+        row = {"id": key, "identity": place, "text": text, "messages": messages, "tools": tools}
+        self._rows[kind].setdefault(key, row)
+
+    def _note(self, text: str) -> None:
+        if text in self._texts:
+            self._trained.add(text)
+
+
+def identity(messages: Sequence[Turn]) -> str:
+    """Of a conversation: by the question and answer that it begins with, whichever turns are compared."""
+    text = compared.first_turns(messages)
+    # Without both of them, by all that is said.
+    return held_out.identity(text if isinstance(text, str) else conversations.to_json(list(messages)))

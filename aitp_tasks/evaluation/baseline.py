@@ -1,0 +1,103 @@
+"""The fine-tune on the SFT set alone, which a new version has to be better than.
+
+It is trained as the version was, with as many steps, by a job of its own, and kept for
+all runs that ask for the same: ``baselines/<digest>.json`` is the manifest of
+what was trained on one SFT set with one base model, settings and number of steps.
+"""
+
+import logging
+import tempfile
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aitp_tasks.config import Finetune
+from aitp_tasks.errors import InputError
+from aitp_tasks.records import digest, manifest
+from aitp_tasks.records.manifest import Manifest, Stopwatch
+from aitp_tasks.records.run import Run
+from aitp_tasks.training import kept, session
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "baselines"
+_ROWS_PER_BATCH = 1024
+
+
+def key(run: Run, sft: str, steps: int) -> str:
+    """Key of the manifest of what a run's version is compared with.
+
+    Args:
+        run: its settings and base model count.
+        sft: digest of the SFT set, without what is held out.
+        steps: that the version was trained for.
+    """
+    settings = run.config.identity()["finetune"] | {"max_steps": steps}
+    # With a number of steps, epochs decide nothing.
+    del settings["epochs"]
+    identity = digest.of_value([run.plan.finetune_identity, settings, sft])
+    return f"{_FOLDER}/{identity}.json"
+
+
+def make(run: Run, stage: str, where: str, data: str, steps: int) -> Manifest:
+    """The baseline, trained where there is none yet.
+
+    Args:
+        run: whose settings count.
+        stage: that trains; its states are kept there.
+        where: see ``key``.
+        data: key of the version's Parquet file.
+        steps: as many as the version was trained for.
+
+    Raises:
+        InputError: the SFT set alone has no example, or what ``session`` raises.
+        TransientError: see ``session``.
+    """
+    done = manifest.load(run.storage, where)
+    if done is not None:
+        log.info("the SFT set alone was trained on before: %s", run.storage.uri(where))
+        return done
+    settings = run.config.finetune.model_copy(update={"max_steps": steps})
+    made = _train(run, stage, where, data, settings)
+    kept.clear(run, stage)
+    return made
+
+
+def _train(run: Run, stage: str, where: str, data: str, settings: Finetune) -> Manifest:
+    watch = Stopwatch()
+    prefix = f"{where.removesuffix('.json')}/attempt-{uuid.uuid4().hex}"
+    with tempfile.TemporaryDirectory(prefix="aitp-baseline-") as name:
+        job, maker = session.prepare(settings, Path(name))
+        whole, alone = job.folder / "data.parquet", job.folder / "sft.parquet"
+        run.storage.download(data, whole)
+        write_sft(whole, alone)
+        tally = session.write_examples(alone, maker, job)
+        if not tally.examples:
+            raise InputError(f"the SFT set alone has no example in {run.storage.uri(data)}: give it some")
+        log.info("training on the SFT set alone: examples=%d steps=%d", tally.examples, settings.max_steps)
+        outcome = session.train(run, stage, job)
+        for path in sorted(path for path in job.checkpoint.iterdir() if path.is_file()):
+            run.storage.upload(f"{prefix}/{path.name}", path)
+    return manifest.commit(
+        run.storage,
+        where,
+        Manifest(
+            stage=stage,
+            label=f"{run.config.finetune.label} on {run.config.sft}",
+            ledger=tally.ledger(),
+            outputs={"checkpoint": prefix},
+            figures=outcome.model_dump() | {"examples": tally.examples, "tokens": tally.tokens},
+            seconds=watch.seconds(),
+            peak_memory_mb=watch.peak_memory_mb(),
+        ),
+    )
+
+
+def write_sft(data: Path, target: Path) -> None:
+    """Write the rows of a version's Parquet file that are the SFT set's, in their order."""
+    with pq.ParquetFile(data) as file, pq.ParquetWriter(target, file.schema_arrow) as writer:
+        for batch in file.iter_batches(_ROWS_PER_BATCH):
+            writer.write_table(pa.Table.from_batches([batch]).filter(pc.equal(batch["origin"], "sft")))

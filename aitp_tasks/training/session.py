@@ -1,0 +1,63 @@
+"""One training from the base model to the job's outcome, as each stage that trains has it."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aitp_tasks.config import Finetune
+from aitp_tasks.machine import devices
+from aitp_tasks.records.run import Run
+from aitp_tasks.training import base_model, examples, kept, launcher, long_examples, template
+from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
+from aitp_tasks.training.job import Job, Outcome
+
+
+def prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
+    """What the ranks are told, and what makes their examples; the model is on this machine then.
+
+    Raises:
+        InputError: the model or its chat template cannot be used.
+        TransientError: the hub does not answer, or the model was replaced while it was copied.
+    """
+    settings = settings.model_copy(update={"model": str(base_model.fetch(settings))})
+    tokenizer = base_model.load_tokenizer(settings)
+    templates = template.choose(tokenizer, settings.chat_template)
+    job = Job(
+        folder=folder,
+        finetune=settings,
+        templates=templates,
+    )
+    return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
+
+
+def make(
+    turns: Sequence[Mapping[str, Any]], tools: Sequence[Any], maker: ExampleMaker, settings: Finetune
+) -> Sequence[Example | LeftOut]:
+    """The examples of one conversation, by the settings for long ones."""
+    return long_examples.make(turns, partial(maker.make, tools=tools), settings.long_examples)
+
+
+def write_examples(data: Path, maker: ExampleMaker, job: Job) -> Tally:
+    """Tokenise a dataset's rows for the ranks."""
+    return examples.write(data, partial(make, maker=maker, settings=job.finetune), job.examples)
+
+
+def train(run: Run, stage: str, job: Job) -> Outcome:
+    """Run the ranks, from the last state on where an earlier try has left one.
+
+    Only now are devices leased: nothing else needs them, and the stage itself must not occupy them.
+
+    Raises:
+        InputError: a rank found the model unusable, the loss diverged, or there are fewer devices than ranks.
+        TransientError: no GPUs became free, or a rank or the launcher failed otherwise.
+    """
+    state = kept.newest(run, stage)
+    if state is not None:
+        kept.fetch(run, state, job.resumed)
+    lease = devices.lease(job.finetune.processes, "finetune.processes")
+    if lease is not None:
+        gpus = tuple(gpu.index for gpu in lease.gpus[: job.finetune.processes])
+        job = job.model_copy(update={"gpus": gpus})
+    with kept.keeping(run, job, stage):
+        return launcher.run(job)

@@ -1,0 +1,429 @@
+"""The stage over tiny models: what is compared, what is kept, and what becomes the latest."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aitp_tasks.config import Evaluate, Finetune, RunConfig
+from aitp_tasks.dataset.apart import Apart
+from aitp_tasks.dataset.export import Export
+from aitp_tasks.errors import TransientError
+from aitp_tasks.evaluation import intervals
+from aitp_tasks.inputs.examples import Example
+from aitp_tasks.machine import models
+from aitp_tasks.records import digest, held_out, tables, versions
+from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
+from aitp_tasks.records.manifest import Ledger, Manifest
+from aitp_tasks.records.plan import Plan
+from aitp_tasks.records.run import Run
+from aitp_tasks.stages import evaluate, finetune
+from aitp_tasks.storage import open_storage
+from aitp_tasks.training import kept, launcher, session
+from aitp_tasks.training.examples import ExampleMaker
+from aitp_tasks.training.job import Job, Outcome
+from tests.aitp_tasks.training import tiny
+
+LINE, SHARE = "aitp", 0.3
+Leave = Callable[..., Run]
+Messages = list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, smollm2: Path) -> Path:
+    return tiny.make_model(tmp_path_factory.mktemp("base") / "model", smollm2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other cost more than so small a model."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Callable[[Finetune, Path], tuple[Job, ExampleMaker]]:
+    """What makes examples, once for all: it takes seconds."""
+    made: dict[int, tuple[Job, ExampleMaker]] = {}
+    really = session.prepare
+
+    def prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
+        if settings.max_length not in made:
+            made[settings.max_length] = really(settings, folder)
+        job, maker = made[settings.max_length]
+        return job.model_copy(update={"folder": folder, "finetune": settings}), maker
+
+    return prepare
+
+
+@pytest.fixture(autouse=True)
+def quick(prepared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "prepare", prepared)
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few examples are enough here."""
+    monkeypatch.setattr(intervals, "FEWEST", 5)
+
+
+def _pair(number: int) -> dict[str, Any]:
+    document = digest.of_text(f"document {number}")
+    turns = tiny.pairs(number + 1)[number]
+    return {"pair_id": f"{document}-q", "doc_id": document, "messages": turns}
+
+
+@pytest.fixture
+def leave(tmp_path: Path, base: Path) -> Leave:
+    """Leaves what evaluate reads; settings of its section, and of the fine-tune."""
+
+    def make(
+        night: str = "one", before: str | None = None, training: dict[str, Any] | None = None, **settings: Any
+    ) -> Run:
+        config = RunConfig.model_validate(
+            {
+                "root": f"file://{tmp_path}/storage",
+                "dump": night,
+                "sft": "sums",
+                "encoder": {"model": "/none"},
+                "engine": {"model": "/none"},
+                "prompts": {"folder": "/none"},
+                "evaluate": {"held_out": SHARE, **settings},
+                "finetune": {
+                    "model": str(base),
+                    "processes": 1,
+                    "batch_size": 2,
+                    "gradient_accumulation": 1,
+                    "max_steps": 2,
+                    "learning_rate": 1e-2,
+                    "max_length": 96,
+                    **(training or {}),
+                },
+            }
+        )
+        plan = Plan(
+            config=config,
+            encoder_identity="e",
+            engine_identity="e",
+            finetune_identity=models.identity(config.finetune),
+            prompts={},
+            groups=(),
+        )
+        run = Run.create(open_storage(config.root), plan)
+        _leave_version(run, tmp_path, before)
+        return run
+
+    return make
+
+
+def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
+    share, most = run.config.evaluate.held_out, run.config.evaluate.max_examples
+    pairs = [_pair(number) for number in range(40)]
+    apart = Apart(share, pairs)
+    folder = scratch / f"version-{run.config.dump}"
+    folder.mkdir(exist_ok=True)
+    with Export(folder) as export:
+        for turns in [
+            [{**turn, "content": f"Say: {turn['content']}"} for turn in one] for one in tiny.pairs(60)
+        ]:
+            if not apart.takes(Example(turns)):
+                export.write([{"messages": turns, "origin": "sft"}])
+        learnt = [pair for pair in pairs if not held_out.is_held_out(pair["doc_id"], share)]
+        export.write([{**pair, "origin": "aitp"} for pair in learnt])
+        path = export.close(LINE)["parquet"]
+    key = f"{versions.prefix(LINE, run.config.dump)}/data.parquet"
+    run.storage.upload(key, path)
+    made = versions.Version(
+        name=run.config.dump,
+        run=run.prefix,
+        ancestors=(before,) if before else (),
+        geometry=versions.Geometry(key="g", identity="i", corpus_grid="c"),
+        sft="the set",
+    )
+    versions.write(run.storage, LINE, made)
+    outputs = {"parquet": key, **apart.write(run.storage, run.key("assemble", "held-out-"), most)}
+    figures = {"version": run.config.dump, "pairs": len(learnt), "earlier_pairs": 0, "sft_examples": 42}
+    run.commit(Manifest(stage="assemble", label=run.config.dump, outputs=outputs, figures=figures))
+    documents = [
+        {
+            "doc_id": digest.of_text(f"document {number}"),
+            "text": f"Number {number} is told of. " * (number + 1),
+        }
+        for number in range(40)
+    ]
+    part = tables.write(run.storage, run.key("difference", "part"), pa.Table.from_pylist(documents))
+    run.commit(
+        Manifest(stage="difference", label="d", outputs={"part-0000-of-0001": part}, figures={"parts": 1})
+    )
+
+
+def _leave_checkpoint(run: Run, base: Path, name: str, sharper: float) -> None:
+    """A checkpoint that says what the base says, more or less surely."""
+    key = f"models/{LINE}/{name}"
+    for path in sorted(base.iterdir()):
+        run.storage.upload(f"{key}/{path.name}", path)
+    weights = _scaled(base, sharper)
+    own = Path(str(base) + f"-{name}.safetensors")
+    save_file(weights, own, metadata={"format": "pt"})
+    run.storage.upload(f"{key}/model.safetensors", own)
+    figures = {"steps": 2, "train_loss_first": 2.0, "train_loss_last": 1.0}
+    run.commit(
+        Manifest(
+            stage="finetune", label=f"aitp {name}", ledger=Ledger(rows_in=0, rows_out=0),
+            outputs={"checkpoint": key}, figures=figures,
+        )
+    )  # fmt: skip
+
+
+def _scaled(base: Path, factor: float) -> dict[str, Any]:
+    """Logits are smaller or larger: of a model at random, the smaller the better."""
+    weights = load_file(base / "model.safetensors")
+    name = "model.norm.weight"
+    return weights | {name: weights[name] * factor}
+
+
+def _trained(base: Path, asked: list[Job]) -> Callable[[Job], Outcome]:
+    """In the place of ranks: the base's own weights."""
+
+    def train(job: Job) -> Outcome:
+        asked.append(job)
+        shutil.copytree(base, job.checkpoint)
+        job.log_history.write_text("[]")
+        return Outcome(steps=job.finetune.max_steps, train_loss_first=1.0, train_loss_last=1.0)
+
+    return train
+
+
+def _latest(run: Run) -> str | None:
+    found = versions.latest(run.storage, LINE)
+    return found and found.name
+
+
+def _pointer(run: Run) -> dict[str, Any] | None:
+    key = f"models/{LINE}/latest.json"
+    return json.loads(run.storage.read(key)) if run.storage.find(key) else None
+
+
+def test_where_nothing_is_held_out_nothing_is_done(leave: Leave, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = leave(held_out=0.0)
+    monkeypatch.setattr(launcher, "run", pytest.fail)
+    before = {info.key for info in run.storage.list("")}
+    result = evaluate.execute(run)
+    assert (result["evaluated"], result["promoted"], result["why"]) == (
+        False, True, "evaluate.promote is always",
+    )  # fmt: skip
+    assert {info.key for info in run.storage.list("")} == before
+
+
+def test_a_better_version_becomes_the_latest_and_a_worse_one_does_not(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[Job] = []
+    monkeypatch.setattr(launcher, "run", _trained(base, asked))
+    worse = leave("worse", promote="when_better")
+    _leave_checkpoint(worse, base, "worse", 1.5)
+    result = evaluate.execute(worse)
+    assert not result["promoted"]
+    assert result["is_latest"] is False
+    assert "worse than the SFT set alone by more than tolerance=0.02: SFT examples (+" in result["why"]
+    assert (_latest(worse), _pointer(worse)) == (None, None)
+
+    better = leave("better", promote="when_better")
+    _leave_checkpoint(better, base, "better", 0.5)
+    result = evaluate.execute(better)
+    assert result["promoted"], result["why"]
+    assert result["is_latest"]
+    assert result["dataset"] == f"{better.storage.root}/datasets/{LINE}/better"
+    assert result["pairs"] == better.require_manifest("assemble").figures["pairs"]
+    assert len(json.dumps(result)) <= 1000
+    assert _latest(better) == "better"
+    assert _pointer(better) == {
+        "version": "better", "run": better.prefix, "checkpoint": f"models/{LINE}/better"
+    }  # fmt: skip
+    # One baseline for both: same SFT set, settings and steps.
+    assert [job.finetune.max_steps for job in asked] == [2]
+
+    # A second time nothing is measured and nothing moves.
+    before = {info.key: info.etag for info in better.storage.list("")}
+    monkeypatch.setattr(evaluate, "_evaluate", pytest.fail)
+    assert evaluate.execute(better) == result
+    assert {info.key: info.etag for info in better.storage.list("")} == before
+
+    # The worse one again, when the tolerance says so: it does not build on what is the latest now.
+    again = Run.create(worse.storage, _with(worse.plan, promote="when_better", tolerance=100.0))
+    assert again.digest == worse.digest
+    assert evaluate.execute(again)["why"].startswith("it is not shown to be better")
+
+
+def _with(plan: Plan, **settings: Any) -> Plan:
+    changed = Evaluate.model_validate(plan.config.evaluate.model_dump() | settings)
+    return plan.model_copy(update={"config": plan.config.model_copy(update={"evaluate": changed})})
+
+
+def test_what_was_not_promoted_is_when_it_is_decided_otherwise(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    run = leave("one", promote="never")
+    _leave_checkpoint(run, base, "one", 0.5)
+    result = evaluate.execute(run)
+    assert (result["evaluated"], result["promoted"], _latest(run)) == (True, False, None)
+    again = Run.create(run.storage, _with(run.plan, promote="when_better"))
+    monkeypatch.setattr(evaluate, "_evaluate", pytest.fail)
+    assert evaluate.execute(again)["promoted"]
+    assert _latest(run) == "one"
+
+
+def test_another_version_came_in_between(leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    first, late = (leave(name, promote="when_better") for name in ("first", "late"))
+    for run in (first, late):
+        _leave_checkpoint(run, base, run.config.dump, 0.5)
+        result = evaluate.execute(run)
+    assert (result["promoted"], result["why"]) == (False, "another version came in between")
+    assert (_latest(late), (_pointer(late) or {})["version"]) == ("first", "first")
+
+
+def test_the_losses_of_every_example_are_kept_and_add_up(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    run = leave(max_examples=9)
+    _leave_checkpoint(run, base, "one", 0.5)
+    result = evaluate.execute(run)
+    done = run.require_manifest("evaluate")
+    rows = tables.read(run.storage, done.output("losses")).to_pylist()
+    sets = done.figures["sets"]
+    assert set(sets) == {SFT, PAIRS, DOCUMENTS}
+    for name, told in sets.items():
+        own = [row for row in rows if row["set"] == name]
+        assert told["n"] == len(own) == 9
+        assert told["tokens"] == sum(row["tokens"] for row in own)
+        for model in ("base", "sft_only", "aitp"):
+            assert told["loss"][model] == pytest.approx(sum(row[model] for row in own) / 9, abs=1e-5)
+        # The stand-in of the baseline is the base.
+        assert told["loss"]["base"] == told["loss"]["sft_only"] > told["loss"]["aitp"]
+        difference = told["aitp_minus_sft_only"]
+        assert difference == told["aitp_minus_base"]
+        assert difference["low"] <= difference["mean"] <= difference["high"] < 0
+        assert result["sets"][name][0] == 9
+    share = run.config.evaluate.held_out
+    ids = {row["id"] for row in rows if row["set"] == DOCUMENTS}
+    every = sorted((digest.of_text(f"document {number}") for number in range(40)), key=held_out.place)
+    assert ids == set(every[:9])
+    assert all(held_out.is_held_out(one, share) for one in ids)
+    assert {row["id"] for row in rows if row["set"] == PAIRS} == {f"{one}-q" for one in every[:9]}
+
+
+def test_nothing_of_what_is_evaluated_is_trained_on(leave: Leave) -> None:
+    run = leave()
+    assembled = run.require_manifest("assemble")
+    data = tables.read(run.storage, assembled.output("parquet")).to_pylist()
+    trained = {json.dumps(row["messages"]) for row in data}
+    for name in (SFT, PAIRS):
+        rows = tables.read(run.storage, assembled.output(f"held_out_{name}")).to_pylist()
+        assert len(rows) > 5
+        assert trained.isdisjoint(json.dumps(row["messages"]) for row in rows)
+
+
+def test_a_pair_with_the_text_of_one_that_is_trained_on_is_not_evaluated() -> None:
+    pairs = [_pair(number) for number in range(40)]
+    held = [pair for pair in pairs if held_out.is_held_out(pair["doc_id"], SHARE)]
+    apart = Apart(SHARE, pairs)
+    apart.trained([{"messages": held[0]["messages"]}])
+    assert apart.pairs == len(held)
+    assert apart.also_trained() == {SFT: 0, PAIRS: 1}
+
+
+def test_a_loss_that_is_no_number_is_told_and_promotes_nothing(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    run = leave(promote="when_better")
+    _leave_checkpoint(run, base, "one", float("nan"))
+    result = evaluate.execute(run)
+    assert not result["promoted"]
+    assert result["why"] == (
+        "the losses on SFT examples and held-out pairs and documents are not sound numbers"
+    )
+    json.dumps(result, allow_nan=False)
+    told = Run.open(run.uri).require_manifest("evaluate").figures["sets"][SFT]
+    assert (told["loss"]["aitp"], told["aitp_minus_base"]["mean"]) == (None, None)
+    assert told["loss"]["base"] > 0
+
+
+def test_sets_may_be_empty(leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "run", pytest.fail)
+    # So little that nothing is held out.
+    run = leave(held_out=1e-9, promote="when_better")
+    _leave_checkpoint(run, base, "one", 0.5)
+    result = evaluate.execute(run)
+    assert (result["evaluated"], result["promoted"]) == (True, False)
+    assert result["why"] == "nobody knows whether it is worse on SFT examples (there is no example)"
+    assert [numbers[0] for numbers in result["sets"].values()] == [0, 0, 0]
+
+
+def test_a_baseline_whose_training_was_killed_goes_on(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = leave()
+    _leave_checkpoint(run, base, "one", 0.5)
+
+    def killed(job: Job) -> Outcome:
+        state = job.states / "step-00000001.unfinished"
+        state.mkdir(parents=True)
+        (state / "layout.json").write_text("{}")
+        state.rename(state.with_suffix(""))
+        while kept.newest(run, "evaluate") is None:
+            pass
+        raise TransientError("killed")
+
+    monkeypatch.setattr(launcher, "run", killed)
+    with pytest.raises(TransientError, match="killed"):
+        evaluate.execute(run)
+    resumed: list[bool] = []
+    train = _trained(base, [])
+
+    def goes_on(job: Job) -> Outcome:
+        resumed.append((job.resumed / "layout.json").exists())
+        return train(job)
+
+    monkeypatch.setattr(launcher, "run", goes_on)
+    evaluate.execute(run)
+    assert resumed == [True]
+    assert kept.newest(run, "evaluate") is None
+
+
+@pytest.mark.slow
+def test_the_baseline_is_trained_as_the_version_was(leave: Leave, base: Path, tmp_path: Path) -> None:
+    run = leave(training={"max_steps": 3})
+    # A version that is the SFT set alone: then both trainings are the same.
+    assembled = run.require_manifest("assemble")
+    path = Path(f"{run.storage.root}/{assembled.output('parquet')}".removeprefix("file://"))
+    table = pq.read_table(path)
+    pq.write_table(table.filter(pa.compute.equal(table["origin"], "sft")), path)
+    versions.add(run.storage, LINE, versions.load(run.storage, LINE, "one"))
+    finetune.execute(run)
+    assert _pointer(run) == {"version": "one", "run": run.prefix, "checkpoint": f"models/{LINE}/one"}
+    evaluate.execute(run)
+    done = run.require_manifest("evaluate")
+    ours, theirs = (
+        run.storage.read(f"{prefix}/model.safetensors")
+        for prefix in (f"models/{LINE}/one", done.output("baseline"))
+    )
+    assert ours == theirs
+    assert ours != (base / "model.safetensors").read_bytes()
+    for told in done.figures["sets"].values():
+        difference = told["aitp_minus_sft_only"]
+        assert (difference["low"], difference["mean"], difference["high"]) == (0.0, 0.0, 0.0)
+    learnt = done.figures["sets"][SFT]["aitp_minus_base"]
+    assert learnt["high"] < 0
