@@ -67,8 +67,7 @@ def main() -> None:
 def _prepare(folder: Path) -> int:
     """Leave one job for each of this trainer's runs, with the same examples; their tokens."""
     from aitp_tasks.config import Finetune
-    from aitp_tasks.stages import finetune
-    from aitp_tasks.training import base_model, examples, operators, packing, template
+    from aitp_tasks.training import base_model, examples, making, operators, packing, template
     from aitp_tasks.training.job import Job
 
     shared: dict[str, Any] = {
@@ -82,7 +81,7 @@ def _prepare(folder: Path) -> int:
     templates = template.choose(base_model.load_tokenizer(settings), None)
     data = folder / "data.parquet"
     pq.write_table(pa.Table.from_pylist([{"messages": turns} for turns in _conversations()]), data)
-    tally = examples.write(data, finetune.making(settings, templates.training), folder / "examples.arrow")
+    tally = examples.write(data, making.parts_again(settings, templates.training), folder / "examples.arrow")
     assert tally.examples == _EXAMPLES
     kinds = {
         "alone": {"batch_size": _BATCH, "gradient_accumulation": _EXAMPLES // _BATCH},

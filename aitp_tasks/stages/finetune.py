@@ -5,15 +5,13 @@ Writes the checkpoint (the base's twin, with a card) and the log history; the ch
 gets its place once it is committed (see ``records.published``). Where the same dataset
 version was trained on with the same settings before, that checkpoint is named, and
 nothing is trained. A killed training goes on from the last state that it has left. In
-``training``, template.py chooses the chat template, examples.py tokenises, packing.py packs,
-launcher.py runs the ranks, train.py is one of them, kept.py keeps their states.
+``training``, template.py chooses the chat template, making.py makes the examples, launcher.py
+runs the ranks, train.py is one of them, kept.py keeps their states.
 """
 
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,8 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, card, examples, kept, launcher, long_examples, packing, template
-from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, MakeParts, Tally
+from aitp_tasks.training import base_model, card, examples, kept, launcher, making, template
+from aitp_tasks.training.examples import ExampleMaker, Tally
 from aitp_tasks.training.job import Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -100,9 +98,9 @@ def _finetune(run: Run) -> Manifest:
     settings = run.config.finetune
     devices.require(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
-        job, make = _prepare(settings, Path(folder))
+        job, maker = _prepare(settings, Path(folder))
         models.require_planned(settings, run.plan.finetune_identity, "finetune.model")
-        tally = _examples(run, published.committed(run, assembled, "parquet"), make, job)
+        tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
         outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()
         log.info(
@@ -114,9 +112,8 @@ def _finetune(run: Run) -> Manifest:
         )
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
-        packed = _pack(job)
         outcome = _train(run, job)
-        figures = _figures(outcome, tally) | packed
+        figures = _figures(outcome, tally)
         card.write(job.checkpoint, run.config, run.plan.finetune_identity, version, figures)
         outputs |= _upload(run, job, outputs[published.ATTEMPT])
     return run.commit(
@@ -148,43 +145,24 @@ def _train(run: Run, job: Job) -> Outcome:
         return launcher.run(job)
 
 
-def _prepare(settings: Finetune, folder: Path) -> tuple[Job, MakeParts]:
+def _prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
     """What the ranks are told, and what makes their examples; the model is on this machine then."""
     settings = settings.model_copy(update={"model": str(base_model.fetch(settings))})
-    templates = template.choose(base_model.load_tokenizer(settings), settings.chat_template)
+    tokenizer = base_model.load_tokenizer(settings)
+    templates = template.choose(tokenizer, settings.chat_template)
     job = Job(
         folder=folder,
         finetune=settings,
         templates=templates,
     )
-    return job, making(settings, templates.training)
+    return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
 
 
-def _examples(run: Run, key: str, make: MakeParts, job: Job) -> Tally:
+def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
     """Tokenise the dataset version's rows for the ranks."""
     data = job.folder / "data.parquet"
     run.storage.download(key, data)
-    return examples.write(data, make, job.examples, partial(making, job.finetune, job.templates.training))
-
-
-def making(settings: Finetune, training_template: str) -> MakeParts:
-    """What makes the examples of a conversation."""
-    maker = ExampleMaker(base_model.load_tokenizer(settings), training_template, settings.max_length)
-
-    def make(turns: Sequence[Mapping[str, Any]], tools: Sequence[Any]) -> Sequence[Example | LeftOut]:
-        return long_examples.make(turns, partial(maker.make, tools=tools), settings.long_examples)
-
-    return make
-
-
-def _pack(job: Job) -> dict[str, int]:
-    """Pack the examples where that is wanted; the figures of it."""
-    settings = job.finetune
-    if not settings.packing:
-        return {}
-    rows = packing.pack(job.examples, job.packs, settings.max_length, settings.seed)
-    log.info("packed rows=%d of max_length=%d", rows, settings.max_length)
-    return {"rows": rows}
+    return making.write(data, maker, job)
 
 
 def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:

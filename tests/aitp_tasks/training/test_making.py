@@ -1,18 +1,18 @@
-"""Examples made by several processes are the very ones that one makes."""
+"""What the ranks read: made by several processes as by one, and packed where that is wanted."""
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.dataset.export import Export
-from aitp_tasks.stages import finetune
-from aitp_tasks.training import examples, spread, template
+from aitp_tasks.training import examples, making, spread, template
 from aitp_tasks.training.base_model import load_tokenizer
-
-pytestmark = pytest.mark.slow
+from aitp_tasks.training.examples import ExampleMaker
+from aitp_tasks.training.job import Job
 
 
 def _row(number: int) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def data(tmp_path: Path) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_bytes_and_counts_are_those_of_one_process(
     data: Path, smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +54,7 @@ def test_bytes_and_counts_are_those_of_one_process(
     monkeypatch.setattr(spread, "spread", again)
     monkeypatch.setattr(spread, "processors", lambda: 2)
     monkeypatch.setattr(examples, "_ROWS_PER_BATCH", 64)
-    made_again = partial(finetune.making, settings, templates.training)
+    made_again = partial(making.parts_again, settings, templates.training)
     make = made_again()
     one = examples.write(data, make, tmp_path / "one.arrow", made_again)
     # Few rows are not worth it.
@@ -65,3 +66,17 @@ def test_bytes_and_counts_are_those_of_one_process(
     assert one == more
     assert one.quarantined[1]["id"] == "row 31"
     assert all((one.cut, one.further, one.rejected, one.neutralised, len(one.quarantined) == 11))
+
+
+def test_rows_hold_all_tokens_of_the_examples(data: Path, smollm2: Path, tmp_path: Path) -> None:
+    settings = Finetune(model=str(smollm2), max_length=512, packing=True)
+    tokenizer = load_tokenizer(settings)
+    templates = template.choose(tokenizer, None)
+    job = Job(folder=tmp_path, finetune=settings, templates=templates)
+    tally = making.write(data, ExampleMaker(tokenizer, templates.training, 512), job)
+    packs = Dataset.from_file(str(job.packs))
+    assert sum(map(len, packs["input_ids"])) == tally.tokens
+    assert sum(map(len, packs["seq_lengths"])) == tally.examples
+    learnt = sum(label != examples.IGNORED for labels in packs["labels"] for label in labels)
+    assert learnt == tally.trained_tokens
+    assert len(packs) * 512 * 0.95 < tally.tokens
