@@ -50,10 +50,9 @@ class GoingOnTrainer(SFTTrainer):  # type: ignore[misc]
         # Without its own way of loading.
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
         if self._job.finetune.packing:
-            module = self.deepspeed.module
-            packing.require_positions(module, self._job.finetune.label)
-            vocabulary = module.config.get_text_config().vocab_size
-            packing.require_separate(self.deepspeed, vocabulary, self.args.device, self._job.finetune.label)
+            vocabulary = self.deepspeed.module.config.get_text_config().vocab_size
+            label = self._job.finetune.label
+            packing.require_separate(self.deepspeed, vocabulary, self.args.device, label)
         if resume_from_checkpoint is not None:
             states.restore(Path(resume_from_checkpoint), self, self._examples_per_step)
         return prepared
