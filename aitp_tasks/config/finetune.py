@@ -1,9 +1,9 @@
 """``finetune``: the base model, and how it is trained."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aitp_tasks.config.model import Model
 from aitp_tasks.config.section import Share
@@ -42,7 +42,9 @@ class Finetune(Model):
     neftune_noise: float = Field(
         0.0, ge=0, le=100, title="NEFTune", description="Noise on embeddings (its alpha); 0 adds none."
     )
-    batch_size: int = Field(4, ge=1, title="Examples per device", description="In one forward pass.")
+    batch_size: int = Field(
+        4, ge=1, title="Examples per device", description="In one forward pass; with packing, rows."
+    )
     gradient_accumulation: int = Field(
         8, ge=1, title="Gradient accumulation", description="Forward passes per optimiser step."
     )
@@ -51,6 +53,16 @@ class Finetune(Model):
         LongExamples.CUT,
         title="Longer examples",
         description="Are cut at max_length, dropped, or split at users' turns; all are counted.",
+    )
+    packing: bool = Field(
+        False,
+        title="Packing",
+        description="Fills rows of max_length tokens with whole examples that do not see each other.",
+    )
+    group_by_length: bool = Field(
+        False,
+        title="Grouping by length",
+        description="Takes examples of similar length together, so that less is padded; not with packing.",
     )
     chat_template: str | None = Field(
         None,
@@ -80,3 +92,11 @@ class Finetune(Model):
         description="How long a rank waits for the others before the training fails.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of weights, order and dropout.")
+
+    @model_validator(mode="after")
+    def _rows_or_groups(self) -> Self:
+        if self.packing and self.group_by_length:
+            raise ValueError(
+                "group_by_length has no effect with packing, whose rows are equally long: unset one"
+            )
+        return self

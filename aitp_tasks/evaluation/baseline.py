@@ -19,7 +19,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.records import digest, manifest
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import kept, session
+from aitp_tasks.training import kept, making, session
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _train(run: Run, stage: str, where: str, data: str, settings: Finetune) -> M
         whole, alone = job.folder / "data.parquet", job.folder / "sft.parquet"
         run.storage.download(data, whole)
         write_sft(whole, alone)
-        tally = session.write_examples(alone, maker, job)
+        tally = making.write(alone, maker, job)
         if not tally.examples:
             raise InputError(f"the SFT set alone has no example in {run.storage.uri(data)}: give it some")
         log.info("training on the SFT set alone: examples=%d steps=%d", tally.examples, settings.max_steps)

@@ -18,7 +18,7 @@ from aitp_tasks.config import Finetune
 from aitp_tasks.errors import TransientError
 from aitp_tasks.machine.control_tokens import reading_marks_only
 from aitp_tasks.records import conversations
-from aitp_tasks.training import session
+from aitp_tasks.training import making
 from aitp_tasks.training.examples import IGNORED, Example, ExampleMaker, LeftOut
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def of_conversations(rows: Iterable[Mapping[str, Any]], maker: ExampleMaker, set
         settings: of the training.
     """
 
+    make = making.parts(settings, maker)
+
     def parts(row: Mapping[str, Any]) -> Sequence[Example | LeftOut]:
-        turns, tools = conversations.read(row["messages"], row.get(conversations.TOOLS))
-        return session.make(turns, tools, maker, settings)
+        return make(*conversations.read(row["messages"], row.get(conversations.TOOLS)))
 
     return _gathered(rows, parts)
 

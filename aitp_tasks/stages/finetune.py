@@ -5,8 +5,8 @@ Writes the checkpoint (the base's twin, with a card) and the log history; the ch
 gets its place once it is committed (see ``records.published``). Where the same dataset
 version was trained on with the same settings before, that checkpoint is named, and
 nothing is trained. A killed training goes on from the last state that it has left. In
-``training``, session.py is one training, template.py chooses the chat template, examples.py
-tokenises, launcher.py runs the ranks, train.py is one of them, kept.py keeps their states.
+``training``, session.py is one training, template.py chooses the chat template, making.py makes the
+examples, launcher.py runs the ranks, train.py is one of them, kept.py keeps their states.
 """
 
 import logging
@@ -21,7 +21,7 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, promoted, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import card, examples, kept, session
+from aitp_tasks.training import card, examples, kept, making, session
 from aitp_tasks.training.examples import ExampleMaker, Tally
 from aitp_tasks.training.job import Job, Outcome
 
@@ -135,7 +135,7 @@ def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
     """Tokenise the dataset version's rows for the ranks."""
     data = job.folder / "data.parquet"
     run.storage.download(key, data)
-    return session.write_examples(data, maker, job)
+    return making.write(data, maker, job)
 
 
 def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:

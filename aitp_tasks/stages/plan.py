@@ -178,6 +178,7 @@ def _planned(
         checks.require_room(config.engine, inputs.prompts)
         checks.require_memory(config.engine)
         training_checks.require_template(config.finetune)
+        training_checks.require_packing(config.finetune)
         memory.require(config.finetune)
 
     def made_on(base: versions.Version | None) -> str:

@@ -4,7 +4,7 @@ import logging
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import models
-from aitp_tasks.training import base_model, template
+from aitp_tasks.training import base_model, packing, template
 
 log = logging.getLogger(__name__)
 
@@ -24,3 +24,20 @@ def require_template(settings: Finetune) -> None:
         return
     tokenizer = base_model.load_tokenizer(settings.model_copy(update={"model": models.local(settings)}))
     template.choose(tokenizer, settings.chat_template)
+
+
+def require_packing(settings: Finetune) -> None:
+    """Make sure that the base model can be trained on packed examples, where they are.
+
+    Looks at its class only; whether examples see each other is measured before the first step.
+
+    Raises:
+        InputError: it cannot, or its configuration cannot be read.
+        TransientError: the hub does not answer.
+    """
+    if not settings.packing:
+        return
+    if settings.stored:
+        log.info("plan: packing is not checked: %s is not on this machine", settings.label)
+        return
+    packing.require_positions(base_model.shell(settings), settings.label)

@@ -10,7 +10,8 @@ divide turns in the very template (``<|im_end|>``) is made plain, and counted.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 from aitp_tasks.machine.control_tokens import Neutraliser, reading_marks_only, special_tokens, turn_marks
 from aitp_tasks.records import conversations
 from aitp_tasks.records.manifest import Ledger
-from aitp_tasks.training import taken
+from aitp_tasks.training import spread, taken
 from aitp_tasks.training.taken import Turns
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ CUT_BEFORE_ANSWER = "cut_before_answer"
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _ROWS_PER_BATCH = 512
+#: From so many rows on, further processes are worth their start.
+_MANY_ROWS = 20_000
 #: Of a role, in a message.
 _ROLE_SHOWN = 40
 _EXAMPLE_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
@@ -270,6 +273,11 @@ class Tally:
         else:
             self.rejected[made.reason] += 1
 
+    def merge(self, other: "Tally") -> None:
+        """Add what became of the rows that follow."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
     def ledger(self) -> Ledger:
         """The rows as a ledger."""
         return Ledger(
@@ -280,13 +288,18 @@ class Tally:
         )
 
 
-def write(data: Path, make: MakeParts, target: Path) -> Tally:
+def write(data: Path, make: MakeParts, target: Path, again: Callable[[], MakeParts] | None = None) -> Tally:
     """Turn a dataset's Parquet file into an Arrow stream of ``input_ids`` and ``labels``.
 
     Args:
         data: the file.
         make: makes the examples of one conversation; see ``long_examples``.
         target: is written.
+        again: gives ``make`` in another process, so that many rows are shared out among all processors;
+            what is written is the same.
+
+    Raises:
+        TransientError: one of the processes was killed.
     """
     tally = Tally()
     with (
@@ -294,23 +307,53 @@ def write(data: Path, make: MakeParts, target: Path) -> Tally:
         pa.OSFile(str(target), "wb") as sink,
         pa.ipc.new_stream(sink, _EXAMPLE_SCHEMA) as writer,
     ):
-        for batch in _make_batches(file, make, tally):
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, _EXAMPLE_SCHEMA))
+        processes = spread.processors()
+        if again is None or file.metadata.num_rows < _MANY_ROWS or processes == 1:
+            made: Iterator[tuple[bytes, Tally]] = (_make_batch(make, batch) for batch in _read(file))
+        else:
+            made = spread.spread(partial(_making, again), _read(file), processes)
+        for batch, counted in made:
+            writer.write_batch(_from_bytes(batch))
+            tally.merge(counted)
     return tally
 
 
-def _make_batches(file: pq.ParquetFile, make: MakeParts, tally: Tally) -> Iterator[list[dict[str, Any]]]:
+def _read(file: pq.ParquetFile) -> Iterator[tuple[int, bytes]]:
+    """Rows as Arrow's bytes, with the number of the first one."""
     row = 0
     columns = [name for name in ("messages", conversations.TOOLS) if name in file.schema_arrow.names]
     for batch in file.iter_batches(_ROWS_PER_BATCH, columns=columns):
-        examples = []
-        for stored in batch.to_pylist():
-            parts = make(*conversations.read(stored["messages"], stored.get(conversations.TOOLS)))
-            tally.add(row, parts)
-            examples += [
-                {"input_ids": made.input_ids, "labels": made.labels}
-                for made in parts
-                if isinstance(made, Example)
-            ]
-            row += 1
-        yield examples
+        yield row, _to_bytes(batch)
+        row += batch.num_rows
+
+
+def _making(again: Callable[[], MakeParts]) -> Callable[[tuple[int, bytes]], tuple[bytes, Tally]]:
+    return partial(_make_batch, again())
+
+
+def _make_batch(make: MakeParts, rows: tuple[int, bytes]) -> tuple[bytes, Tally]:
+    """The examples of some rows, and what became of these."""
+    first, stored = rows
+    tally, examples = Tally(), []
+    for row, values in enumerate(_from_bytes(stored).to_pylist(), first):
+        parts = make(*conversations.read(values["messages"], values.get(conversations.TOOLS)))
+        tally.add(row, parts)
+        examples += [
+            {"input_ids": made.input_ids, "labels": made.labels}
+            for made in parts
+            if isinstance(made, Example)
+        ]
+    return _to_bytes(pa.RecordBatch.from_pylist(examples, _EXAMPLE_SCHEMA)), tally
+
+
+def _to_bytes(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    found: bytes = sink.getvalue().to_pybytes()
+    return found
+
+
+def _from_bytes(stored: bytes) -> pa.RecordBatch:
+    with pa.ipc.open_stream(stored) as reader:
+        return reader.read_next_batch()

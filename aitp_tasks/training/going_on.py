@@ -1,18 +1,22 @@
 """TRL's trainer, as one that leaves its state now and then, and goes on from one.
 
 transformers' own checkpoints hold pickles, and DeepSpeed's one file a rank; see
-states.py for what is left in their place.
+states.py for what is left in their place. It takes the examples as they are, packed or
+grouped, and counts what it is given.
 """
 
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl.trainer.sft_trainer import SFTTrainer
 
-from aitp_tasks.training import states
+from aitp_tasks.training import packing, states
 from aitp_tasks.training.job import Job
+from aitp_tasks.training.order import Order
 
 if TYPE_CHECKING:
     import torch
@@ -22,10 +26,17 @@ class GoingOnTrainer(SFTTrainer):  # type: ignore[misc]
     """Saves and loads by ``states``."""
 
     def __init__(self, job: Job, **arguments: Any) -> None:
-        super().__init__(**arguments)
         self._job = job
         settings = job.finetune
         self._examples_per_step = settings.processes * settings.batch_size * settings.gradient_accumulation
+        found = Dataset.from_file(str(job.packs if settings.packing else job.examples))
+        self._rows = len(found)
+        if settings.packing:
+            found = packing.filled(found, settings.processes * settings.batch_size)
+            arguments["data_collator"] = packing.collate
+        #: Of this rank in the steps since the last entry of the log.
+        self._places = self._padding = 0
+        super().__init__(train_dataset=found, **arguments)
         self.add_callback(_Saving(job))
 
     def train_on(self) -> None:
@@ -38,9 +49,46 @@ class GoingOnTrainer(SFTTrainer):  # type: ignore[misc]
     ) -> Any:
         # Without its own way of loading.
         prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        if self._job.finetune.packing:
+            vocabulary = self.deepspeed.module.config.get_text_config().vocab_size
+            label = self._job.finetune.label
+            packing.require_separate(self.deepspeed, vocabulary, self.args.device, label)
         if resume_from_checkpoint is not None:
             states.restore(Path(resume_from_checkpoint), self, self._examples_per_step)
         return prepared
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        lengths = None
+        if self._job.finetune.group_by_length:
+            lengths = pc.list_value_length(self.train_dataset.data["input_ids"]).to_pylist()
+        empty = len(self.train_dataset) - self._rows
+        self._order = Order(
+            self._rows, empty, self._job.finetune.seed, lengths, together=self._examples_per_step
+        )
+        return self._order
+
+    def _run_epoch(self, **arguments: Any) -> Any:
+        # accelerate does not reach the sampler where several ranks go on within an epoch.
+        self._order.set_epoch(arguments["epoch"])
+        return super()._run_epoch(**arguments)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *arguments: Any) -> Any:
+        """Train on one batch, and count it."""
+        padding = inputs.pop("padding") if "padding" in inputs else (inputs["attention_mask"] == 0).sum()
+        self._places += inputs["input_ids"].numel()
+        self._padding += int(padding)
+        return super().training_step(model, inputs, *arguments)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step, with the tokens of all ranks since the training began."""
+        if "loss" in logs:
+            places, padding = _sum([self._places, self._padding], self.args.device)
+            self._places = self._padding = 0
+            before = self.state.log_history[-1]["num_tokens"] if self.state.log_history else 0
+            # TRL counts padding where rows are packed, and from nothing after a stop.
+            self._metrics["train"]["num_tokens"] = [before + places - padding]
+            logs["padding"] = padding / places
+        super().log(logs, start_time)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -78,3 +126,13 @@ def _of_first(value: bool, device: "torch.device") -> bool:
     told = torch.tensor([int(value)], device=device)
     dist.broadcast(told, 0)
     return bool(told.item())
+
+
+def _sum(counts: list[int], device: "torch.device") -> list[int]:
+    """Of all ranks."""
+    import torch
+    import torch.distributed as dist
+
+    told = torch.tensor(counts, device=device)
+    dist.all_reduce(told)
+    return [int(count) for count in told.tolist()]

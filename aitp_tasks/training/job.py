@@ -52,6 +52,11 @@ class Job(BaseModel):
         return self.folder / "examples.arrow"
 
     @property
+    def packs(self) -> Path:
+        """The same in rows of several, where they are packed."""
+        return self.folder / "packs.arrow"
+
+    @property
     def operators(self) -> Path:
         """This job's own copy of DeepSpeed's compiled operators; on processors only."""
         return self.folder / "operators"

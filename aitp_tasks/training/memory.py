@@ -65,13 +65,8 @@ def shape(settings: Finetune) -> Shape:
         InputError: the model's configuration cannot be read.
         TransientError: the hub does not answer.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = base_model.load_config(settings)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    text = config.get_text_config()
+    model = base_model.shell(settings)
+    text = model.config.get_text_config()
     hidden = int(text.hidden_size)
     return Shape(
         # Tied ones once.

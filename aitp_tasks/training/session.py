@@ -1,15 +1,12 @@
 """One training from the base model to the job's outcome, as each stage that trains has it."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import devices
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, examples, kept, launcher, long_examples, template
-from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
+from aitp_tasks.training import base_model, kept, launcher, template
+from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job, Outcome
 
 
@@ -29,18 +26,6 @@ def prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
         templates=templates,
     )
     return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
-
-
-def make(
-    turns: Sequence[Mapping[str, Any]], tools: Sequence[Any], maker: ExampleMaker, settings: Finetune
-) -> Sequence[Example | LeftOut]:
-    """The examples of one conversation, by the settings for long ones."""
-    return long_examples.make(turns, partial(maker.make, tools=tools), settings.long_examples)
-
-
-def write_examples(data: Path, maker: ExampleMaker, job: Job) -> Tally:
-    """Tokenise a dataset's rows for the ranks."""
-    return examples.write(data, partial(make, maker=maker, settings=job.finetune), job.examples)
 
 
 def train(run: Run, stage: str, job: Job) -> Outcome:

@@ -9,23 +9,20 @@ hand: ``aitp finetune`` is.
 import errno
 import json
 import logging
-import math
 import os
 import sys
 import threading
-import time
 from collections import deque
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aitp_tasks.errors import AitpError, ExitCode, InputError, TransientError
+from aitp_tasks.errors import AitpError, ExitCode, TransientError
 from aitp_tasks.machine import processors
-from aitp_tasks.training import base_model, checkpoint, parameters
+from aitp_tasks.training import base_model, checkpoint, parameters, progress
 from aitp_tasks.training.job import Job, Outcome
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
     from trl.trainer.sft_config import SFTConfig
 
     from aitp_tasks.training.going_on import GoingOnTrainer
@@ -197,7 +194,6 @@ def _checkpoints_gradients(job: Job) -> bool:
 
 def _trainer(job: Job) -> "GoingOnTrainer":
     import torch
-    from datasets import Dataset
     from transformers import PrinterCallback
     from transformers.utils.logging import disable_progress_bar
 
@@ -213,44 +209,11 @@ def _trainer(job: Job) -> "GoingOnTrainer":
         job,
         model=base_model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32),
         args=arguments,
-        train_dataset=Dataset.from_file(str(job.examples)),
         processing_class=tokenizer,
-        callbacks=[_progress(job)],
+        callbacks=[progress.callback(job)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _progress(job: Job) -> "TrainerCallback":
-    """One line per step, and an end to a training that diverges."""
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-    class Progress(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(
-            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **values: Any
-        ) -> None:
-            self._start, self._first = time.monotonic(), state.global_step
-            # What it took before it was stopped.
-            self._before = state.log_history[-1]["seconds"] if state.log_history else 0.0
-
-        def on_log(
-            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **values: Any
-        ) -> None:
-            loss = values["logs"].get("loss")
-            if loss is None:
-                return
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"the loss is {loss} at step {state.global_step}: "
-                    f"lower finetune.learning_rate={job.finetune.learning_rate}"
-                )
-            step, steps = state.global_step, state.max_steps
-            seconds = time.monotonic() - self._start
-            state.log_history[-1]["seconds"] = round(self._before + seconds, 3)
-            left = seconds / (step - self._first) * (steps - step)
-            log.info("step=%d of=%d loss=%.4f seconds_left=%.0f", step, steps, loss, left)
-
-    return Progress()
 
 
 def _leave_outcome(job: Job, trainer: "GoingOnTrainer") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks.config import Finetune
-from aitp_tasks.training import operators, template
+from aitp_tasks.training import operators, packing, template
 from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job
 
@@ -108,6 +108,8 @@ def make_job(folder: Path, model: Path, conversations: Iterable[Messages], **set
     job = Job(folder=folder, finetune=finetune, templates=templates)
     with pa.OSFile(str(job.examples), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist(rows, _SCHEMA))
+    if finetune.packing:
+        packing.pack(job.examples, job.packs, finetune.max_length, finetune.seed)
     job.write()
     return job
 
