@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from aitp_tasks.config.lora import Lora
 from aitp_tasks.config.model import Model
 from aitp_tasks.config.section import Share
 
@@ -22,6 +23,11 @@ class Finetune(Model):
 
     processes: int = Field(1, ge=1, title="Processes", description="Ranks on this machine, one a device.")
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage", description="DeepSpeed's partitioning.")
+    lora: Lora | None = Field(
+        None,
+        title="LoRA",
+        description="Train an adapter beside the base's weights and merge it; null: all weights.",
+    )
     epochs: float = Field(3.0, gt=0, title="Epochs", description="Passes over the dataset version.")
     max_steps: int = Field(
         -1, ge=-1, title="Steps", description="Optimiser steps; -1 trains for the epochs given."

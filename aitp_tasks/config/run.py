@@ -52,7 +52,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "finetune": {
         **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
-        "long_examples": "cut",
+        **{"long_examples": "cut", "lora": None},
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},

@@ -17,6 +17,8 @@ _OF_NO_STEP = {
     "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
     "save_steps", "save_minutes", "save_number", "timeout_minutes",
 }  # fmt: skip
+#: Settings that came later, null where a step is as before.
+_LATER = {"gradient_checkpointing", "lora"}
 #: What a figure may be of beside the stages: the share below tau, and the shares that pass the gates.
 BELOW, KEPT, ANSWERED = "below", "kept", "answered"
 
@@ -39,9 +41,8 @@ def setups(plan: Plan) -> dict[str, str]:
     prompted = {stage: [*engine, plan.prompts[stage].digest] for stage in generated.STAGES}
     gated = [prompted["rewrite"], prompted["score"], config.gates.model_dump(mode="json")]
     training = config.finetune.model_dump(mode="json", exclude=_OF_NO_STEP)
-    if config.finetune.gradient_checkpointing is None:
-        # As it was before there was a choice.
-        del training["gradient_checkpointing"]
+    # As it was before there was a choice.
+    training = {name: value for name, value in training.items() if name not in _LATER or value is not None}
     found: dict[str, Any] = {
         "embed": embed,
         BELOW: [plan.encoder_digest, config.density.model_dump(mode="json"), selecting],

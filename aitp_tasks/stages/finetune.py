@@ -23,7 +23,7 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, card, examples, kept, launcher, long_examples, template
+from aitp_tasks.training import base_model, card, examples, kept, launcher, long_examples, lora, template
 from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
 from aitp_tasks.training.job import Job, Outcome
 
@@ -149,14 +149,12 @@ def _train(run: Run, job: Job) -> Outcome:
 
 def _prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
     """What the ranks are told, and what makes their examples; the model is on this machine then."""
+    label = settings.label
     settings = settings.model_copy(update={"model": str(base_model.fetch(settings))})
     tokenizer = base_model.load_tokenizer(settings)
     templates = template.choose(tokenizer, settings.chat_template)
-    job = Job(
-        folder=folder,
-        finetune=settings,
-        templates=templates,
-    )
+    lora.require(settings)
+    job = Job(folder=folder, finetune=settings, base=label, templates=templates)
     return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
 
 
@@ -194,8 +192,8 @@ def _keep_quarantine(run: Run, tally: Tally) -> dict[str, str]:
 def _upload(run: Run, job: Job, attempt: str) -> dict[str, str]:
     """Write the checkpoint below this try's prefix, and the log history: there, and named by its content."""
     shutil.copyfile(job.log_history, job.checkpoint / job.log_history.name)
-    for path in sorted(job.checkpoint.iterdir()):
-        run.storage.upload(f"{attempt}/{path.name}", path)
+    for path in sorted(path for path in job.checkpoint.rglob("*") if path.is_file()):
+        run.storage.upload(f"{attempt}/{path.relative_to(job.checkpoint)}", path)
     history = job.log_history.read_bytes()
     key = run.key(STAGE, f"log_history-{digest.of_bytes(history)}.json")
     run.storage.write_if_absent(key, history)

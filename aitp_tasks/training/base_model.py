@@ -43,6 +43,22 @@ def load_config(settings: Finetune) -> "PretrainedConfig":
     return config
 
 
+def outline(settings: Finetune) -> "PreTrainedModel":
+    """The model's layers without their weights.
+
+    Raises:
+        InputError: the model's configuration cannot be read.
+        TransientError: the hub does not answer.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(settings)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    return model
+
+
 def load_tokenizer(settings: Finetune) -> "PreTrainedTokenizerBase":
     """The model's tokenizer.
 

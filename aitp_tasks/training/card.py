@@ -7,6 +7,11 @@ from typing import Any
 from aitp_tasks.config import RunConfig
 
 _NAME = "README.md"
+_ADAPTER = (
+    "- trained with LoRA: the weights are the base's own and, in the targeted layers, the adapter's product, "
+    "added in float32 and rounded once; `adapter/` holds the adapter alone, for peft or for vLLM's `--lora` "
+    "over the base",
+)
 
 
 def write(folder: Path, config: RunConfig, identity: str, version: str, figures: Mapping[str, Any]) -> None:
@@ -38,6 +43,7 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         "- the same files as the base, with other weights in the same dtypes; its chat template unless "
         "another was trained with, and the end of a turn in `generation_config.json` beside what the base "
         "stops at",
+        *(_ADAPTER if settings.lora else ()),
         "",
         "| Setting | |",
         "|---|---|",

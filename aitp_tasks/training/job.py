@@ -26,6 +26,8 @@ class Job(BaseModel):
 
     folder: Path
     finetune: Finetune
+    #: How the base model is called where people read.
+    base: str = ""
     #: Places of the leased GPUs on the PCI bus, one a rank; none on processors.
     gpus: tuple[int, ...] = ()
     #: What is trained with, and what the checkpoint carries.

@@ -2,8 +2,9 @@
 
 Model states by arithmetic: in bfloat16 the weights and their gradients, in float32 a copy of
 the weights and Adam's two moments, each whole or shared out among the ranks as the ZeRO
-stage has it. The rest is an estimate: what one forward pass of the longest examples keeps for
-the backward one, DeepSpeed's buckets, and the device's own context.
+stage has it; of LoRA's base the weights alone. The rest is an estimate: what one forward pass
+of the longest examples keeps for the backward one, DeepSpeed's buckets, and the device's own
+context.
 """
 
 import logging
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
-from aitp_tasks.training import base_model
+from aitp_tasks.training import base_model, lora
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class Shape:
     """What counts of a model."""
 
     parameters: int
+    #: Of which so many are trained; with LoRA they are others, beside the model's own.
+    trained: int
     layers: int
     hidden: int
     inner: int
@@ -62,20 +65,17 @@ def shape(settings: Finetune) -> Shape:
     """The model's, with its parameters counted and none made.
 
     Raises:
-        InputError: the model's configuration cannot be read.
+        InputError: the model's configuration cannot be read, or LoRA's layers are none of its.
         TransientError: the hub does not answer.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = base_model.load_config(settings)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    text = config.get_text_config()
+    model = base_model.outline(settings)
+    text = model.config.get_text_config()
     hidden = int(text.hidden_size)
+    # Tied ones once.
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     return Shape(
-        # Tied ones once.
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=parameters,
+        trained=lora.trained(model, settings.lora) if settings.lora else parameters,
         layers=int(text.num_hidden_layers),
         hidden=hidden,
         inner=int(getattr(text, "intermediate_size", None) or 4 * hidden),
@@ -86,10 +86,9 @@ def shape(settings: Finetune) -> Shape:
 def need(of: Shape, settings: Finetune) -> Need:
     """What the training takes on each GPU."""
     ranks, stage = settings.processes, settings.zero_stage
-    states = of.parameters * (
-        _WEIGHT_BYTES / (ranks if stage >= 3 else 1)
-        + _GRADIENT_BYTES / (ranks if stage >= 2 else 1)
-        + _OPTIMISER_BYTES / (ranks if stage >= 1 else 1)
+    weights = of.parameters + (of.trained if settings.lora else 0)
+    states = weights * _WEIGHT_BYTES / (ranks if stage >= 3 else 1) + of.trained * (
+        _GRADIENT_BYTES / (ranks if stage >= 2 else 1) + _OPTIMISER_BYTES / (ranks if stage >= 1 else 1)
     )
     tokens = settings.batch_size * settings.max_length
     one_layer = tokens * 2 * (_HIDDEN_KEPT * of.hidden + _INNER_KEPT * of.inner)
@@ -97,7 +96,7 @@ def need(of: Shape, settings: Finetune) -> Need:
     logits = tokens * of.vocabulary * _LOGIT_BYTES
     # The logits are let go of before the first layer is computed a second time.
     checkpoints = tokens * 2 * of.hidden * of.layers + max(one_layer, logits)
-    buffers = _GRADIENT_BYTES * min(_BUCKET_ELEMENTS, of.parameters)
+    buffers = _GRADIENT_BYTES * min(_BUCKET_ELEMENTS, of.trained)
     if stage >= 3:
         buffers += _WEIGHT_BYTES * min(_LIVE_ELEMENTS, of.parameters)
     return Need(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import AitpError, ExitCode, InputError, TransientError
 from aitp_tasks.machine import processors
-from aitp_tasks.training import base_model, checkpoint, parameters
+from aitp_tasks.training import base_model, checkpoint, lora, parameters
 from aitp_tasks.training.job import Job, Outcome
 
 if TYPE_CHECKING:
@@ -119,13 +119,17 @@ def _meet(job: Job) -> None:
 
 def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:
     """Write the checkpoint by the first rank; all of them put the weights together."""
-    model = trainer.deepspeed.module
-    if trainer.is_world_process_zero():
-        base = Path(job.finetune.model)
-        tensors = checkpoint.collect(model, parameters.weights(trainer.deepspeed), base)
-        checkpoint.write(job.checkpoint, base, model, tensors, job.templates)
-    else:
-        deque(parameters.weights(trainer.deepspeed), maxlen=0)
+    model, weights = trainer.deepspeed.module, parameters.weights(trainer.deepspeed)
+    if not trainer.is_world_process_zero():
+        deque(weights, maxlen=0)
+        return
+    base = Path(job.finetune.model)
+    if job.finetune.lora is None:
+        checkpoint.write(job.checkpoint, base, model, checkpoint.collect(model, weights, base), job.templates)
+        return
+    adapted = lora.merged(model, weights, base)
+    checkpoint.write(job.checkpoint, base, model.get_base_model(), adapted.changed, job.templates)
+    adapted.write(job.checkpoint / lora.FOLDER, model, job.base)
 
 
 def deepspeed_config(zero_stage: int) -> dict[str, Any]:
@@ -209,9 +213,12 @@ def _trainer(job: Job) -> "GoingOnTrainer":
     # Before the model: with ZeRO 3 these make its weights load in slices.
     arguments = _arguments(job, bf16)
     tokenizer = base_model.load_tokenizer(job.finetune)
+    model = base_model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32)
+    if job.finetune.lora is not None:
+        model = lora.attach(model, job.finetune, Path(job.finetune.model))
     trainer = GoingOnTrainer(
         job,
-        model=base_model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32),
+        model=model,
         args=arguments,
         train_dataset=Dataset.from_file(str(job.examples)),
         processing_class=tokenizer,

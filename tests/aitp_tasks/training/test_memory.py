@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from aitp_tasks.config import Finetune
+from aitp_tasks.config import Finetune, Lora
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.training import memory
@@ -46,6 +46,17 @@ def test_parameters_are_those_of_the_model(smollm2: Path, seven: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(smollm2)
     assert memory.shape(Finetune(model=str(smollm2))).parameters == model.num_parameters()
     assert memory.shape(Finetune(model=seven)).parameters == 6_888_095_744
+
+
+def test_an_adapter_of_seven_billion_parameters_fits_a_small_gpu(seven: str) -> None:
+    settings = Finetune(model=seven, lora=Lora(rank=16))
+    of = memory.shape(settings)
+    layers = 32 * 16 * (4 * (4096 + 4096) + 3 * (4096 + 11008))
+    assert (of.parameters, of.trained) == (6_888_095_744, layers)
+    assert memory.need(of, settings).states == 2 * of.parameters + 16 * layers
+    assert _total(settings) == pytest.approx(22, abs=0.5)
+    shared = Finetune(model=seven, lora=Lora(rank=16), processes=8, zero_stage=3)
+    assert memory.need(of, shared).states == pytest.approx((2 * of.parameters + 16 * layers) / 8, abs=1)
 
 
 def test_each_stage_shares_out_more(seven: str) -> None:
