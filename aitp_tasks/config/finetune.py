@@ -23,6 +23,11 @@ class Finetune(Model):
 
     processes: int = Field(1, ge=1, title="Processes", description="Ranks on this machine, one a device.")
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage", description="DeepSpeed's partitioning.")
+    deepspeed: str | None = Field(
+        None,
+        title="DeepSpeed configuration",
+        description="A team's own JSON file, which must not contradict the settings; null: what they say.",
+    )
     lora: Lora | None = Field(
         None,
         title="LoRA",

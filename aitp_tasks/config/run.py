@@ -38,7 +38,7 @@ _PLACES = {
     "engine": {"model", "chat_template", "endpoint"},
     "prompts": {"folder"},
     "finetune": {
-        *("model", "chat_template", "gradient_checkpointing", "timeout_minutes"),
+        *("model", "chat_template", "deepspeed", "gradient_checkpointing", "timeout_minutes"),
         *("save_steps", "save_minutes", "save_number"),
     },
 }
@@ -154,8 +154,8 @@ class RunConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide a run's results: all but where it stores them.
 
-        Models, prompts and the chat template are left out as places; the plan adds
-        the digests of what they contain. How the encoder's work is batched, and on
+        Models, prompts, the chat template and DeepSpeed's file are left out as places; the
+        plan adds the digests of what they contain. How the encoder's work is batched, and on
         which machine, decides no result.
         """
         return self.identity_of(self.model_dump(mode="json"))

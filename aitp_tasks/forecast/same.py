@@ -13,8 +13,8 @@ from aitp_tasks.records.plan import Plan
 
 #: Settings of the training that do not decide how long a step takes.
 _OF_NO_STEP = {
-    "model", "revision", "chat_template", "epochs", "max_steps", "learning_rate", "warmup_share", "seed",
-    "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
+    "model", "revision", "chat_template", "deepspeed", "epochs", "max_steps", "learning_rate", "warmup_share",
+    "seed", "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
     "save_steps", "save_minutes", "save_number", "timeout_minutes",
 }  # fmt: skip
 #: Settings that came later, null where a step is as before.

@@ -23,7 +23,17 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, card, examples, kept, launcher, long_examples, lora, template
+from aitp_tasks.training import (
+    base_model,
+    card,
+    deepspeed_config,
+    examples,
+    kept,
+    launcher,
+    long_examples,
+    lora,
+    template,
+)
 from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
 from aitp_tasks.training.job import Job, Outcome
 
@@ -149,12 +159,12 @@ def _train(run: Run, job: Job) -> Outcome:
 
 def _prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
     """What the ranks are told, and what makes their examples; the model is on this machine then."""
-    label = settings.label
+    label, own = settings.label, deepspeed_config.read(settings)
     settings = settings.model_copy(update={"model": str(base_model.fetch(settings))})
     tokenizer = base_model.load_tokenizer(settings)
     templates = template.choose(tokenizer, settings.chat_template)
     lora.require(settings)
-    job = Job(folder=folder, finetune=settings, base=label, templates=templates)
+    job = Job(folder=folder, finetune=settings, base=label, deepspeed=own, templates=templates)
     return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
 
 

@@ -162,6 +162,7 @@ def _planned(
     storage: Storage, config: RunConfig, sources: list[list[Shard]], unread: list[Unread], check: bool
 ) -> Run:
     """The run of these inputs, on the version that they build on; its plan is not stored yet."""
+    training_checks.require_deepspeed(config.finetune)
     inputs = Plan(
         config=config,
         encoder_identity=models.identity(config.encoder),

@@ -25,7 +25,7 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         figures: of the run's ``finetune`` manifest.
     """
     settings = config.finetune
-    places = {"model", "revision", "chat_template"}
+    places = {"model", "revision", "chat_template", "deepspeed"}
     lines = [
         f"# {config.assemble.dataset} {version}",
         "",

@@ -4,9 +4,18 @@ import logging
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import models
-from aitp_tasks.training import base_model, template
+from aitp_tasks.training import base_model, deepspeed_config, template
 
 log = logging.getLogger(__name__)
+
+
+def require_deepspeed(settings: Finetune) -> None:
+    """Make sure that a team's own DeepSpeed file can be used.
+
+    Raises:
+        InputError: it is none, or contradicts the settings.
+    """
+    deepspeed_config.read(settings)
 
 
 def require_template(settings: Finetune) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import AitpError, ExitCode, InputError, TransientError
 from aitp_tasks.machine import processors
-from aitp_tasks.training import base_model, checkpoint, lora, parameters
+from aitp_tasks.training import base_model, checkpoint, deepspeed_config, lora, parameters
 from aitp_tasks.training.job import Job, Outcome
 
 if TYPE_CHECKING:
@@ -132,21 +132,6 @@ def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:
     adapted.write(job.checkpoint / lora.FOLDER, model, job.base)
 
 
-def deepspeed_config(zero_stage: int) -> dict[str, Any]:
-    """DeepSpeed's configuration; ``auto`` values follow the trainer's."""
-    zero: dict[str, Any] = {"stage": zero_stage}
-    if zero_stage == 3:
-        zero["stage3_gather_16bit_weights_on_model_save"] = True
-    return {
-        "zero_optimization": zero,
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "gradient_accumulation_steps": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-    }
-
-
 def _bf16_supported(job: Job) -> bool:
     import torch
 
@@ -161,7 +146,7 @@ def _arguments(job: Job, bf16: bool) -> "SFTConfig":
     settings = job.finetune
     return SFTConfig(
         output_dir=str(job.folder),
-        deepspeed=deepspeed_config(settings.zero_stage),
+        deepspeed=deepspeed_config.of(settings, job.deepspeed, bf16),
         use_cpu=job.device == "cpu",
         bf16=bf16,
         num_train_epochs=settings.epochs,
