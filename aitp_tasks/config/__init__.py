@@ -15,7 +15,7 @@ from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.examples import Columns, Examples, Formatting, Mapping, Preference, Tags
-from aitp_tasks.config.finetune import Finetune, LongExamples
+from aitp_tasks.config.finetune import Finetune, LongExamples, Offload
 from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.lora import Lora
 from aitp_tasks.config.maintenance import Maintenance
@@ -51,6 +51,7 @@ __all__ = [
     "Mapping",
     "Messages",
     "Model",
+    "Offload",
     "OrderKey",
     "Plan",
     "Preference",

@@ -1,9 +1,9 @@
 """``finetune``: the base model, and how it is trained."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aitp_tasks.config.lora import Lora
 from aitp_tasks.config.model import Model
@@ -18,12 +18,26 @@ class LongExamples(StrEnum):
     SPLIT_TURNS = "split_turns"
 
 
+class Offload(StrEnum):
+    """What lies in the machine's memory instead of the GPUs'."""
+
+    NONE = "none"
+    OPTIMIZER = "optimizer"
+    PARAMETERS = "parameters"
+
+
 class Finetune(Model):
     """DeepSpeed fine-tuning of the base model on the new dataset version."""
 
     processes: int = Field(1, ge=1, title="Processes", description="Ranks on this machine, one a device.")
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage", description="DeepSpeed's partitioning.")
-    deepspeed: str | None = Field(
+    offload: Offload = Field(
+        Offload.NONE,
+        title="Offload",
+        description="Into the machine's memory: the optimiser, from ZeRO 2 on, or weights too, under ZeRO 3. "
+        "Slower; decides no result.",
+    )
+    deepspeed: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         title="DeepSpeed configuration",
         description="A team's own JSON file, which must not contradict the settings; null: what they say.",
@@ -91,3 +105,13 @@ class Finetune(Model):
         description="How long a rank waits for the others before the training fails.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of weights, order and dropout.")
+
+    @model_validator(mode="after")
+    def _offloads_what_is_shared_out(self) -> Self:
+        least = {Offload.NONE: 0, Offload.OPTIMIZER: 2, Offload.PARAMETERS: 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(
+                f"finetune.offload={self.offload} needs zero_stage={least} at least, and it is "
+                f"{self.zero_stage}: raise it, or take offload out"
+            )
+        return self

@@ -38,7 +38,7 @@ _PLACES = {
     "engine": {"model", "chat_template", "endpoint"},
     "prompts": {"folder"},
     "finetune": {
-        *("model", "chat_template", "deepspeed", "gradient_checkpointing", "timeout_minutes"),
+        *("model", "chat_template", "deepspeed", "offload", "gradient_checkpointing", "timeout_minutes"),
         *("save_steps", "save_minutes", "save_number"),
     },
 }

@@ -17,8 +17,8 @@ _OF_NO_STEP = {
     "seed", "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
     "save_steps", "save_minutes", "save_number", "timeout_minutes",
 }  # fmt: skip
-#: Settings that came later, null where a step is as before.
-_LATER = {"gradient_checkpointing", "lora"}
+#: Settings that came later, with what they are where a step is as before.
+_LATER = {"gradient_checkpointing": None, "lora": None, "offload": "none"}
 #: What a figure may be of beside the stages: the share below tau, and the shares that pass the gates.
 BELOW, KEPT, ANSWERED = "below", "kept", "answered"
 
@@ -42,7 +42,7 @@ def setups(plan: Plan) -> dict[str, str]:
     gated = [prompted["rewrite"], prompted["score"], config.gates.model_dump(mode="json")]
     training = config.finetune.model_dump(mode="json", exclude=_OF_NO_STEP)
     # As it was before there was a choice.
-    training = {name: value for name, value in training.items() if name not in _LATER or value is not None}
+    training = {name: value for name, value in training.items() if _LATER.get(name, ...) != value}
     found: dict[str, Any] = {
         "embed": embed,
         BELOW: [plan.encoder_digest, config.density.model_dump(mode="json"), selecting],

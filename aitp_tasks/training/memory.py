@@ -8,9 +8,11 @@ context.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from aitp_tasks.config import Finetune
+from aitp_tasks.config import Finetune, Offload
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.training import base_model, lora
@@ -54,10 +56,12 @@ class Need:
     states: int
     activations: int
     others: int
+    #: In the machine's memory, for each GPU.
+    offloaded: int
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All of it that is on the GPU."""
         return self.states + self.activations + self.others
 
 
@@ -87,8 +91,13 @@ def need(of: Shape, settings: Finetune) -> Need:
     """What the training takes on each GPU."""
     ranks, stage = settings.processes, settings.zero_stage
     weights = of.parameters + (of.trained if settings.lora else 0)
-    states = weights * _WEIGHT_BYTES / (ranks if stage >= 3 else 1) + of.trained * (
+    weight_bytes = weights * _WEIGHT_BYTES / (ranks if stage >= 3 else 1)
+    trained_bytes = of.trained * (
         _GRADIENT_BYTES / (ranks if stage >= 2 else 1) + _OPTIMISER_BYTES / (ranks if stage >= 1 else 1)
+    )
+    # The optimiser takes the gradients along.
+    offloaded = (trained_bytes if settings.offload is not Offload.NONE else 0) + (
+        weight_bytes if settings.offload is Offload.PARAMETERS else 0
     )
     tokens = settings.batch_size * settings.max_length
     one_layer = tokens * 2 * (_HIDDEN_KEPT * of.hidden + _INNER_KEPT * of.inner)
@@ -100,9 +109,10 @@ def need(of: Shape, settings: Finetune) -> Need:
     if stage >= 3:
         buffers += _WEIGHT_BYTES * min(_LIVE_ELEMENTS, of.parameters)
     return Need(
-        states=round(states),
+        states=round(weight_bytes + trained_bytes - offloaded),
         activations=checkpoints if checkpointed else one_layer * of.layers + logits,
         others=buffers + _CONTEXT_BYTES,
+        offloaded=round(offloaded),
     )
 
 
@@ -127,6 +137,11 @@ def require(settings: Finetune) -> None:
         *(settings.label, of.parameters / 1e9, needed.total / _GIGABYTE, settings.processes),
         *(part / _GIGABYTE for part in (needed.states, needed.activations, needed.others)),
     )
+    if needed.offloaded:
+        log.info(
+            "plan: offload=%s takes about %.0f GB of the machine's memory",
+            *(settings.offload.value, needed.offloaded * settings.processes / _GIGABYTE),
+        )
     memories = sorted((gpu.memory for gpu in devices.visible() if gpu.memory), reverse=True)
     if not memories:
         return
@@ -141,21 +156,40 @@ def require(settings: Finetune) -> None:
 
 def remedy(of: Shape, settings: Finetune, room: int, gpus: int) -> str:
     """What would make it fit, the least change first."""
-    tries: list[dict[str, int]] = [
+    least = {"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True}
+    tries: list[dict[str, Any]] = [
         {"gradient_checkpointing": True},
         {"gradient_checkpointing": True, "batch_size": 1},
         *({"zero_stage": stage} for stage in range(settings.zero_stage + 1, 4)),
-        {"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True},
+        least,
         {"processes": gpus, "zero_stage": max(settings.zero_stage, 2)},
-        {"processes": gpus, "zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True},
+        {"processes": gpus, **least},
     ]
+    if wanted := _first_that_fits(of, settings, tries, room):
+        return f"set {wanted}"
+    offers = []
+    tries = [
+        {"offload": Offload.OPTIMIZER, "zero_stage": max(settings.zero_stage, 2)},
+        {"offload": Offload.PARAMETERS, **least},
+    ]
+    if wanted := _first_that_fits(of, settings, tries, room):
+        offers.append(f"set {wanted}, which is slower")
+    best = settings.model_copy(update=least)
+    fitting = (
+        ranks for ranks in range(1, 4097) if _fits(of, best.model_copy(update={"processes": ranks}), room)
+    )
+    if (ranks := next(fitting, None)) is not None:
+        offers.append(f"take {ranks} such GPUs with finetune.zero_stage=3 and batch_size=1")
+    return ", or ".join([*(offers or ["lower finetune.max_length"]), "take a smaller model"])
+
+
+def _first_that_fits(of: Shape, settings: Finetune, tries: Sequence[dict[str, Any]], room: int) -> str:
     for changes in tries:
         changed = {name: value for name, value in changes.items() if getattr(settings, name) != value}
-        if changed and need(of, settings.model_copy(update=changed)).total <= room:
-            wanted = " and ".join(f"finetune.{name}={str(value).lower()}" for name, value in changed.items())
-            return f"set {wanted}"
-    best = settings.model_copy(update={"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True})
-    for ranks in range(1, 4097):
-        if need(of, best.model_copy(update={"processes": ranks})).total <= room:
-            return f"take {ranks} such GPUs with finetune.zero_stage=3 and batch_size=1, or a smaller model"
-    return "lower finetune.max_length, or take a smaller model"
+        if changed and _fits(of, settings.model_copy(update=changed), room):
+            return " and ".join(f"finetune.{name}={str(value).lower()}" for name, value in changed.items())
+    return ""
+
+
+def _fits(of: Shape, settings: Finetune, room: int) -> bool:
+    return need(of, settings).total <= room

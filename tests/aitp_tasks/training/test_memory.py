@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from aitp_tasks.config import Finetune, Lora
+from aitp_tasks.config import Finetune, Lora, Offload
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.training import memory
@@ -59,6 +59,17 @@ def test_an_adapter_of_seven_billion_parameters_fits_a_small_gpu(seven: str) -> 
     assert memory.need(of, shared).states == pytest.approx((2 * of.parameters + 16 * layers) / 8, abs=1)
 
 
+def test_what_is_offloaded_is_the_machines_to_hold(seven: str) -> None:
+    of = memory.shape(Finetune(model=seven))
+    plain, optimizer, parameters = (
+        memory.need(of, Finetune(model=seven, processes=8, zero_stage=3, offload=offload))
+        for offload in Offload
+    )
+    assert plain.offloaded == 0
+    assert (optimizer.states, optimizer.offloaded) == (of.parameters * 2 // 8, of.parameters * 14 // 8)
+    assert (parameters.states, parameters.offloaded) == (0, of.parameters * 2)
+
+
 def test_each_stage_shares_out_more(seven: str) -> None:
     of = memory.shape(Finetune(model=seven))
     needs = [memory.need(of, Finetune(model=seven, processes=8, zero_stage=stage)) for stage in (0, 1, 2, 3)]
@@ -74,7 +85,13 @@ def test_each_stage_shares_out_more(seven: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "gpus", "gigabytes", "said"),
     [
-        ({}, 1, 80, r"about 119 GB on each of 1 GPUs, which have 80 GB: take 2 such GPUs with"),
+        (
+            *({}, 1, 80),
+            "about 119 GB on each of 1 GPUs, which have 80 GB: set finetune.offload=optimizer, which is "
+            "slower, or take 2 such GPUs with finetune.zero_stage=3 and batch_size=1, or take a smaller",
+        ),
+        ({}, 1, 14, "set finetune.offload=parameters and finetune.zero_stage=3 and finetune.batch_size=1"),
+        ({}, 1, 2, "GB: lower finetune.max_length, or take a smaller model"),
         ({}, 8, 80, "set finetune.processes=8"),
         ({"processes": 8, "batch_size": 64}, 8, 80, "set .*finetune.batch_size=1"),
         ({"processes": 8}, 8, 24, "finetune.zero_stage=3"),
