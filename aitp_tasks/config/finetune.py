@@ -107,6 +107,15 @@ class Finetune(Model):
     seed: int = Field(0, ge=0, title="Seed", description="Of weights, order and dropout.")
 
     @model_validator(mode="after")
+    def _quantised_weights_are_whole(self) -> Self:
+        if self.lora is not None and self.lora.quantised and self.zero_stage == 3:
+            raise ValueError(
+                "finetune.lora.quantised needs finetune.zero_stage=2 or less, and it is 3, which would cut "
+                "up weights in 4 bits: lower it, or take quantised out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _offloads_what_is_shared_out(self) -> Self:
         least = {Offload.NONE: 0, Offload.OPTIMIZER: 2, Offload.PARAMETERS: 3}[self.offload]
         if self.zero_stage < least:

@@ -17,6 +17,11 @@ class Lora(Section):
         32, ge=1, title="Alpha", description="The product is multiplied by alpha and divided by the rank."
     )
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="On what the matrices read.")
+    quantised: bool = Field(
+        False,
+        title="QLoRA",
+        description="Train beside weights in 4 bits, for a quarter of the memory; needs bitsandbytes.",
+    )
     target_modules: Targets | None = Field(
         None,
         title="Targeted layers",

@@ -12,6 +12,10 @@ _ADAPTER = (
     "added in float32 and rounded once; `adapter/` holds the adapter alone, for peft or for vLLM's `--lora` "
     "over the base",
 )
+_QUANTISED = (
+    "- the adapter was trained beside the base's weights in 4 bits, and merged into the base's own: over "
+    "these the model answers a little otherwise than it did while it was trained",
+)
 
 
 def write(folder: Path, config: RunConfig, identity: str, version: str, figures: Mapping[str, Any]) -> None:
@@ -44,6 +48,7 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         "another was trained with, and the end of a turn in `generation_config.json` beside what the base "
         "stops at",
         *(_ADAPTER if settings.lora else ()),
+        *(_QUANTISED if settings.lora and settings.lora.quantised else ()),
         "",
         "| Setting | |",
         "|---|---|",

@@ -4,7 +4,7 @@ import logging
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import models
-from aitp_tasks.training import base_model, deepspeed_config, template
+from aitp_tasks.training import base_model, deepspeed_config, lora, template
 
 log = logging.getLogger(__name__)
 
@@ -16,6 +16,15 @@ def require_deepspeed(settings: Finetune) -> None:
         InputError: it is none, or contradicts the settings.
     """
     deepspeed_config.read(settings)
+
+
+def require_quantising(settings: Finetune) -> None:
+    """Make sure that the base's weights can be quantised where they are to be.
+
+    Raises:
+        InputError: bitsandbytes is needed and not installed.
+    """
+    lora.require_library(settings)
 
 
 def require_template(settings: Finetune) -> None:

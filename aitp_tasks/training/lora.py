@@ -7,7 +7,9 @@ the sum is rounded once to their dtype.
 """
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 #: The adapter's folder in the checkpoint.
 FOLDER = "adapter"
 _ADAPTER = "default"
+_BITSANDBYTES = "bitsandbytes>=0.50,<0.51"
 #: What peft puts before a model's own names.
 _PREFIX = "base_model.model."
 
@@ -31,11 +34,25 @@ def require(settings: Finetune) -> None:
     """Make sure that the model has the layers that are to be trained; it is on this machine or on the hub.
 
     Raises:
-        InputError: it has not; the message names those that there are.
+        InputError: it has not, and the message names those that there are; or there is no bitsandbytes.
         TransientError: the hub does not answer.
     """
+    require_library(settings)
     if settings.lora is not None:
         targets(base_model.outline(settings), settings.lora)
+
+
+def require_library(settings: Finetune) -> None:
+    """Make sure that weights can be quantised where they are to be.
+
+    Raises:
+        InputError: bitsandbytes is not installed.
+    """
+    if settings.lora is not None and settings.lora.quantised and find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"finetune.lora.quantised needs bitsandbytes, which is not installed in {sys.prefix}: run "
+            f"{sys.executable} -m pip install '{_BITSANDBYTES}', or take quantised out"
+        )
 
 
 def targets(model: "PreTrainedModel", settings: Lora) -> list[str]:
@@ -65,6 +82,11 @@ def trained(model: "PreTrainedModel", settings: Lora) -> int:
         for path, layer in _linear(model)
         if any(_is(path, target) for target in wanted)
     )
+
+
+def quantised(model: "PreTrainedModel", settings: Lora) -> int:
+    """How many of the base's weights are in 4 bits."""
+    return sum(layer.weight.numel() for _, layer in _linear(model)) if settings.quantised else 0
 
 
 def attach(model: "PreTrainedModel", settings: Finetune, base: Path) -> "PeftModel":

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _GIGABYTE = 1e9
 _WEIGHT_BYTES, _GRADIENT_BYTES = 2, 2
+#: 4 bits, a scale of 8 bits for 64 weights, and one of 32 for 256 of those.
+_QUANTISED_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 #: The copy in float32 and two moments.
 _OPTIMISER_BYTES = 12
 #: DeepSpeed's bucket holds up to so many gradients on their way; under ZeRO 3 so many weights are whole.
@@ -43,6 +45,8 @@ class Shape:
     parameters: int
     #: Of which so many are trained; with LoRA they are others, beside the model's own.
     trained: int
+    #: Of the model's, so many are in 4 bits.
+    quantised: int
     layers: int
     hidden: int
     inner: int
@@ -80,6 +84,7 @@ def shape(settings: Finetune) -> Shape:
     return Shape(
         parameters=parameters,
         trained=lora.trained(model, settings.lora) if settings.lora else parameters,
+        quantised=lora.quantised(model, settings.lora) if settings.lora else 0,
         layers=int(text.num_hidden_layers),
         hidden=hidden,
         inner=int(getattr(text, "intermediate_size", None) or 4 * hidden),
@@ -91,7 +96,8 @@ def need(of: Shape, settings: Finetune) -> Need:
     """What the training takes on each GPU."""
     ranks, stage = settings.processes, settings.zero_stage
     weights = of.parameters + (of.trained if settings.lora else 0)
-    weight_bytes = weights * _WEIGHT_BYTES / (ranks if stage >= 3 else 1)
+    weight_bytes = (weights - of.quantised) * _WEIGHT_BYTES + of.quantised * _QUANTISED_BYTES
+    weight_bytes /= ranks if stage >= 3 else 1
     trained_bytes = of.trained * (
         _GRADIENT_BYTES / (ranks if stage >= 2 else 1) + _OPTIMISER_BYTES / (ranks if stage >= 1 else 1)
     )

@@ -1,6 +1,7 @@
 """LoRA: the merged checkpoint is what peft says of base and adapter, and nothing else is touched."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from aitp_tasks.config import Finetune, Lora
 from aitp_tasks.errors import InputError
-from aitp_tasks.training import lora, memory, states
+from aitp_tasks.training import base_model, checks, lora, memory, states
 from aitp_tasks.training.job import Job
 from tests.aitp_tasks.training import tiny
 
@@ -162,3 +164,40 @@ def test_a_layer_may_be_named_by_the_end_of_its_path(smollm2: Path) -> None:
     # 30 layers' queries, and one inner layer.
     assert of.trained == 16 * (30 * (576 + 576) + 576 + 1536)
     assert of.parameters == memory.shape(Finetune(model=str(smollm2))).parameters
+
+
+def test_quantising_needs_its_library(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Finetune(model=str(smollm2), lora=Lora(quantised=True))
+    monkeypatch.setattr(lora, "find_spec", lambda name: None)
+    for require in (checks.require_quantising, lora.require):
+        with pytest.raises(InputError, match="needs bitsandbytes, .*: run .* -m pip install 'bitsandbytes"):
+            require(settings)
+    lora.require(Finetune(model=str(smollm2), lora=Lora()))
+    with pytest.raises(ValidationError, match="needs finetune.zero_stage=2 or less, and it is 3"):
+        Finetune(model=str(smollm2), lora=Lora(quantised=True), zero_stage=3)
+    with pytest.raises(InputError, match="computes in bfloat16, and this device does not"):
+        base_model.load_model(settings, torch.float32)
+
+
+@pytest.mark.slow
+def test_beside_weights_in_four_bits(smollm2: Path, tmp_path: Path) -> None:
+    """Where bitsandbytes is installed, which no lock has."""
+    found = Path(str(pytest.importorskip("bitsandbytes").__file__)).parents[1]
+    model = tiny.make_model(tmp_path / "tiny", smollm2, hidden_size=64, head_dim=32, initializer_range=0.05)
+    settings = {"lora": {"quantised": True}, "zero_stage": 2, "processes": 2, "max_steps": 12}
+    job = tiny.make_job(tmp_path / "job", model, tiny.pairs(24), **settings, learning_rate=3e-3, save_steps=6)
+    again = tiny.make_job(tmp_path / "again", model, tiny.pairs(24), **settings, learning_rate=3e-3)
+    again.resumed.symlink_to(job.states / states.name(6))
+    tiny.finish(tiny.start([job, again], PYTHONPATH=os.pathsep.join([str(tiny.REPOSITORY), str(found)])))
+    losses = tiny.losses(job)
+    assert losses[-1] < 0.95 * losses[0]
+    gaps = [abs(one - other) / one for one, other in zip(losses, tiny.losses(again), strict=True)]
+    assert max(gaps) <= 1e-3
+    ours, theirs = _tensors(job.checkpoint), _tensors(model)
+    changed = {key for key in ours if not ours[key].equal(theirs[key])}
+    assert changed == {key for key in ours if key.split(".")[-2] in _LINEAR}
+    # Merged into the base's own weights, and not into those of 4 bits.
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, job.checkpoint / "adapter").merge_and_unload().state_dict()
+    for key in changed:
+        assert adapted[key].bfloat16().equal(ours[key]), key

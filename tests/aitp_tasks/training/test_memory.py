@@ -59,6 +59,17 @@ def test_an_adapter_of_seven_billion_parameters_fits_a_small_gpu(seven: str) -> 
     assert memory.need(of, shared).states == pytest.approx((2 * of.parameters + 16 * layers) / 8, abs=1)
 
 
+def test_weights_in_four_bits(seven: str) -> None:
+    settings = Finetune(model=seven, lora=Lora(quantised=True))
+    of = memory.shape(settings)
+    outside = 2 * 50304 * 4096
+    assert of.quantised == of.parameters - outside
+    weights = memory.need(of, settings).states - 16 * of.trained
+    assert weights == pytest.approx(4.127 / 8 * of.quantised + 2 * outside, rel=1e-3)
+    assert 0.5 < weights / of.parameters < 0.75
+    assert _total(settings) < _total(Finetune(model=seven, lora=Lora())) - 9
+
+
 def test_what_is_offloaded_is_the_machines_to_hold(seven: str) -> None:
     of = memory.shape(Finetune(model=seven))
     plain, optimizer, parameters = (
