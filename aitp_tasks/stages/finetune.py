@@ -33,6 +33,7 @@ from aitp_tasks.training import (
     long_examples,
     lora,
     template,
+    vocabulary,
 )
 from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, Tally
 from aitp_tasks.training.job import Job, Outcome
@@ -124,6 +125,7 @@ def _finetune(run: Run) -> Manifest:
         )
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
+        vocabulary.require_examples(job.finetune, job.examples)
         outcome = _train(run, job)
         figures = _figures(outcome, tally)
         card.write(job.checkpoint, run.config, run.plan.finetune_identity, version, figures)

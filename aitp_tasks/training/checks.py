@@ -4,7 +4,7 @@ import logging
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import models
-from aitp_tasks.training import base_model, deepspeed_config, lora, template
+from aitp_tasks.training import base_model, deepspeed_config, lora, template, vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ def require_template(settings: Finetune) -> None:
 
     Raises:
         InputError: the tokenizer cannot be loaded, or no template that marks what the assistant says is
-            known for it.
+            known for it, or the model has no embeddings for the template's marks.
         TransientError: the hub does not answer.
     """
     if settings.stored:
         log.info("plan: the chat template is not checked: %s is not on this machine", settings.label)
         return
     tokenizer = base_model.load_tokenizer(settings.model_copy(update={"model": models.local(settings)}))
-    template.choose(tokenizer, settings.chat_template)
+    vocabulary.require_marks(settings, tokenizer, template.choose(tokenizer, settings.chat_template))

@@ -35,7 +35,7 @@ def test_the_adapter_is_committed_with_the_checkpoint(make_run: Any, monkeypatch
             assert run.storage.read(f"{prefix}/adapter/{name}") == f"adapter/{name}".encode()
     card = run.storage.read(f"{manifest.output('checkpoint')}/README.md").decode()
     assert "`adapter/` holds the adapter alone" in card
-    assert "| `lora` | {'rank': 8, 'alpha': 32, 'dropout': 0.0, 'target_modules': None} |" in card
+    assert "| `lora` | {'rank': 8, 'alpha': 32, 'dropout': 0.0, 'quantised': False, " in card
 
 
 def test_a_layer_that_is_not_there_is_refused_before_devices_are_leased(
