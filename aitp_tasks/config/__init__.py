@@ -16,8 +16,9 @@ from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.evaluate import Evaluate, Promote
 from aitp_tasks.config.examples import Columns, Examples, Formatting, Mapping, Preference, Tags
-from aitp_tasks.config.finetune import Finetune, LongExamples
+from aitp_tasks.config.finetune import Finetune, LongExamples, Offload
 from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.lora import Lora
 from aitp_tasks.config.maintenance import Maintenance
 from aitp_tasks.config.messages import Event, Messages
 from aitp_tasks.config.model import Model
@@ -47,10 +48,12 @@ __all__ = [
     "Gates",
     "LongExamples",
     "LongTexts",
+    "Lora",
     "Maintenance",
     "Mapping",
     "Messages",
     "Model",
+    "Offload",
     "OrderKey",
     "Plan",
     "Preference",

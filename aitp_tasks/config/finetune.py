@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from aitp_tasks.config.lora import Lora
 from aitp_tasks.config.model import Model
 from aitp_tasks.config.section import Share
 
@@ -17,11 +18,35 @@ class LongExamples(StrEnum):
     SPLIT_TURNS = "split_turns"
 
 
+class Offload(StrEnum):
+    """What lies in the machine's memory instead of the GPUs'."""
+
+    NONE = "none"
+    OPTIMIZER = "optimizer"
+    PARAMETERS = "parameters"
+
+
 class Finetune(Model):
     """DeepSpeed fine-tuning of the base model on the new dataset version."""
 
     processes: int = Field(1, ge=1, title="Processes", description="Ranks on this machine, one a device.")
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage", description="DeepSpeed's partitioning.")
+    offload: Offload = Field(
+        Offload.NONE,
+        title="Offload",
+        description="Into the machine's memory: the optimiser, from ZeRO 2 on, or weights too, under ZeRO 3. "
+        "Slower; decides no result.",
+    )
+    deepspeed: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        title="DeepSpeed configuration",
+        description="A team's own JSON file, which must not contradict the settings; null: what they say.",
+    )
+    lora: Lora | None = Field(
+        None,
+        title="LoRA",
+        description="Train an adapter beside the base's weights and merge it; null: all weights.",
+    )
     epochs: float = Field(3.0, gt=0, title="Epochs", description="Passes over the dataset version.")
     max_steps: int = Field(
         -1, ge=-1, title="Steps", description="Optimiser steps; -1 trains for the epochs given."
@@ -98,5 +123,24 @@ class Finetune(Model):
         if self.packing and self.group_by_length:
             raise ValueError(
                 "group_by_length has no effect with packing, whose rows are equally long: unset one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_weights_are_whole(self) -> Self:
+        if self.lora is not None and self.lora.quantised and self.zero_stage == 3:
+            raise ValueError(
+                "finetune.lora.quantised needs finetune.zero_stage=2 or less, and it is 3, which would cut "
+                "up weights in 4 bits: lower it, or take quantised out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _offloads_what_is_shared_out(self) -> Self:
+        least = {Offload.NONE: 0, Offload.OPTIMIZER: 2, Offload.PARAMETERS: 3}[self.offload]
+        if self.zero_stage < least:
+            raise ValueError(
+                f"finetune.offload={self.offload} needs zero_stage={least} at least, and it is "
+                f"{self.zero_stage}: raise it, or take offload out"
             )
         return self

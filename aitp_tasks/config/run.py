@@ -39,7 +39,7 @@ _PLACES = {
     "engine": {"model", "chat_template", "endpoint"},
     "prompts": {"folder"},
     "finetune": {
-        *("model", "chat_template", "gradient_checkpointing", "timeout_minutes"),
+        *("model", "chat_template", "deepspeed", "offload", "gradient_checkpointing", "timeout_minutes"),
         *("save_steps", "save_minutes", "save_number"),
     },
     # What was measured stays the same, whatever is decided by it.
@@ -55,7 +55,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "finetune": {
         **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
-        **{"long_examples": "cut", "packing": False, "group_by_length": False},
+        **{"long_examples": "cut", "packing": False, "group_by_length": False, "lora": None},
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
@@ -159,8 +159,8 @@ class RunConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide a run's results: all but where it stores them.
 
-        Models, prompts and the chat template are left out as places; the plan adds
-        the digests of what they contain. How the encoder's work is batched, and on
+        Models, prompts, the chat template and DeepSpeed's file are left out as places; the
+        plan adds the digests of what they contain. How the encoder's work is batched, and on
         which machine, decides no result.
         """
         return self.identity_of(self.model_dump(mode="json"))

@@ -13,10 +13,12 @@ from aitp_tasks.records.plan import Plan
 
 #: Settings of the training that do not decide how long a step takes.
 _OF_NO_STEP = {
-    "model", "revision", "chat_template", "epochs", "max_steps", "learning_rate", "warmup_share", "seed",
-    "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
+    "model", "revision", "chat_template", "deepspeed", "epochs", "max_steps", "learning_rate", "warmup_share",
+    "seed", "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
     "save_steps", "save_minutes", "save_number", "timeout_minutes",
 }  # fmt: skip
+#: Settings that came later, with what they are where a step is as before.
+_LATER = {"gradient_checkpointing": None, "lora": None, "offload": "none"}
 #: What a figure may be of beside the stages: the share below tau, and the shares that pass the gates.
 BELOW, KEPT, ANSWERED = "below", "kept", "answered"
 
@@ -39,9 +41,8 @@ def setups(plan: Plan) -> dict[str, str]:
     prompted = {stage: [*engine, plan.prompts[stage].digest] for stage in generated.STAGES}
     gated = [prompted["rewrite"], prompted["score"], config.gates.model_dump(mode="json")]
     training = config.finetune.model_dump(mode="json", exclude=_OF_NO_STEP)
-    if config.finetune.gradient_checkpointing is None:
-        # As it was before there was a choice.
-        del training["gradient_checkpointing"]
+    # As it was before there was a choice.
+    training = {name: value for name, value in training.items() if _LATER.get(name, ...) != value}
     found: dict[str, Any] = {
         "embed": embed,
         BELOW: [plan.encoder_digest, config.density.model_dump(mode="json"), selecting],

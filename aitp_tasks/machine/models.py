@@ -151,19 +151,20 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def identity(model: Model) -> str:
-    """What a model contains, and with it the content of its chat template where one is configured.
+    """What a model contains, and with it the content of its chat template and DeepSpeed file, if configured.
 
     Of a folder its files' digest, of a storage prefix its listing's (keys, entity tags and
     sizes), of a hub name it and its revision.
 
     Raises:
-        InputError: the folder, prefix or template does not exist, or a hub model has no revision.
+        InputError: the folder, prefix or file does not exist, or a hub model has no revision.
     """
     found = _content_identity(model)
     if isinstance(model, Engine):
-        return _with_template(found, model.chat_template, "engine.chat_template")
+        return _with_file(found, model.chat_template, "engine.chat_template")
     if isinstance(model, Finetune):
-        return _with_template(found, model.chat_template, "finetune.chat_template")
+        found = _with_file(found, model.chat_template, "finetune.chat_template")
+        return _with_file(found, model.deepspeed, "finetune.deepspeed")
     return found
 
 
@@ -177,7 +178,7 @@ def require_planned(model: Model, planned: str, what: str) -> None:
     """
     if identity(model) != planned:
         raise InputError(
-            f"{what} {model.model} or its chat template was changed after the run was planned: "
+            f"{what} {model.model}, or a file that belongs to it, was changed after the run was planned: "
             "plan the run anew"
         )
 
@@ -199,17 +200,17 @@ def _content_identity(model: Model) -> str:
     return digest.of_value([model.model, model.revision])
 
 
-def _with_template(found: str, path: str | None, setting: str) -> str:
-    """A model's identity together with that of a chat template's content."""
+def _with_file(found: str, path: str | None, setting: str) -> str:
+    """A model's identity together with that of a file's content."""
     if path is None:
         return found
     try:
-        template = Path(path).read_bytes()
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(
             f"{setting}={path} cannot be read ({error.strerror}): correct the path, or leave it out"
         )
-    return digest.of_value([found, digest.of_bytes(template)])
+    return digest.of_value([found, digest.of_bytes(content)])
 
 
 def _listing_identity(listing: list[ObjectInfo]) -> str:

@@ -163,6 +163,8 @@ def _planned(
     storage: Storage, config: RunConfig, sources: list[list[Shard]], unread: list[Unread], check: bool
 ) -> Run:
     """The run of these inputs, on the version that they build on; its plan is not stored yet."""
+    training_checks.require_deepspeed(config.finetune)
+    training_checks.require_quantising(config.finetune)
     inputs = Plan(
         config=config,
         encoder_identity=models.identity(config.encoder),

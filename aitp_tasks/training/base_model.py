@@ -43,8 +43,8 @@ def load_config(settings: Finetune) -> "PretrainedConfig":
     return config
 
 
-def shell(settings: Finetune) -> "PreTrainedModel":
-    """The model without its weights.
+def outline(settings: Finetune) -> "PreTrainedModel":
+    """The model's layers without their weights.
 
     Raises:
         InputError: the model's configuration cannot be read.
@@ -77,18 +77,36 @@ def load_tokenizer(settings: Finetune) -> "PreTrainedTokenizerBase":
 
 
 def load_model(settings: Finetune, dtype: "torch.dtype") -> "PreTrainedModel":
-    """The model's weights.
+    """The model's weights; those of linear layers in 4 bits where LoRA is quantised.
 
     Raises:
-        InputError: the model does not exist, is broken, or needs remote code.
+        InputError: the model does not exist, is broken, or needs remote code; or it is to be quantised where
+            nothing computes in bfloat16.
         TransientError: the hub does not answer.
     """
-    from transformers import AutoModelForCausalLM
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     _require_folder(settings)
+    quantised = None
+    if settings.lora is not None and settings.lora.quantised:
+        if dtype is not torch.bfloat16:
+            raise InputError(
+                "finetune.lora.quantised computes in bfloat16, and this device does not: take quantised out"
+            )
+        quantised = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
     with models.loading(settings, "finetune.model"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            settings.model, revision=settings.revision, trust_remote_code=False, dtype=dtype
+            settings.model,
+            revision=settings.revision,
+            trust_remote_code=False,
+            dtype=dtype,
+            quantization_config=quantised,
         )
     return model
 

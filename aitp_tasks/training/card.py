@@ -7,6 +7,15 @@ from typing import Any
 from aitp_tasks.config import RunConfig
 
 _NAME = "README.md"
+_ADAPTER = (
+    "- trained with LoRA: the weights are the base's own and, in the targeted layers, the adapter's product, "
+    "added in float32 and rounded once; `adapter/` holds the adapter alone, for peft or for vLLM's `--lora` "
+    "over the base",
+)
+_QUANTISED = (
+    "- the adapter was trained beside the base's weights in 4 bits, and merged into the base's own: over "
+    "these the model answers a little otherwise than it did while it was trained",
+)
 
 
 def write(folder: Path, config: RunConfig, identity: str, version: str, figures: Mapping[str, Any]) -> None:
@@ -20,7 +29,7 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         figures: of the run's ``finetune`` manifest.
     """
     settings = config.finetune
-    places = {"model", "revision", "chat_template"}
+    places = {"model", "revision", "chat_template", "deepspeed"}
     lines = [
         f"# {config.assemble.dataset} {version}",
         "",
@@ -38,6 +47,8 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         "- the same files as the base, with other weights in the same dtypes; its chat template unless "
         "another was trained with, and the end of a turn in `generation_config.json` beside what the base "
         "stops at",
+        *(_ADAPTER if settings.lora else ()),
+        *(_QUANTISED if settings.lora and settings.lora.quantised else ()),
         "",
         "| Setting | |",
         "|---|---|",

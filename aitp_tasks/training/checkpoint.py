@@ -30,27 +30,32 @@ _SHARD_SIZE = "5GB"
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where the base has a tensor, and as what."""
 
     file: str
     dtype: "torch.dtype"
+    shape: tuple[int, ...]
 
 
 def collect(
     model: "PreTrainedModel", weights: Iterable[tuple[str, "torch.Tensor"]], base: Path
 ) -> dict[str, Any]:
-    """The weights on this processor, as precise as the base has them, and the buffers that belong to them."""
+    """All weights by their names in the base's files, as precise as the base has them, and the buffers that
+    belong to them; on this processor.
+    """
     import torch
+    from transformers.core_model_loading import revert_weight_conversion
 
-    wide = torch.float32 in {place.dtype for place in _places(base).values()}
+    wide = torch.float32 in {place.dtype for place in places(base).values()}
     dtype = torch.float32 if wide else model.dtype
     collected = {name: tensor.to("cpu", dtype=dtype, copy=True) for name, tensor in weights}
     left_out = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
     for name, tensor in model.state_dict().items():
         if name not in collected and name not in left_out:
             collected[name] = tensor.cpu()
-    return collected
+    reverted: dict[str, Any] = revert_weight_conversion(model, collected)
+    return reverted
 
 
 def write(
@@ -62,31 +67,28 @@ def write(
         folder: is made.
         base: the base model's folder.
         model: as it was loaded from there.
-        tensors: its weights as they are to be stored; see ``collect``.
+        tensors: its weights as they are to be stored; what is not among them is the base's own.
         templates: what was trained with.
     """
-    from transformers.core_model_loading import revert_weight_conversion
-
     folder.mkdir(parents=True)
     for path in sorted(base.iterdir()):
         if path.is_file() and not path.name.endswith(_NOT_COPIED):
             shutil.copyfile(path, folder / path.name)
-    _write_weights(folder, base, revert_weight_conversion(model, tensors), model.all_tied_weights_keys)
+    _write_weights(folder, base, tensors, model.all_tied_weights_keys)
     _save_template(folder, templates)
     _add_end(folder, templates.turn_end)
 
 
 def _write_weights(folder: Path, base: Path, tensors: Mapping[str, Any], tied: Mapping[str, str]) -> None:
     """Write each tensor into the file, and in the dtype, that the base has it in."""
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
-    places = _places(base) or _shards(base, tensors)
-    last = max(place.file for place in places.values())
-    by_file: dict[str, dict[str, _Place | None]] = {}
-    for name, place in places.items():
+    all_places = places(base) or _shards(base, tensors)
+    last = max(place.file for place in all_places.values())
+    by_file: dict[str, dict[str, Place | None]] = {}
+    for name, place in all_places.items():
         by_file.setdefault(place.file, {})[name] = place
-    for name in tensors.keys() - places.keys():
+    for name in tensors.keys() - all_places.keys():
         # The base has left it out, and got it at random.
         by_file[last][name] = None
     for file, names in sorted(by_file.items()):
@@ -94,9 +96,9 @@ def _write_weights(folder: Path, base: Path, tensors: Mapping[str, Any], tied: M
         for name, known in sorted(names.items()):
             tensor = tensors.get(name, tensors.get(tied.get(name, "")))
             if tensor is None:
-                # Nothing that the model has by this name, such as frequencies of an older release.
-                with safe_open(base / file, "pt") as stored:
-                    tensor = stored.get_tensor(name)
+                # Not trained, or nothing that the model has by this name, such as frequencies of an older
+                # release.
+                tensor = stored(base, name, file)
             content[name] = (tensor if known is None else tensor.to(known.dtype)).contiguous().clone()
         save_file(content, folder / file, metadata={"format": "pt"})
     if list(by_file) != ["model.safetensors"]:
@@ -105,12 +107,12 @@ def _write_weights(folder: Path, base: Path, tensors: Mapping[str, Any], tied: M
 
 def _write_index(folder: Path, by_file: Mapping[str, Mapping[str, Any]]) -> None:
     size = sum((folder / file).stat().st_size for file in by_file)
-    places = {name: file for file, names in by_file.items() for name in names}
-    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+    weight_map = {name: file for file, names in by_file.items() for name in names}
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
     (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _places(base: Path) -> dict[str, _Place]:
+def places(base: Path) -> dict[str, Place]:
     """Where the base has its tensors; empty where it has no safetensors."""
     from safetensors import safe_open
 
@@ -120,11 +122,21 @@ def _places(base: Path) -> dict[str, _Place]:
         files = {"model.safetensors"}
     found = {}
     for file in sorted(files):
-        with safe_open(base / file, "pt") as stored:
-            names = stored.keys()
+        with safe_open(base / file, "pt") as opened:
+            names = opened.keys()
             for name in names:
-                found[name] = _Place(file, _dtype(stored.get_slice(name).get_dtype()))
+                part = opened.get_slice(name)
+                found[name] = Place(file, _dtype(part.get_dtype()), tuple(part.get_shape()))
     return found
+
+
+def stored(base: Path, name: str, file: str) -> "torch.Tensor":
+    """A tensor of the base, as it lies there."""
+    from safetensors import safe_open
+
+    with safe_open(base / file, "pt") as opened:
+        tensor: torch.Tensor = opened.get_tensor(name)
+    return tensor
 
 
 def _dtype(name: str) -> "torch.dtype":
@@ -133,7 +145,7 @@ def _dtype(name: str) -> "torch.dtype":
     return _TYPES[name]
 
 
-def _shards(base: Path, tensors: Mapping[str, Any]) -> dict[str, _Place]:
+def _shards(base: Path, tensors: Mapping[str, Any]) -> dict[str, Place]:
     """Places for the tensors of a base that is stored otherwise, in the dtype that it says it has."""
     import torch
     from huggingface_hub import split_torch_state_dict_into_shards
@@ -143,7 +155,11 @@ def _shards(base: Path, tensors: Mapping[str, Any]) -> dict[str, _Place]:
     split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=_SHARD_SIZE)
     dtype = getattr(torch, named)
     return {
-        name: _Place(file, dtype if tensors[name].is_floating_point() else tensors[name].dtype)
+        name: Place(
+            file,
+            dtype if tensors[name].is_floating_point() else tensors[name].dtype,
+            tuple(tensors[name].shape),
+        )
         for file, names in split.filename_to_tensors.items()
         for name in names
     }

@@ -4,9 +4,27 @@ import logging
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import models
-from aitp_tasks.training import base_model, packing, template
+from aitp_tasks.training import base_model, deepspeed_config, lora, packing, template, vocabulary
 
 log = logging.getLogger(__name__)
+
+
+def require_deepspeed(settings: Finetune) -> None:
+    """Make sure that a team's own DeepSpeed file can be used.
+
+    Raises:
+        InputError: it is none, or contradicts the settings.
+    """
+    deepspeed_config.read(settings)
+
+
+def require_quantising(settings: Finetune) -> None:
+    """Make sure that the base's weights can be quantised where they are to be.
+
+    Raises:
+        InputError: bitsandbytes is needed and not installed.
+    """
+    lora.require_library(settings)
 
 
 def require_template(settings: Finetune) -> None:
@@ -16,14 +34,14 @@ def require_template(settings: Finetune) -> None:
 
     Raises:
         InputError: the tokenizer cannot be loaded, or no template that marks what the assistant says is
-            known for it.
+            known for it, or the model has no embeddings for the template's marks.
         TransientError: the hub does not answer.
     """
     if settings.stored:
         log.info("plan: the chat template is not checked: %s is not on this machine", settings.label)
         return
     tokenizer = base_model.load_tokenizer(settings.model_copy(update={"model": models.local(settings)}))
-    template.choose(tokenizer, settings.chat_template)
+    vocabulary.require_marks(settings, tokenizer, template.choose(tokenizer, settings.chat_template))
 
 
 def require_packing(settings: Finetune) -> None:
@@ -40,4 +58,4 @@ def require_packing(settings: Finetune) -> None:
     if settings.stored:
         log.info("plan: packing is not checked: %s is not on this machine", settings.label)
         return
-    packing.require_positions(base_model.shell(settings), settings.label)
+    packing.require_positions(base_model.outline(settings), settings.label)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +26,10 @@ class Job(BaseModel):
 
     folder: Path
     finetune: Finetune
+    #: How the base model is called where people read.
+    base: str = ""
+    #: The content of a team's own DeepSpeed file.
+    deepspeed: dict[str, Any] | None = None
     #: Places of the leased GPUs on the PCI bus, one a rank; none on processors.
     gpus: tuple[int, ...] = ()
     #: What is trained with, and what the checkpoint carries.

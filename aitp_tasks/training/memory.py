@@ -2,22 +2,27 @@
 
 Model states by arithmetic: in bfloat16 the weights and their gradients, in float32 a copy of
 the weights and Adam's two moments, each whole or shared out among the ranks as the ZeRO
-stage has it. The rest is an estimate: what one forward pass of the longest examples keeps for
-the backward one, DeepSpeed's buckets, and the device's own context.
+stage has it; of LoRA's base the weights alone. The rest is an estimate: what one forward pass
+of the longest examples keeps for the backward one, DeepSpeed's buckets, and the device's own
+context.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from aitp_tasks.config import Finetune
+from aitp_tasks.config import Finetune, Offload
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
-from aitp_tasks.training import base_model
+from aitp_tasks.training import base_model, lora
 
 log = logging.getLogger(__name__)
 
 _GIGABYTE = 1e9
 _WEIGHT_BYTES, _GRADIENT_BYTES = 2, 2
+#: 4 bits, a scale of 8 bits for 64 weights, and one of 32 for 256 of those.
+_QUANTISED_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 #: The copy in float32 and two moments.
 _OPTIMISER_BYTES = 12
 #: DeepSpeed's bucket holds up to so many gradients on their way; under ZeRO 3 so many weights are whole.
@@ -38,6 +43,10 @@ class Shape:
     """What counts of a model."""
 
     parameters: int
+    #: Of which so many are trained; with LoRA they are others, beside the model's own.
+    trained: int
+    #: Of the model's, so many are in 4 bits.
+    quantised: int
     layers: int
     hidden: int
     inner: int
@@ -51,10 +60,12 @@ class Need:
     states: int
     activations: int
     others: int
+    #: In the machine's memory, for each GPU.
+    offloaded: int
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All of it that is on the GPU."""
         return self.states + self.activations + self.others
 
 
@@ -62,15 +73,18 @@ def shape(settings: Finetune) -> Shape:
     """The model's, with its parameters counted and none made.
 
     Raises:
-        InputError: the model's configuration cannot be read.
+        InputError: the model's configuration cannot be read, or LoRA's layers are none of its.
         TransientError: the hub does not answer.
     """
-    model = base_model.shell(settings)
+    model = base_model.outline(settings)
     text = model.config.get_text_config()
     hidden = int(text.hidden_size)
+    # Tied ones once.
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     return Shape(
-        # Tied ones once.
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=parameters,
+        trained=lora.trained(model, settings.lora) if settings.lora else parameters,
+        quantised=lora.quantised(model, settings.lora) if settings.lora else 0,
         layers=int(text.num_hidden_layers),
         hidden=hidden,
         inner=int(getattr(text, "intermediate_size", None) or 4 * hidden),
@@ -81,10 +95,15 @@ def shape(settings: Finetune) -> Shape:
 def need(of: Shape, settings: Finetune) -> Need:
     """What the training takes on each GPU."""
     ranks, stage = settings.processes, settings.zero_stage
-    states = of.parameters * (
-        _WEIGHT_BYTES / (ranks if stage >= 3 else 1)
-        + _GRADIENT_BYTES / (ranks if stage >= 2 else 1)
-        + _OPTIMISER_BYTES / (ranks if stage >= 1 else 1)
+    weights = of.parameters + (of.trained if settings.lora else 0)
+    weight_bytes = (weights - of.quantised) * _WEIGHT_BYTES + of.quantised * _QUANTISED_BYTES
+    weight_bytes /= ranks if stage >= 3 else 1
+    trained_bytes = of.trained * (
+        _GRADIENT_BYTES / (ranks if stage >= 2 else 1) + _OPTIMISER_BYTES / (ranks if stage >= 1 else 1)
+    )
+    # The optimiser takes the gradients along.
+    offloaded = (trained_bytes if settings.offload is not Offload.NONE else 0) + (
+        weight_bytes if settings.offload is Offload.PARAMETERS else 0
     )
     tokens = settings.batch_size * settings.max_length
     one_layer = tokens * 2 * (_HIDDEN_KEPT * of.hidden + _INNER_KEPT * of.inner)
@@ -92,13 +111,14 @@ def need(of: Shape, settings: Finetune) -> Need:
     logits = tokens * of.vocabulary * _LOGIT_BYTES
     # The logits are let go of before the first layer is computed a second time.
     checkpoints = tokens * 2 * of.hidden * of.layers + max(one_layer, logits)
-    buffers = _GRADIENT_BYTES * min(_BUCKET_ELEMENTS, of.parameters)
+    buffers = _GRADIENT_BYTES * min(_BUCKET_ELEMENTS, of.trained)
     if stage >= 3:
         buffers += _WEIGHT_BYTES * min(_LIVE_ELEMENTS, of.parameters)
     return Need(
-        states=round(states),
+        states=round(weight_bytes + trained_bytes - offloaded),
         activations=checkpoints if checkpointed else one_layer * of.layers + logits,
         others=buffers + _CONTEXT_BYTES,
+        offloaded=round(offloaded),
     )
 
 
@@ -123,6 +143,11 @@ def require(settings: Finetune) -> None:
         *(settings.label, of.parameters / 1e9, needed.total / _GIGABYTE, settings.processes),
         *(part / _GIGABYTE for part in (needed.states, needed.activations, needed.others)),
     )
+    if needed.offloaded:
+        log.info(
+            "plan: offload=%s takes about %.0f GB of the machine's memory",
+            *(settings.offload.value, needed.offloaded * settings.processes / _GIGABYTE),
+        )
     memories = sorted((gpu.memory for gpu in devices.visible() if gpu.memory), reverse=True)
     if not memories:
         return
@@ -137,21 +162,40 @@ def require(settings: Finetune) -> None:
 
 def remedy(of: Shape, settings: Finetune, room: int, gpus: int) -> str:
     """What would make it fit, the least change first."""
-    tries: list[dict[str, int]] = [
+    least = {"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True}
+    tries: list[dict[str, Any]] = [
         {"gradient_checkpointing": True},
         {"gradient_checkpointing": True, "batch_size": 1},
         *({"zero_stage": stage} for stage in range(settings.zero_stage + 1, 4)),
-        {"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True},
+        least,
         {"processes": gpus, "zero_stage": max(settings.zero_stage, 2)},
-        {"processes": gpus, "zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True},
+        {"processes": gpus, **least},
     ]
+    if wanted := _first_that_fits(of, settings, tries, room):
+        return f"set {wanted}"
+    offers = []
+    tries = [
+        {"offload": Offload.OPTIMIZER, "zero_stage": max(settings.zero_stage, 2)},
+        {"offload": Offload.PARAMETERS, **least},
+    ]
+    if wanted := _first_that_fits(of, settings, tries, room):
+        offers.append(f"set {wanted}, which is slower")
+    best = settings.model_copy(update=least)
+    fitting = (
+        ranks for ranks in range(1, 4097) if _fits(of, best.model_copy(update={"processes": ranks}), room)
+    )
+    if (ranks := next(fitting, None)) is not None:
+        offers.append(f"take {ranks} such GPUs with finetune.zero_stage=3 and batch_size=1")
+    return ", or ".join([*(offers or ["lower finetune.max_length"]), "take a smaller model"])
+
+
+def _first_that_fits(of: Shape, settings: Finetune, tries: Sequence[dict[str, Any]], room: int) -> str:
     for changes in tries:
         changed = {name: value for name, value in changes.items() if getattr(settings, name) != value}
-        if changed and need(of, settings.model_copy(update=changed)).total <= room:
-            wanted = " and ".join(f"finetune.{name}={str(value).lower()}" for name, value in changed.items())
-            return f"set {wanted}"
-    best = settings.model_copy(update={"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True})
-    for ranks in range(1, 4097):
-        if need(of, best.model_copy(update={"processes": ranks})).total <= room:
-            return f"take {ranks} such GPUs with finetune.zero_stage=3 and batch_size=1, or a smaller model"
-    return "lower finetune.max_length, or take a smaller model"
+        if changed and _fits(of, settings.model_copy(update=changed), room):
+            return " and ".join(f"finetune.{name}={str(value).lower()}" for name, value in changed.items())
+    return ""
+
+
+def _fits(of: Shape, settings: Finetune, room: int) -> bool:
+    return need(of, settings).total <= room

@@ -1,8 +1,9 @@
 """Whole parameters of a model that DeepSpeed has cut up, and how they are put back.
 
 Under every ZeRO stage the ranks share out what is trained: weights in float32 and Adam's
-two moments. Here each is put together, one parameter at a time, so that what is
-written depends neither on the stage nor on how many ranks there were.
+two moments. Here each is put together, one parameter at a time, so that what is written
+depends neither on the stage nor on how many ranks there were. What is not trained, as LoRA's
+base, is left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +18,14 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def weights(engine: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
-    """The parameters as the optimiser has them, by name; tied ones once. All ranks have to ask together."""
+    """The trained parameters as the optimiser has them, by name; tied ones once.
+
+    All ranks have to ask together.
+    """
     from deepspeed.utils import safe_get_full_fp32_param
 
     own = _own(engine)
-    for name, parameter in engine.module.named_parameters():
+    for name, parameter in _trained(engine):
         whole = safe_get_full_fp32_param(parameter) if _is_cut_up(parameter) else own(parameter)
         yield name, whole.detach()
 
@@ -32,7 +36,7 @@ def moments(engine: Any) -> Iterator[tuple[str, "torch.Tensor"]]:
 
     _link_moments(engine)
     own, adam = _own(engine), engine.basic_optimizer.state
-    for name, parameter in engine.module.named_parameters():
+    for name, parameter in _trained(engine):
         for moment in MOMENTS:
             cut_up = _is_cut_up(parameter)
             whole = (
@@ -58,7 +62,7 @@ def restore(engine: Any, read: Callable[[str], "torch.Tensor"], steps: int) -> N
 
     own, adam = _own(engine), engine.basic_optimizer.state
     _make_moments(engine, steps)
-    for name, parameter in engine.module.named_parameters():
+    for name, parameter in _trained(engine):
         master = read(name).float().to(parameter.device)
         with torch.no_grad(), _gathered(parameter):
             parameter.data.copy_(master)
@@ -69,6 +73,10 @@ def restore(engine: Any, read: Callable[[str], "torch.Tensor"], steps: int) -> N
         own(parameter).data.copy_(master)
         for moment, value in values.items():
             adam[own(parameter)][moment].copy_(value)
+
+
+def _trained(engine: Any) -> Iterator[tuple[str, Any]]:
+    return (item for item in engine.module.named_parameters() if item[1].requires_grad)
 
 
 def _set(parameter: Any, master: "torch.Tensor", values: Mapping[str, "torch.Tensor"]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import devices
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, kept, launcher, template
+from aitp_tasks.training import base_model, deepspeed_config, kept, launcher, lora, template
 from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job, Outcome
 
@@ -17,14 +17,12 @@ def prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
         InputError: the model or its chat template cannot be used.
         TransientError: the hub does not answer, or the model was replaced while it was copied.
     """
+    label, own = settings.label, deepspeed_config.read(settings)
     settings = settings.model_copy(update={"model": str(base_model.fetch(settings))})
     tokenizer = base_model.load_tokenizer(settings)
     templates = template.choose(tokenizer, settings.chat_template)
-    job = Job(
-        folder=folder,
-        finetune=settings,
-        templates=templates,
-    )
+    lora.require(settings)
+    job = Job(folder=folder, finetune=settings, base=label, deepspeed=own, templates=templates)
     return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import AitpError, ExitCode, TransientError
 from aitp_tasks.machine import processors
-from aitp_tasks.training import base_model, checkpoint, parameters, progress
+from aitp_tasks.training import base_model, checkpoint, deepspeed_config, lora, parameters, progress
 from aitp_tasks.training.job import Job, Outcome
 
 if TYPE_CHECKING:
@@ -116,28 +116,17 @@ def _meet(job: Job) -> None:
 
 def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:
     """Write the checkpoint by the first rank; all of them put the weights together."""
-    model = trainer.deepspeed.module
-    if trainer.is_world_process_zero():
-        base = Path(job.finetune.model)
-        tensors = checkpoint.collect(model, parameters.weights(trainer.deepspeed), base)
-        checkpoint.write(job.checkpoint, base, model, tensors, job.templates)
-    else:
-        deque(parameters.weights(trainer.deepspeed), maxlen=0)
-
-
-def deepspeed_config(zero_stage: int) -> dict[str, Any]:
-    """DeepSpeed's configuration; ``auto`` values follow the trainer's."""
-    zero: dict[str, Any] = {"stage": zero_stage}
-    if zero_stage == 3:
-        zero["stage3_gather_16bit_weights_on_model_save"] = True
-    return {
-        "zero_optimization": zero,
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "gradient_accumulation_steps": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-    }
+    model, weights = trainer.deepspeed.module, parameters.weights(trainer.deepspeed)
+    if not trainer.is_world_process_zero():
+        deque(weights, maxlen=0)
+        return
+    base = Path(job.finetune.model)
+    if job.finetune.lora is None:
+        checkpoint.write(job.checkpoint, base, model, checkpoint.collect(model, weights, base), job.templates)
+        return
+    adapted = lora.merged(model, weights, base)
+    checkpoint.write(job.checkpoint, base, model.get_base_model(), adapted.changed, job.templates)
+    adapted.write(job.checkpoint / lora.FOLDER, model, job.base)
 
 
 def _bf16_supported(job: Job) -> bool:
@@ -154,7 +143,7 @@ def _arguments(job: Job, bf16: bool) -> "SFTConfig":
     settings = job.finetune
     return SFTConfig(
         output_dir=str(job.folder),
-        deepspeed=deepspeed_config(settings.zero_stage),
+        deepspeed=deepspeed_config.of(settings, job.deepspeed, bf16),
         use_cpu=job.device == "cpu",
         bf16=bf16,
         num_train_epochs=settings.epochs,
@@ -205,9 +194,12 @@ def _trainer(job: Job) -> "GoingOnTrainer":
     # Before the model: with ZeRO 3 these make its weights load in slices.
     arguments = _arguments(job, bf16)
     tokenizer = base_model.load_tokenizer(job.finetune)
+    model = base_model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32)
+    if job.finetune.lora is not None:
+        model = lora.attach(model, job.finetune, Path(job.finetune.model))
     trainer = GoingOnTrainer(
         job,
-        model=base_model.load_model(job.finetune, torch.bfloat16 if bf16 else torch.float32),
+        model=model,
         args=arguments,
         processing_class=tokenizer,
         callbacks=[progress.callback(job)],

@@ -176,6 +176,6 @@ def test_another_model_than_the_planned_one_makes_no_vectors(tmp_path: Path) -> 
     (other / "config_sentence_transformers.json").write_text('{"prompts": {"query": "other: "}}')
     settings = SETTINGS.model_copy(update={"model": str(other)})
     with pytest.raises(
-        InputError, match=r"encoder model .*/model or its chat template was changed after the run"
+        InputError, match=r"encoder model .*/model, or a file that belongs to it, was changed after"
     ):
         open_encoder(settings, planned)

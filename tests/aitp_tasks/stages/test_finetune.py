@@ -25,7 +25,6 @@ from aitp_tasks.training import launcher
 from aitp_tasks.training.base_model import load_model
 from aitp_tasks.training.job import Job, Outcome
 from aitp_tasks.training.template import ChatTemplates
-from aitp_tasks.training.train import deepspeed_config
 from tests.aitp_tasks import tries
 from tests.aitp_tasks.starters import STAGE, left_of
 
@@ -370,8 +369,3 @@ def test_the_ranks_get_the_leased_gpus(
     )
     assert launcher._devices(job) == arguments
     assert launcher._environment(job).get("CUDA_DEVICE_ORDER") == order
-
-
-def test_zero_3_saves_whole_weights() -> None:
-    assert deepspeed_config(2)["zero_optimization"] == {"stage": 2}
-    assert deepspeed_config(3)["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True

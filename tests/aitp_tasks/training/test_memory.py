@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from aitp_tasks.config import Finetune
+from aitp_tasks.config import Finetune, Lora, Offload
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.training import memory
@@ -48,6 +48,39 @@ def test_parameters_are_those_of_the_model(smollm2: Path, seven: str) -> None:
     assert memory.shape(Finetune(model=seven)).parameters == 6_888_095_744
 
 
+def test_an_adapter_of_seven_billion_parameters_fits_a_small_gpu(seven: str) -> None:
+    settings = Finetune(model=seven, lora=Lora(rank=16))
+    of = memory.shape(settings)
+    layers = 32 * 16 * (4 * (4096 + 4096) + 3 * (4096 + 11008))
+    assert (of.parameters, of.trained) == (6_888_095_744, layers)
+    assert memory.need(of, settings).states == 2 * of.parameters + 16 * layers
+    assert _total(settings) == pytest.approx(22, abs=0.5)
+    shared = Finetune(model=seven, lora=Lora(rank=16), processes=8, zero_stage=3)
+    assert memory.need(of, shared).states == pytest.approx((2 * of.parameters + 16 * layers) / 8, abs=1)
+
+
+def test_weights_in_four_bits(seven: str) -> None:
+    settings = Finetune(model=seven, lora=Lora(quantised=True))
+    of = memory.shape(settings)
+    outside = 2 * 50304 * 4096
+    assert of.quantised == of.parameters - outside
+    weights = memory.need(of, settings).states - 16 * of.trained
+    assert weights == pytest.approx(4.127 / 8 * of.quantised + 2 * outside, rel=1e-3)
+    assert 0.5 < weights / of.parameters < 0.75
+    assert _total(settings) < _total(Finetune(model=seven, lora=Lora())) - 9
+
+
+def test_what_is_offloaded_is_the_machines_to_hold(seven: str) -> None:
+    of = memory.shape(Finetune(model=seven))
+    plain, optimizer, parameters = (
+        memory.need(of, Finetune(model=seven, processes=8, zero_stage=3, offload=offload))
+        for offload in Offload
+    )
+    assert plain.offloaded == 0
+    assert (optimizer.states, optimizer.offloaded) == (of.parameters * 2 // 8, of.parameters * 14 // 8)
+    assert (parameters.states, parameters.offloaded) == (0, of.parameters * 2)
+
+
 def test_each_stage_shares_out_more(seven: str) -> None:
     of = memory.shape(Finetune(model=seven))
     needs = [memory.need(of, Finetune(model=seven, processes=8, zero_stage=stage)) for stage in (0, 1, 2, 3)]
@@ -63,7 +96,13 @@ def test_each_stage_shares_out_more(seven: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "gpus", "gigabytes", "said"),
     [
-        ({}, 1, 80, r"about 119 GB on each of 1 GPUs, which have 80 GB: take 2 such GPUs with"),
+        (
+            *({}, 1, 80),
+            "about 119 GB on each of 1 GPUs, which have 80 GB: set finetune.offload=optimizer, which is "
+            "slower, or take 2 such GPUs with finetune.zero_stage=3 and batch_size=1, or take a smaller",
+        ),
+        ({}, 1, 14, "set finetune.offload=parameters and finetune.zero_stage=3 and finetune.batch_size=1"),
+        ({}, 1, 2, "GB: lower finetune.max_length, or take a smaller model"),
         ({}, 8, 80, "set finetune.processes=8"),
         ({"processes": 8, "batch_size": 64}, 8, 80, "set .*finetune.batch_size=1"),
         ({"processes": 8}, 8, 24, "finetune.zero_stage=3"),

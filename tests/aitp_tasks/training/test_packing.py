@@ -195,7 +195,7 @@ def test_plan_refuses_other_attention(tmp_path: Path, monkeypatch: pytest.Monkey
     _config("Llama", _SOUND["Llama"]).save_pretrained(tmp_path)
     made = Finetune(model=str(tmp_path), packing=True)
     checks.require_packing(made)
-    shell = base_model.shell(made)
+    shell = base_model.outline(made)
     shell.config._attn_implementation_internal = "flash_attention_2"
     monkeypatch.setattr(base_model, "shell", lambda settings: shell)
     with pytest.raises(InputError, match="computes attention by flash_attention_2"):
