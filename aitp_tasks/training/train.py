@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aitp_tasks.errors import AitpError, ExitCode, TransientError
 from aitp_tasks.machine import processors
