@@ -1,15 +1,17 @@
 """The stage and LoRA: the adapter is stored with the checkpoint; what cannot be trained leases nothing."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import published
-from aitp_tasks.stages import finetune
+from aitp_tasks.stages import finetune, plan
 from aitp_tasks.training import launcher
 from aitp_tasks.training.job import Job, Outcome
+from tests.aitp_tasks.conftest import MODELS, Configure
 from tests.aitp_tasks.training import tiny
 
 
@@ -45,6 +47,13 @@ def test_a_layer_that_is_not_there_is_refused_before_devices_are_leased(
     monkeypatch.setattr(finetune.devices, "lease", pytest.fail)
     with pytest.raises(InputError, match="finetune.lora.target_modules names query, but .*q_proj"):
         finetune.execute(run, None)
+
+
+def test_a_layer_that_is_not_there_is_refused_at_plan(configure: Configure, root: Path) -> None:
+    lora = {"target_modules": ["q_proj", "query"]}
+    with pytest.raises(InputError, match="finetune.lora.target_modules names query, but .*q_proj"):
+        plan.execute(configure(finetune={"model": str(MODELS / "SmolLM2-135M-Instruct"), "lora": lora}))
+    assert not list((root / "runs").rglob("plan.json"))
 
 
 def test_without_lora_the_settings_are_the_same_as_before(make_run: Any) -> None:
