@@ -32,7 +32,8 @@ lines() {
 
 "$tools/uv" venv --quiet --clear --python "$python" "$environment"
 
-torch=$(lines '^torch==.*\+cpu$' "$@")
+# Each file that needs it names it.
+torch=$(lines '^torch==.*\+cpu$' "$@" | sort -u)
 if [ -n "$torch" ] && ! install "$torch" 2>/dev/null; then
     # Not in the configured places: the one package that has an index of its own.
     install --torch-backend cpu "$torch"

@@ -21,7 +21,7 @@ from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, promoted, published, tables, trainings
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import card, examples, kept, making, session, vocabulary
+from aitp_tasks.training import card, events, examples, kept, making, session, vocabulary
 from aitp_tasks.training.examples import ExampleMaker, Tally
 from aitp_tasks.training.job import Job, Outcome
 
@@ -162,6 +162,7 @@ def _keep_quarantine(run: Run, tally: Tally) -> dict[str, str]:
 def _upload(run: Run, job: Job, attempt: str) -> dict[str, str]:
     """Write the checkpoint below this try's prefix, and the log history: there, and named by its content."""
     shutil.copyfile(job.log_history, job.checkpoint / job.log_history.name)
+    events.write(job.log_history, job.checkpoint / events.FOLDER)
     for path in sorted(path for path in job.checkpoint.rglob("*") if path.is_file()):
         run.storage.upload(f"{attempt}/{path.relative_to(job.checkpoint)}", path)
     history = job.log_history.read_bytes()

@@ -1,0 +1,24 @@
+"""The log history as TensorBoard's event files, beside the checkpoint."""
+
+import json
+from pathlib import Path
+
+#: The folder in the checkpoint.
+FOLDER = "runs"
+_PLACES = {"step", "epoch", "seconds"}
+
+
+def write(history: Path, folder: Path) -> None:
+    """Write one scalar a figure and step, at the seconds that the training had taken until then.
+
+    Args:
+        history: the training's log history, as ``train`` leaves it.
+        folder: is made.
+    """
+    # Importing it takes a second, which only a training that has ended pays.
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for entry in json.loads(history.read_bytes()):
+            for name in sorted(entry.keys() - _PLACES):
+                writer.add_scalar(f"train/{name}", entry[name], entry["step"], entry.get("seconds", 0.0))
