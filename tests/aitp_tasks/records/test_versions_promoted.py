@@ -29,7 +29,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def _night(place: str, **settings: Any) -> dict[str, Any]:
-    dump = {"home": 4, "south": 2, "east": 2, place: 12}
+    dump = {"home": 4, "south": 2, "east": 2, place: 24}
     return {"sft": _SFT, "dump": dump, "share": 0.5, "evaluate": {"held_out": _SHARE, **settings}}
 
 
@@ -79,11 +79,6 @@ def test_nothing_that_is_held_out_comes_in_and_what_is_in_leaves(
     monkeypatch.setattr(evaluate, "_evaluate", _measured(True))
     world.night({**_night("north"), "evaluate": {}})
     first = world.pairs_of(world.latest())
-    print(
-        len(first),
-        world.runs[0].require_manifest("difference").figures["selected"],
-        world.runs[0].require_manifest("difference").figures["budget"],
-    )
     assert any(held_out.is_held_out(pair["doc_id"], _SHARE) for pair in first)
     assert "held_out" not in world.runs[0].require_manifest("assemble").figures
     world.night(_night("west"))

@@ -97,7 +97,7 @@ def leave(tmp_path: Path, base: Path) -> Leave:
                 "encoder": {"model": "/none"},
                 "engine": {"model": "/none"},
                 "prompts": {"folder": "/none"},
-                "evaluate": {"held_out": SHARE, **settings},
+                "evaluate": {"held_out": SHARE, "max_examples": 12, **settings},
                 "finetune": {
                     "model": str(base),
                     "processes": 1,
