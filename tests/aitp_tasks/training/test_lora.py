@@ -1,7 +1,6 @@
 """LoRA: the merged checkpoint is what peft says of base and adapter, and nothing else is touched."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -181,14 +180,12 @@ def test_quantising_needs_its_library(smollm2: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_beside_weights_in_four_bits(smollm2: Path, tmp_path: Path) -> None:
-    """Where bitsandbytes is installed, which no lock has."""
-    found = Path(str(pytest.importorskip("bitsandbytes").__file__)).parents[1]
     model = tiny.make_model(tmp_path / "tiny", smollm2, hidden_size=64, head_dim=32, initializer_range=0.05)
     settings = {"lora": {"quantised": True}, "zero_stage": 2, "processes": 2, "max_steps": 12}
     job = tiny.make_job(tmp_path / "job", model, tiny.pairs(24), **settings, learning_rate=3e-3, save_steps=6)
     again = tiny.make_job(tmp_path / "again", model, tiny.pairs(24), **settings, learning_rate=3e-3)
     again.resumed.symlink_to(job.states / states.name(6))
-    tiny.finish(tiny.start([job, again], PYTHONPATH=os.pathsep.join([str(tiny.REPOSITORY), str(found)])))
+    tiny.finish(tiny.start([job, again]))
     losses = tiny.losses(job)
     assert losses[-1] < 0.95 * losses[0]
     gaps = [abs(one - other) / one for one, other in zip(losses, tiny.losses(again), strict=True)]
