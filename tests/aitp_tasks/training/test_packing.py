@@ -197,7 +197,7 @@ def test_plan_refuses_other_attention(tmp_path: Path, monkeypatch: pytest.Monkey
     checks.require_packing(made)
     shell = base_model.outline(made)
     shell.config._attn_implementation_internal = "flash_attention_2"
-    monkeypatch.setattr(base_model, "shell", lambda settings: shell)
+    monkeypatch.setattr(base_model, "outline", lambda settings: shell)
     with pytest.raises(InputError, match="computes attention by flash_attention_2"):
         checks.require_packing(made)
 

@@ -49,6 +49,8 @@ PIECES = [
     "for (int i = 0; i < n; i++) { s += a[i]; }\n",
     "ﬁ⑴Ǆ",
 ]
+#: Bytes that SmolLM2's vocabulary lacks: its tokenizer drops them, and then misplaces the rest of the word.
+LOST = ["\U00040000", "\x04", "\x1d\x1d\x1d", "\U000bffff\x13"]
 REPEATED = st.tuples(st.sampled_from(PIECES), st.sampled_from([1, 2, 9, 60, 400])).map(
     lambda pair: pair[0] * pair[1]
 )
@@ -133,6 +135,8 @@ def test_a_batch_gives_what_each_gives_alone(make: Callable[[], Any], tmp_path: 
 
     @settings(max_examples=40)
     @example([("", 64), ("\ud800", 64), ("x" * 5000, 64), (PIECES[0] * 200, 600), (PIECES[0] * 200, 64)])
+    @example([(f"00000000{lost}{'=-' * 400}The harbour was closed in 1921. ", 64) for lost in LOST])
+    @example([(f"{'    ' * 400}{lost}", 200) for lost in LOST])
     @given(st.lists(st.tuples(TEXTS, ROOMS), max_size=6))
     def check(asked: list[tuple[str, int]]) -> None:
         made = prompter.render_all(PROMPT, [({"text": text}, room) for text, room in asked])
