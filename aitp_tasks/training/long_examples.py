@@ -6,7 +6,7 @@ the model to stop in the middle of a sentence.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 from aitp_tasks.config import LongExamples
@@ -16,6 +16,8 @@ Turns = Sequence[Mapping[str, Any]]
 Make = Callable[[Turns], Example | LeftOut]
 
 _LEADING = ("system", "developer")
+#: With what an exchange begins.
+_OPENING = ("user", *_LEADING)
 
 
 def make(turns: Turns, make_one: Make, how: LongExamples) -> list[Example | LeftOut]:
@@ -39,16 +41,41 @@ def _split(turns: Turns, make_one: Make) -> list[Example | LeftOut]:
 
     What was said in an earlier one is unknown to the next. An exchange that alone is too long is cut.
     """
-    leading = [turn for turn in turns if turn["role"] in _LEADING]
-    exchanges = _exchanges([turn for turn in turns if turn["role"] not in _LEADING])
+    leading = [*takewhile(lambda turn: turn["role"] in _LEADING, turns)]
+    exchanges = _exchanges(turns[len(leading) :])
     found: list[Example | LeftOut] = []
-    while exchanges:
-        count = len(exchanges)
-        while _is_cut(one := make_one([*leading, *chain(*exchanges[:count])])) and count > 1:
-            count -= 1
+    first = 0
+    while first < len(exchanges):
+
+        def made(count: int, first: int = first) -> Example | LeftOut:
+            return make_one([*leading, *chain(*exchanges[first : first + count])])
+
+        one, count = _most(made, len(exchanges) - first)
         found.append(one)
-        exchanges = exchanges[count:]
+        first += count
     return found
+
+
+def _most(made: Callable[[int], Example | LeftOut], most: int) -> tuple[Example | LeftOut, int]:
+    """The example of as many exchanges as fit, one at least, and how many these are.
+
+    Of many, no more than twice as many are read as fit.
+    """
+    fits, best = 1, made(1)
+    if _is_cut(best):
+        return best, fits
+    beyond = 2
+    while beyond <= most and not _is_cut(one := made(beyond)):
+        fits, best, beyond = beyond, one, 2 * beyond
+    beyond = min(beyond, most + 1)
+    while beyond - fits > 1:
+        half = (fits + beyond) // 2
+        one = made(half)
+        if _is_cut(one):
+            beyond = half
+        else:
+            fits, best = half, one
+    return best, fits
 
 
 def _is_cut(made: Example | LeftOut) -> bool:
@@ -56,10 +83,15 @@ def _is_cut(made: Example | LeftOut) -> bool:
 
 
 def _exchanges(turns: Turns) -> list[list[Mapping[str, Any]]]:
-    """The turns in groups that each begin with a user's."""
+    """The turns in groups: each ends before the user's turn that follows an answer, and what leads to it."""
     found: list[list[Mapping[str, Any]]] = []
+    answered = True
     for turn in turns:
-        if turn["role"] == "user" or not found:
+        if answered and turn["role"] in _OPENING:
+            found.append([])
+            answered = False
+        elif not found:
             found.append([])
         found[-1].append(turn)
+        answered |= turn["role"] == "assistant"
     return found

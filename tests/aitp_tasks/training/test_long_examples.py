@@ -5,11 +5,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from aitp_tasks.config import LongExamples
+from aitp_tasks.config import Finetune, LongExamples
 from aitp_tasks.training import examples, long_examples, template
 from aitp_tasks.training.examples import IGNORED, Example, ExampleMaker, LeftOut, Tally
+from tests.aitp_tasks.training.long_cases import CASES, Case, faults
 
 Messages = list[dict[str, str]]
 _LENGTH = 48
@@ -123,3 +125,78 @@ def test_rows_and_parts_are_counted_apart(maker: ExampleMaker, tmp_path: Path) -
         assert ledger.rows_in == 5 == ledger.rows_out + sum(ledger.rejected.values())
     with pa.ipc.open_stream(str(tmp_path / "examples.arrow")) as stream:
         assert stream.read_all().num_rows == split.examples
+
+
+#: An exchange that alone is too long is cut here, and counted; the cases leave it out.
+_CUT_ALONE = {
+    "one over, split_turns",
+    "one over through the user, split_turns",
+    "one token of the answer, split_turns",
+    "the middle one too long, split_turns",
+    "the first too long, split_turns",
+    "all too long, split_turns",
+    "assistant only, split_turns",
+    "tool result too long, split_turns",
+    "two answers in a row, split_turns",
+    "empty answer, split_turns",
+    "huge, split_turns",
+}
+
+
+class _Counting:
+    """Makes examples of turns that say how many tokens they have: each token is the number of its turn."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.read = limit, 0
+
+    def make(self, turns: long_examples.Turns) -> Example | LeftOut:
+        self.read += len(turns)
+        if not any(turn["role"] == "assistant" for turn in turns):
+            return LeftOut("no_answer", "")
+        tokens = [turn["number"] for turn in turns for _ in range(min(turn["tokens"], self.limit + 1))]
+        answers = {turn["number"] for turn in turns if turn["role"] == "assistant"}
+        kept = tokens[: self.limit]
+        if not answers & set(kept):
+            return LeftOut(examples.CUT_BEFORE_ANSWER, "")
+        labels = [token if token in answers else IGNORED for token in kept]
+        return Example(kept, labels, cut=len(tokens) > self.limit)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case["answer"] != "refused"], ids=lambda case: case["name"]
+)
+def test_cases_of_somebody_who_had_not_read_the_code(case: Case) -> None:
+    turns = [
+        {"role": role, "tokens": tokens, "number": number}
+        for number, (role, tokens) in enumerate(case["turns"])
+    ]
+    counting = _Counting(case["max_length"])
+    made = long_examples.make(turns, counting.make, LongExamples(case["mode"]))
+    pieces = [
+        [(number, one.input_ids.count(number)) for number in dict.fromkeys(one.input_ids)]
+        for one in made
+        if isinstance(one, Example)
+    ]
+    # Of many turns, few are read again and again.
+    assert counting.read <= 20 * len(turns) + 20
+    if case["name"] in _CUT_ALONE:
+        assert faults(case["turns"], case["max_length"], pieces, "cut") == []
+        whole = [piece for piece in pieces if all(case["turns"][at][1] == kept for at, kept in piece)]
+        assert whole == case["answer"]
+        assert [one.cut for one in made if isinstance(one, Example)] == [
+            piece not in whole for piece in pieces
+        ]
+        return
+    if case["name"] == "system turn in the middle, split_turns":
+        # The case leaves it behind the answer before; it says how to go on.
+        assert pieces == [[(0, 2), (1, 3)], [(2, 2), (3, 2), (4, 3)]]
+        return
+    assert pieces == case["answer"]
+
+
+def test_which_settings_there_are_is_a_closed_list() -> None:
+    for case in CASES:
+        if case["answer"] == "refused":
+            settings = {"max_length": case["max_length"], "long_examples": case["mode"]}
+            with pytest.raises(ValidationError, match="max_length|long_examples"):
+                Finetune(model="/tmp", **settings)
