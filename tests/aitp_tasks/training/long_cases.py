@@ -1,7 +1,6 @@
 """Cases for conversations longer than max_length: cut | drop | split_turns.
 
-Written by somebody who had not read the code, from what was wanted ("Examples cut at `max_length` are counted nowhere and
-end without a turn end: count, report, and choose by finetune.long_examples").
+Written by somebody who had not read the code.
 
 A conversation is a list of (role, tokens); `tokens` is the whole turn with its opening mark and
 its turn end. ASSUMPTIONS:

@@ -24,6 +24,7 @@ from aitp_tasks.training import base_model, checks, packing
 from aitp_tasks.training.examples import IGNORED
 from aitp_tasks.training.order import Order
 from tests.aitp_tasks.training import tiny
+from tests.aitp_tasks.training.packing_cases import BORDERS, CASES, Border, Case
 
 _VOCABULARY = 512
 _PAIRS, _ROW = 12, 256
@@ -218,6 +219,31 @@ def test_a_batch_of_rows() -> None:
         "padding": 8,
     }
     assert packing.collate(packs[2:])["input_ids"].shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    # What is too long, or empty, is dealt with before; see long_examples.py.
+    "case",
+    [case for case in CASES if case["answer"] == "packed" and case["lengths"]],
+    ids=lambda case: case["name"],
+)
+def test_cases_of_somebody_who_had_not_read_the_code(case: Case, tmp_path: Path) -> None:
+    rows = _examples(case["lengths"])
+    packs = _pack(tmp_path, rows, case["max_length"])
+    for name in ("input_ids", "labels"):
+        assert Counter(_parts(packs, name)) == Counter(tuple(row[name]) for row in rows)
+    assert sorted(map(len, packs["input_ids"]), reverse=True) == case["bfd_fill"]
+    assert case["least_bins"] is not None
+    assert len(packs) >= case["least_bins"]
+
+
+@pytest.mark.parametrize("case", BORDERS, ids=lambda case: case["name"])
+def test_no_example_is_taught_to_foretell_the_next(case: Border) -> None:
+    labels = [label for one in case["labels"] for label in one]
+    made = packing.collate([{"input_ids": labels, "labels": labels, "seq_lengths": case["bin_lengths"]}])
+    assert made["labels"].tolist() == [case["packed_labels"]]
+    assert made["position_ids"].tolist() == [case["positions"]]
+    assert (made["labels"] != IGNORED).sum() == case["learnt_tokens"]
 
 
 @pytest.fixture(scope="module")
