@@ -10,6 +10,7 @@ from aitp_tasks.config import Finetune, Lora, Offload
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.training import memory
+from tests.aitp_tasks.training.memory_cases import CASES, Case
 
 #: OLMo-7B's, as it is published.
 _SEVEN = {
@@ -126,3 +127,18 @@ def test_what_cannot_fit_is_refused_with_what_would(
         return
     with pytest.raises(InputError, match=said):
         memory.require(finetune)
+
+
+@pytest.mark.parametrize(
+    # Training computes in bfloat16 wherever there is a GPU.
+    "case",
+    [case for case in CASES if case["bf16"] and case["answer"] == "numbers"],
+    ids=lambda case: case["name"],
+)
+def test_states_are_those_of_the_papers_formulas(case: Case) -> None:
+    whole, adapter = case["parameters"], round(case["parameters"] * case["lora"])
+    of = memory.Shape(whole, adapter or whole, 0, 1, 1, 1, 1)
+    settings = Finetune(
+        model="/tmp", processes=case["ranks"], zero_stage=case["stage"], lora=Lora() if adapter else None
+    )
+    assert memory.need(of, settings).states == pytest.approx(case["bytes"], rel=1e-6, abs=64)
