@@ -23,7 +23,9 @@ from aitp_tasks.training import kept, making, session
 
 log = logging.getLogger(__name__)
 
-_FOLDER = "baselines"
+FOLDER = "baselines"
+#: By whose manifest a run says what it was compared with.
+_STAGE, _OUTPUT = "evaluate", "baseline"
 _ROWS_PER_BATCH = 1024
 
 
@@ -39,7 +41,13 @@ def key(run: Run, sft: str, steps: int) -> str:
     # With a number of steps, epochs decide nothing.
     del settings["epochs"]
     identity = digest.of_value([run.plan.finetune_identity, settings, sft])
-    return f"{_FOLDER}/{identity}.json"
+    return f"{FOLDER}/{identity}.json"
+
+
+def used(run: Run) -> str | None:
+    """Prefix of the model that a run was compared with; None where it was not compared, or not yet."""
+    done = run.find_manifest(_STAGE)
+    return None if done is None else done.outputs.get(_OUTPUT)
 
 
 def make(run: Run, stage: str, where: str, data: str, steps: int) -> Manifest:

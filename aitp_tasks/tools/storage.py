@@ -32,6 +32,7 @@ KINDS = (
     "runs",
     "datasets",
     "models",
+    "baselines",
     "probes",
     "maintenance",
 )

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from aitp_tasks.evaluation import baseline
 from aitp_tasks.generation import stored
 from aitp_tasks.records import embedded, generated, manifest, published, selected
 from aitp_tasks.records.manifest import Manifest
@@ -53,6 +54,7 @@ def waste(storage: Storage, runs: Runs, before: float) -> Waste:
             found.objects.append(("remaining", info))
     found.objects += [("attempts", info) for info in _tries(storage, runs, before)]
     found.objects += [("states", info) for info in _states(storage, runs, before)]
+    found.objects += [("baselines", info) for info in _baselines(storage, kept, unfinished, before)]
     _add_responses(storage, found, kept, before)
     return found
 
@@ -149,6 +151,22 @@ def _states(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]
         parts = info.key.split("/")
         of_training = len(parts) == 7 and parts[3] in _TRAINING and parts[4] == "states"
         if of_training and written < before and "/".join(parts[:3]) not in runs.unfinished:
+            yield info
+
+
+def _baselines(
+    storage: Storage, kept: list[Run], unfinished: list[Run], before: float
+) -> Iterator[ObjectInfo]:
+    """Fine-tunes on SFT sets alone that no kept run was compared with, and tries at them."""
+    if any(run.config.evaluate.held_out for run in unfinished):
+        # Which it will be compared with is not known before it has trained.
+        return
+    used = {prefix for run in kept if (prefix := baseline.used(run)) is not None}
+    manifests = {f"{prefix.rpartition('/')[0]}.json" for prefix in used}
+    for info, written in storage.list_dated(f"{baseline.FOLDER}/"):
+        prefix = "/".join(info.key.split("/")[:3])
+        ours = _OURS.fullmatch(info.key.split("/")[1].removesuffix(".json"))
+        if ours and written < before and prefix not in used | manifests:
             yield info
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from aitp_tasks import cli
-from aitp_tasks.config import Maintenance, RunConfig
+from aitp_tasks.config import Evaluate, Maintenance, RunConfig
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.records import pairs, published
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
+from aitp_tasks.stages import plan
 from aitp_tasks.storage import open_storage
 from aitp_tasks.storage.local import LocalStorage
 from aitp_tasks.tools import compact, dataset, gc, indexes
@@ -281,6 +283,36 @@ def test_states_go_with_the_run_that_was_given_up(world: World) -> None:
     assert collect(world, delete=True)["kinds"]["states"]["objects"] == 1
     assert not (world.root / given_up / "complete.json").exists()
     assert (world.root / kept / "complete.json").exists()
+
+
+def test_fine_tunes_on_the_sft_set_alone_stay_while_a_kept_run_was_compared_with_them(world: World) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    *_, latest = world.runs
+    used, other = (f"baselines/{digit * 32}" for digit in "ab")
+    for prefix in (used, other):
+        for name in ("attempt-1/config.json", "attempt-2/config.json"):
+            (world.root / prefix / name).parent.mkdir(parents=True)
+            (world.root / prefix / name).write_text("{}")
+        (world.root / f"{prefix}.json").write_text("{}")
+    (world.root / "baselines/notes").mkdir()
+    (world.root / "baselines/notes/mine.txt").write_text("kept")
+    latest.commit(Manifest(stage="evaluate", label="", outputs={"baseline": f"{used}/attempt-2"}))
+    collect(world)
+    left = objects(world, "baselines").keys()
+    assert left == {f"{used}.json", f"{used}/attempt-2/config.json", "baselines/notes/mine.txt"}
+
+
+def test_no_such_fine_tune_goes_while_a_run_may_come_to_it(world: World) -> None:
+    world.night(NIGHTS[0])
+    config = world.runs[0].config
+    evaluated = config.model_copy(update={"evaluate": Evaluate(held_out=0.1)})
+    plan.execute(evaluated)
+    path = world.root / f"baselines/{'a' * 32}/attempt-1/config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    collect(world)
+    assert path.is_file()
 
 
 class _Stopped(BaseException):
