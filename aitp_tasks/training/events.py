@@ -5,6 +5,8 @@ from pathlib import Path
 
 #: The folder in the checkpoint.
 FOLDER = "runs"
+#: TensorBoard takes a file by its beginning; what would follow names the machine.
+_NAME = "events.out.tfevents.training"
 _PLACES = {"step", "epoch", "seconds"}
 
 
@@ -22,3 +24,5 @@ def write(history: Path, folder: Path) -> None:
         for entry in json.loads(history.read_bytes()):
             for name in sorted(entry.keys() - _PLACES):
                 writer.add_scalar(f"train/{name}", entry[name], entry["step"], entry.get("seconds", 0.0))
+    (written,) = folder.iterdir()
+    written.rename(folder / _NAME)

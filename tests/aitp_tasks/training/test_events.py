@@ -15,6 +15,7 @@ def test_tensorboard_reads_each_figure_of_each_step(tmp_path: Path) -> None:
     ]
     (tmp_path / "history.json").write_text(json.dumps(history))
     events.write(tmp_path / "history.json", tmp_path / "runs")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["events.out.tfevents.training"]
     read = EventAccumulator(str(tmp_path / "runs"))
     read.Reload()
     assert sorted(read.Tags()["scalars"]) == ["train/learning_rate", "train/loss"]
