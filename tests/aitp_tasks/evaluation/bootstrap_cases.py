@@ -1,7 +1,7 @@
 """Cases for the paired bootstrap: losses of two models on the same examples -> mean difference
 and a 95 % interval.
 
-Written from the words of issue 18 alone ("paired bootstrap intervals (scipy)").
+Written by somebody who had not read the code ("paired bootstrap intervals (scipy)").
 
 difference = first - second (AITP minus the reference), example by example; the mean is the plain
 mean over examples (the issue does not say whether tokens weigh: see OPEN).

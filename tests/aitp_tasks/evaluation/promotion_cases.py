@@ -1,6 +1,6 @@
 """Cases for promotion: the three estimates, a tolerance and a mode -> promoted or not, and why.
 
-Written from the words of issue 18 alone. Every estimate is AITP minus the reference (SFT-only),
+Written by somebody who had not read the code. Every estimate is AITP minus the reference (SFT-only),
 so NEGATIVE IS BETTER. An estimate is (mean, low, high), or None where the set is empty or too
 small for an interval.
 

@@ -1,6 +1,6 @@
 """Cases for choosing the held-out set by hash.
 
-Written from the words of issue 18 alone ("Evaluation split by hash"; "pairs from difference-set
+Written by somebody who had not read the code ("Evaluation split by hash"; "pairs from difference-set
 documents kept out of the set"). No hash is given there, so these are PROPERTIES of any function
 
     choose(items, share) -> set of positions held out

@@ -1,6 +1,6 @@
 """Cases for a team's own DeepSpeed file against the settings -> accepted, or refused and why.
 
-Written from the words of issue 18 alone ("`finetune.deepspeed: file.json` for a team's own
+Written by somebody who had not read the code ("`finetune.deepspeed: file.json` for a team's own
 DeepSpeed configuration, checked for contradictions"; "a DeepSpeed file that contradicts the
 settings" among the bad input).
 
