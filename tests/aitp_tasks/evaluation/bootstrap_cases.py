@@ -4,7 +4,7 @@ and a 95 % interval.
 Written by somebody who had not read the code ("paired bootstrap intervals (scipy)").
 
 difference = first - second (AITP minus the reference), example by example; the mean is the plain
-mean over examples (the issue does not say whether tokens weigh: see OPEN).
+mean over examples (the request does not say whether tokens weigh: see OPEN).
 
 What is certain for any bootstrap method: the interval lies within [min d, max d], low <= high,
 it is finite, and the mean is in it (for percentile and BCa on these data).

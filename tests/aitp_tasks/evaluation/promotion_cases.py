@@ -6,7 +6,7 @@ small for an interval.
 
 The words: "move only if AITP is better on (b) or (c) and not worse on (a) beyond a tolerance".
 
-Decisions taken here (each also named in OPEN, as the issue does not say):
+Decisions taken here (each also named in OPEN, as the request does not say):
   better        = the whole interval is below zero: high < 0. Touching zero is not better.
   not worse     = the whole interval is at or below the tolerance: high <= tolerance.
   missing (a)   = "not worse" was not shown -> not promoted. Missing (b) or (c) is simply not
@@ -17,7 +17,7 @@ Decisions taken here (each also named in OPEN, as the issue does not say):
   modes         = "always" and "never" do not look at the numbers.
 
 `answer` is True / False / "refused" (the setting itself is bad: an error naming the setting).
-`agreed` is False where another sensible reading of the issue gives another answer; `readings`
+`agreed` is False where another sensible reading of the request gives another answer; `readings`
 then holds what the other readings give (computed by `decide`, below).
 `reason_names` are groups: of every group at least one word has to be in the reason, whatever
 its case. The run ends green in every case but "refused".
@@ -72,7 +72,7 @@ def decide(
     missing_a: str = "blocks",
     broken: str = "blocks",
 ) -> bool | str:
-    """The plain reference. The last four arguments are the readings the issue leaves open.
+    """The plain reference. The last four arguments are the readings the request leaves open.
 
     better:    interval (high < 0) | mean (mean < 0)
     worse:     interval (worse unless high <= tol) | mean (mean > tol) | proven (low > tol)
@@ -145,7 +145,7 @@ _ROWS: list[
     ),
     (
         "better on pairs only",
-        "The issue says (b) OR (c); (c) undecided must not block.",
+        "The request says (b) OR (c); (c) undecided must not block.",
         (0.0, -0.01, 0.01),
         (-0.2, -0.25, -0.15),
         (0.0, -0.05, 0.05),
@@ -795,7 +795,7 @@ OPEN: list[str] = [
     "Better on (b) and proven worse on (c): promoted by the words.",
     "(a) missing: blocks or passes? (here: blocks)",
     "A broken number in (b) while (c) is good: blocks or counts as missing? (here: blocks)",
-    "`always` with NaN losses (the issue also says that NaN stops the run with the last good one).",
+    "`always` with NaN losses (the request also says that NaN stops the run with the last good one).",
     "Is the tolerance absolute (nats) or relative? (here: absolute)",
     "Do models/latest and datasets/latest move together, or may one move alone? (here: together)",
 ]

@@ -8,7 +8,7 @@ documents kept out of the set"). No hash is given there, so these are PROPERTIES
 where an item is {"id": str, "text": str, "source": str}. `wrong(choose)` runs them all and
 returns the names of those that fail; `reference` below passes. Adapt your own in two lines.
 
-Decisions (the issue leaves them open):
+Decisions (the request leaves them open):
   what is hashed  = the text, not the id nor the place: equal text under two ids falls together,
                     else a held-out example is also trained on. An edited text is a new text.
   unicode         = NFC first: "é" as one code point and as two are the SAME text (they look the

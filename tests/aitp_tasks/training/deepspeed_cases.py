@@ -14,7 +14,7 @@ and the refusal names the file. A refusal is an error of ours with a sentence, n
 of json, RecursionError, MemoryError or a hang.
 
 A key that the file does not have takes the setting's value; `effective` says what DeepSpeed must
-be given in the end (also for "auto"). `open` marks the cases that the issue's words leave open.
+be given in the end (also for "auto"). `open` marks the cases that the request's words leave open.
 """
 
 from __future__ import annotations

@@ -409,7 +409,7 @@ OPEN: list[str] = [
     "split_turns: is the system turn repeated in each part? (here: yes)",
     "split_turns: an exchange too long by itself: left out (here), cut, or the whole conversation?",
     (
-        "cut: is the cut turn given a turn end after all? By the issue it 'ends without a turn end' - "
+        "cut: is the cut turn given a turn end after all? By the request it 'ends without a turn end' - "
         "the checkpoint must still stop; here nothing is added and the cut turn is counted."
     ),
     "cut: an example with no answer token left: dropped and counted (here), or trained on as 0/0.",
