@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from measure import processor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_EXAMPLES, _STEPS = 64, 3
+_EXAMPLES, _STEPS = 16, 3
 #: As TRL has them.
 _BATCH, _LENGTH = 8, 1024
 _RATE = 2e-5
