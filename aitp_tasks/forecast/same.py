@@ -7,7 +7,7 @@ there are (documents, epochs, steps), seeds, and where a model lies.
 
 from typing import Any
 
-from aitp_tasks.config import Endpoint
+from aitp_tasks.config import Endpoint, Finetune
 from aitp_tasks.records import digest, generated
 from aitp_tasks.records.plan import Plan
 
@@ -18,7 +18,10 @@ _OF_NO_STEP = {
     "save_steps", "save_minutes", "save_number", "timeout_minutes",
 }  # fmt: skip
 #: Settings that came later, with what they are where a step is as before.
-_LATER = {"gradient_checkpointing": None, "lora": None, "offload": "none"}
+_LATER = {
+    **{"gradient_checkpointing": None, "lora": None, "offload": "none"},
+    **{"packing": False, "group_by_length": False},
+}
 #: What a figure may be of beside the stages: the share below tau, and the shares that pass the gates.
 BELOW, KEPT, ANSWERED = "below", "kept", "answered"
 
@@ -40,18 +43,21 @@ def setups(plan: Plan) -> dict[str, str]:
     ]
     prompted = {stage: [*engine, plan.prompts[stage].digest] for stage in generated.STAGES}
     gated = [prompted["rewrite"], prompted["score"], config.gates.model_dump(mode="json")]
-    training = config.finetune.model_dump(mode="json", exclude=_OF_NO_STEP)
-    # As it was before there was a choice.
-    training = {name: value for name, value in training.items() if _LATER.get(name, ...) != value}
     found: dict[str, Any] = {
         "embed": embed,
         BELOW: [plan.encoder_digest, config.density.model_dump(mode="json"), selecting],
         **prompted,
         KEPT: gated,
         ANSWERED: [*gated, prompted["answer"]],
-        "finetune": [plan.finetune_identity, training],
+        "finetune": [plan.finetune_identity, of_a_step(config.finetune)],
     }
     return {name: digest.of_value(value) for name, value in found.items()}
+
+
+def of_a_step(settings: Finetune) -> dict[str, Any]:
+    """The settings of a training that decide how long a step takes, as they were before there were others."""
+    training = settings.model_dump(mode="json", exclude=_OF_NO_STEP)
+    return {name: value for name, value in training.items() if _LATER.get(name, ...) != value}
 
 
 def _server(endpoint: Endpoint | None) -> list[Any] | None:
