@@ -11,7 +11,7 @@ made up.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ MOST_RUNS = 5
 #: By which the processes of a run count, of those of the run after it.
 FADING = 0.5
 OTHER_DEVICE = "another device"
-_HELD = ("embed", *generated.STAGES, "finetune")
+_HELD = ("embed", *generated.STAGES, *observed.TRAINING)
 _PLAIN = ("merge", "density", "index", "difference", "assemble", "report")
 RUNS, REHEARSAL = "runs", "rehearsal"
 
@@ -81,7 +81,20 @@ def learn(run: Run, rehearsal: Rehearsed | None = None, from_runs: bool = True) 
     if rehearsal is not None:
         measured, basis, more = _filled(measured, basis, rehearsal, wanted)
         told += more
+    if run.config.evaluate.held_out and "evaluate" not in basis and "finetune" in basis:
+        measured, basis = _as_the_fine_tune(measured, basis)
+        told.append("evaluate was not measured: counted as a second fine-tune, on the SFT set alone")
     return Learned(measured, basis, tuple(told), used)
+
+
+def _as_the_fine_tune(measured: Measured, basis: Mapping[str, str]) -> tuple[Measured, dict[str, str]]:
+    """With evaluate at what the fine-tune takes: most of it is such a training."""
+    twin = replace(
+        measured,
+        costs={**measured.costs, "evaluate": measured.costs["finetune"]},
+        devices={**measured.devices, "evaluate": measured.devices.get("finetune", 1)},
+    )
+    return twin, {**basis, "evaluate": basis["finetune"]}
 
 
 def rehearsed(storage: Storage, line: str) -> Rehearsed | None:

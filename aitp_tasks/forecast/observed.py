@@ -28,6 +28,8 @@ _MOST_SECONDS = 14 * 24 * 3600.0
 #: By which rounded figures may be more than the whole.
 _ROUNDING = 0.5
 _PLAIN = ("merge", "density", "index", "difference", "assemble", "report")
+#: Stages that train, and evaluate: the fine-tune, and its twin on the SFT set alone.
+TRAINING = ("finetune", "evaluate")
 OTHER_SETTINGS, IMPOSSIBLE, UNREADABLE = "other settings", "impossible figures", "unreadable"
 
 
@@ -94,7 +96,7 @@ def of_run(run: Run, wanted: Mapping[str, str]) -> Seen:
     fits = {name for name, setup in wanted.items() if own.get(name) == setup}
     roles = {group.digest: group.role for group in run.plan.groups}
     found: dict[str, _Found] = {}
-    for stage in ("embed", *_PLAIN, *generated.STAGES, "finetune"):
+    for stage in ("embed", *_PLAIN, *generated.STAGES, *TRAINING):
         units = found[stage] = dict(_units(run, stage, seen))
         if stage in wanted and stage not in fits:
             seen.left_out[stage, OTHER_SETTINGS] += len(units)
@@ -186,6 +188,9 @@ def _work(run: Run, stage: str, done: Manifest) -> tuple[float, float, float]:
         history = json.loads(run.storage.read(done.output("log_history")))
         # Of a single step, the first, most is warming up.
         return steps, min(steps * seconds_per_step(history), done.seconds), 0.0
+    if stage == "evaluate":
+        # No second where the baseline was there, so that the mean is what a step is to be expected to take.
+        return float(figures["steps"]), float(figures["baseline_seconds"]), 0.0
     return requests(figures), float(figures["busy_seconds"]), float(figures["generated_tokens"])
 
 

@@ -22,6 +22,8 @@ _LATER = {
     **{"gradient_checkpointing": None, "lora": None, "offload": "none"},
     **{"packing": False, "group_by_length": False},
 }
+#: Settings of the evaluation that do not decide how long it takes.
+_OF_NO_EVALUATION = {"promote", "tolerance"}
 #: What a figure may be of beside the stages: the share below tau, and the shares that pass the gates.
 BELOW, KEPT, ANSWERED = "below", "kept", "answered"
 
@@ -49,7 +51,8 @@ def setups(plan: Plan) -> dict[str, str]:
         **prompted,
         KEPT: gated,
         ANSWERED: [*gated, prompted["answer"]],
-        "finetune": [plan.finetune_identity, of_a_step(config.finetune)],
+        "finetune": (training := [plan.finetune_identity, of_a_step(config.finetune)]),
+        "evaluate": [*training, config.evaluate.model_dump(mode="json", exclude=_OF_NO_EVALUATION)],
     }
     return {name: digest.of_value(value) for name, value in found.items()}
 

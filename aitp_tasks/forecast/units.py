@@ -58,6 +58,7 @@ def units(
         # It embeds the new pairs.
         "assemble": once("assemble", held=config.encoder.endpoint is None),
         "finetune": once("finetune", expected.steps, held=True),
+        **({"evaluate": once("evaluate", expected.steps, held=True)} if config.evaluate.held_out else {}),
         "report": once("report"),
     }
 

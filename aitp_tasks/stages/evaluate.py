@@ -110,9 +110,11 @@ def _evaluate(run: Run) -> Manifest:
         tokenizer = base_model.load_tokenizer(job.finetune)
         sets[DOCUMENTS] = losses.of_documents(_documents(run), tokenizer, job.finetune.max_length)
     texts = [text for found in sets.values() for text in found.texts]
-    outputs, measured = {}, dict.fromkeys((BASE, SFT_ONLY, AITP), np.empty(0))
+    outputs, measured, seconds = {}, dict.fromkeys((BASE, SFT_ONLY, AITP), np.empty(0)), 0.0
     if texts:
+        training = Stopwatch()
         outputs["baseline"] = _baseline(run, assembled, finetuned)
+        seconds = training.seconds()
         checkpoints = {
             SFT_ONLY: outputs["baseline"],
             AITP: published.committed_prefix(run, finetuned, "checkpoint"),
@@ -131,6 +133,7 @@ def _evaluate(run: Run) -> Manifest:
             figures={
                 "sets": _figures(sets, measured),
                 "steps": finetuned.figures["steps"],
+                "baseline_seconds": seconds,
                 **devices.figures(),
             },
             seconds=watch.seconds(),

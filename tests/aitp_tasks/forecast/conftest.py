@@ -120,6 +120,12 @@ def finetuned(run: Run, seconds: float, steps: list[float], **figures: Any) -> N
     )
 
 
+def evaluated(run: Run, seconds: float, baseline: float, steps: int = 5, **figures: Any) -> None:
+    """Commit an evaluation whose baseline took so long to train, for so many steps."""
+    told = {"steps": steps, "baseline_seconds": baseline, **GPU, **figures}
+    run.commit(Manifest(stage="evaluate", label="", figures=told, seconds=seconds))
+
+
 def whole(run: Run, slow: float = 1.0, **figures: Any) -> Run:
     """All manifests of a run, of which each figure is known: ``slow`` times as long as those of another."""
     for group in run.plan.groups:

@@ -14,7 +14,16 @@ from aitp_tasks.machine import models
 from aitp_tasks.records import versions
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
-from tests.aitp_tasks.forecast.conftest import GPU, Line, difference, embedded, finetuned, prompted, whole
+from tests.aitp_tasks.forecast.conftest import (
+    GPU,
+    Line,
+    difference,
+    embedded,
+    evaluated,
+    finetuned,
+    prompted,
+    whole,
+)
 
 STAGES = {
     "embed", "merge", "density", "index", "difference", "rewrite", "score", "answer", "assemble", "finetune",
@@ -40,6 +49,30 @@ def test_one_run_is_learnt_as_it_was(line: Line) -> None:
     assert found.measured.generated == {"rewrite": 10.0, "score": 10.0, "answer": 10.0}
     assert found.measured.devices == dict.fromkeys(("embed", "rewrite", "score", "answer", "finetune"), 1)
     assert found.runs == 1
+
+
+HELD_OUT = {"evaluate": {"held_out": 0.1}}
+
+
+def test_an_evaluation_is_learnt_with_the_trainings_that_it_found_done(line: Line) -> None:
+    """The newer run found its baseline: of a step, what both together took by their weights, 1 and 2."""
+    evaluated(whole(line.night("one", **HELD_OUT)), 100.0, 60.0, steps=20)
+    evaluated(whole(line.night("two", **HELD_OUT)), 40.0, 0.0, steps=20)
+    found = learn(line.planned("three", **HELD_OUT))
+    assert found.measured.costs["evaluate"].each == pytest.approx((1 * 60 + 2 * 0) / (1 * 20 + 2 * 20))
+    assert found.measured.costs["evaluate"].fixed == pytest.approx(40.0)
+    assert found.basis["evaluate"] == RUNS
+    assert "evaluate" not in learn(line.planned("four")).basis
+
+
+def test_an_evaluation_that_nobody_measured_counts_as_a_second_fine_tune(line: Line) -> None:
+    whole(line.night("one"))
+    found = learn(line.planned("two", **HELD_OUT))
+    assert found.measured.costs["evaluate"] == found.measured.costs["finetune"] == Cost(90.0, 2.0)
+    assert any("second fine-tune" in said for said in found.told)
+    assert "evaluate" not in learn(line.planned("three")).measured.costs
+    # Without any figure of a training there is none of it either.
+    assert not {"evaluate", "finetune"} & learn(line.planned("two", **HELD_OUT), from_runs=False).basis.keys()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from aitp_tasks.forecast.costs import Measured
+from aitp_tasks.forecast.costs import Cost, Measured
 from aitp_tasks.forecast.units import Units, makespan, units
 from aitp_tasks.forecast.work import Done, Places, Sizes, forecast
 from tests.aitp_tasks.conftest import Configure
@@ -65,6 +65,19 @@ def test_the_devices_of_endpoints_are_not_counted(configure: Configure) -> None:
     stages = units(config, SIZES, expected, MEASURED)
     assert [name for name, stage in stages.items() if stage.gpu_hours] == ["finetune"]
     assert stages["rewrite"].hours(2) > 0
+
+
+def test_an_evaluation_costs_where_something_is_held_out(configure: Configure) -> None:
+    config = configure(evaluate={"held_out": 0.1}, finetune={"model": "/model", "max_steps": 100})
+    expected = forecast(config, SIZES, MEASURED, ANYWHERE)
+    measured = replace(MEASURED, costs={**MEASURED.costs, "evaluate": Cost(20.0, 2.0)})
+    stages = units(config, SIZES, expected, measured)
+    assert stages["evaluate"].seconds == (220.0,)
+    assert stages["evaluate"].gpu_hours * 3600 == pytest.approx(220)
+    assert list(stages)[-3:] == ["finetune", "evaluate", "report"]
+    assert not units(config, SIZES, expected, MEASURED)["evaluate"].known
+    done = Done(frozenset({"evaluate"}))
+    assert units(config, SIZES, expected, measured, done)["evaluate"].seconds == ()
 
 
 def test_what_is_done_costs_nothing(configure: Configure) -> None:
