@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from aitp_tasks.config import file
 from aitp_tasks.config.approval import Approval
@@ -14,7 +14,7 @@ from aitp_tasks.config.density import Density
 from aitp_tasks.config.difference import Difference
 from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
-from aitp_tasks.config.evaluate import Evaluate
+from aitp_tasks.config.evaluate import Evaluate, Promote
 from aitp_tasks.config.examples import Examples
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
@@ -141,6 +141,20 @@ class RunConfig(Section):
         if twice is not None:
             raise ValueError(f"{twice!r} is named twice: its text would be joined to itself")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_promotion_to_approve(self) -> Self:
+        promote = self.evaluate.promote
+        if self.approval.before_promotion and promote is not Promote.WHEN_BETTER:
+            found = {
+                Promote.ALWAYS: "versions are the latest as soon as they are made",
+                Promote.NEVER: "nothing is ever promoted",
+            }[promote]
+            raise ValueError(
+                f"approval.before_promotion=true asks before a promotion, but with evaluate.promote="
+                f"{promote.value} {found}: set evaluate.promote to when_better, or before_promotion to false"
+            )
+        return self
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:

@@ -1,14 +1,12 @@
-"""evaluate: how the new checkpoint does on what was held out, and whether its version is promoted.
+"""evaluate: how the new checkpoint does on what was held out.
 
 Reads what assemble has held out, the held-out documents of the difference set, the
 base model and the checkpoint; trains the base on the SFT set alone, unless another run has
 (see ``evaluation.baseline``). Writes the losses of all three models on every example. Whether the
-version and its checkpoint become the latest follows from these and ``evaluate.promote``
-(see ``evaluation.promotion``), each time that the stage is run. With ``evaluate.held_out``
-at 0 there is nothing to do.
+version is worth promoting follows from these (see ``evaluation.promotion``) and is told, for a
+person who may be asked; promote acts on it. With ``evaluate.held_out`` at 0 there is nothing to do.
 """
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,9 +20,8 @@ from numpy.typing import NDArray
 from aitp_tasks.config import Finetune, Promote
 from aitp_tasks.evaluation import baseline, intervals, losses, promotion
 from aitp_tasks.evaluation.losses import Text, Texts
-from aitp_tasks.evaluation.promotion import Decision
 from aitp_tasks.machine import devices, models, processors
-from aitp_tasks.records import held_out, promoted, published, selected, tables, versions
+from aitp_tasks.records import held_out, published, selected, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
@@ -35,8 +32,6 @@ log = logging.getLogger(__name__)
 STAGE = "evaluate"
 #: The models, the new one last.
 BASE, SFT_ONLY, AITP = "base", "sft_only", "aitp"
-#: What a task may hand on, with some room.
-_RESULT_BYTES = 1000
 _SCHEMA = pa.schema(
     [
         ("set", pa.string()),
@@ -48,7 +43,7 @@ _SCHEMA = pa.schema(
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
-    """Evaluate, unless it has been done, and promote the version if that follows.
+    """Evaluate, unless it has been done.
 
     Raises:
         InputError: an earlier stage has not been run, a model cannot be used, or the SFT set alone cannot
@@ -68,33 +63,11 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "seconds": done.seconds if done else 0.0,
         "evaluated": done is not None,
     }
-    result |= _promote(run, decision)
-    log.info("evaluate: %s", decision.sentence)
-    return _within_bounds(result | {"sets": _table(done) if done else {}})
-
-
-def _promote(run: Run, decision: Decision) -> dict[str, Any]:
-    """Do what was decided; what is told of it."""
-    promote = run.config.evaluate.promote
-    told = {"promoted": decision.promoted, "why": decision.why}
-    if promote is not Promote.WHEN_BETTER:
-        # By assemble and finetune, or by nobody.
-        return told
-    if not decision.promoted:
-        return told | {"is_latest": False}
-    assembled, storage, line = run.require_manifest("assemble"), run.storage, run.config.assemble.dataset
-    name, figures = assembled.figures["version"], assembled.figures
-    if not versions.add(storage, line, versions.load(storage, line, name)):
-        return told | {"promoted": False, "is_latest": False, "why": "another version came in between"}
-    promoted.point(run, name, run.require_manifest("finetune").output("checkpoint"))
-    counts = {count: figures[count] for count in ("pairs", "earlier_pairs", "sft_examples")}
-    return told | {
-        "is_latest": True,
-        "unchanged": bool(figures.get("unchanged")),
-        "dataset": storage.uri(versions.prefix(line, name)),
-        **counts,
-        "parts_given_up": len(figures.get("parts_given_up", {})),
-    }
+    # Else the version is the latest already, or never will be.
+    open_yet = settings.promote is Promote.WHEN_BETTER
+    result |= {"to_promote": open_yet and decision.promoted, "why": decision.why}
+    result |= {"sets": _table(done) if done else {}}
+    return promotion.within_bounds(result)
 
 
 def _evaluate(run: Run) -> Manifest:
@@ -251,15 +224,3 @@ def _table(done: Manifest) -> dict[str, list[Any]]:
         numbers = [*losses_of, *(difference[bound] for bound in ("mean", "low", "high"))]
         table[name] = [found["n"], *(None if number is None else round(number, 4) for number in numbers)]
     return table
-
-
-def _within_bounds(result: dict[str, Any]) -> dict[str, Any]:
-    """A result that a task can hand on: the reason is cut where URIs are long, then the table left out."""
-    while len(json.dumps(result)) > _RESULT_BYTES:
-        if len(result["why"]) > 100:
-            result = result | {"why": result["why"][:-1]}
-        elif result["sets"]:
-            result = result | {"sets": {}}
-        else:
-            break
-    return result

@@ -11,6 +11,7 @@ import pytest
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation.intervals import Difference
+from aitp_tasks.records import promoted
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.report import pictures
@@ -258,11 +259,12 @@ def test_what_was_evaluated_is_told_with_its_intervals(finish_run: FinishRun) ->
             seconds=3.0,
         )
     )
+    promoted.note(run, False, "Ada <b> has not approved it")
     report.execute(run)
     html = run.storage.read(run.key("report", "report.html")).decode()
     page = _Page(html)
     assert "Has it helped?" in page.text
-    assert "Promoted, because evaluate.promote is always." in page.text
+    assert "Not promoted, because Ada <b> has not approved it." in page.text
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
     # Of a stage's rows, the ledger comes before its costs.
     cells = {row[0]: row[1:] for row in reversed(rows) if row}
