@@ -41,6 +41,18 @@ class Evaluate(Section):
         description="In nats per token: how much worse on SFT examples a better version may be.",
     )
 
+    generations: int = Field(
+        20,
+        ge=0,
+        le=200,
+        title="Questions answered",
+        description="Held-out questions that all three models answer, for people to read in the report: half "
+        "of SFT examples, half of pairs, always the same ones; 0: none.",
+    )
+    generated_tokens: int = Field(
+        256, ge=1, le=8192, title="Tokens of an answer", description="In the report, at most."
+    )
+
     @model_validator(mode="after")
     def _has_what_it_decides_by(self) -> Self:
         if self.promote is Promote.WHEN_BETTER and not self.held_out:

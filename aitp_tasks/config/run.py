@@ -59,7 +59,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
-    "evaluate": {"held_out": 0.0, "max_examples": 1000},
+    "evaluate": {"held_out": 0.0, "max_examples": 1000, "generations": 20, "generated_tokens": 256},
 }
 #: One path may be written without a list.
 TextColumns = Annotated[

@@ -2,14 +2,16 @@
 
 Reads what assemble has held out, the held-out documents of the difference set, the
 base model and the checkpoint; trains the base on the SFT set alone, unless another run has
-(see ``evaluation.baseline``). Writes the losses of all three models on every example. Whether the
+(see ``evaluation.baseline``). Writes the losses of all three models on every example, and what they
+answer to some of the questions (see ``evaluation.generations``). Whether the
 version is worth promoting follows from these (see ``evaluation.promotion``) and is told, for a
 person who may be asked; promote acts on it. With ``evaluate.held_out`` at 0 there is nothing to do.
 """
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aitp_tasks.config import Finetune, Promote
-from aitp_tasks.evaluation import baseline, intervals, losses, promotion
+from aitp_tasks.config import Promote
+from aitp_tasks.evaluation import baseline, generations, intervals, losses, promotion
+from aitp_tasks.evaluation.generations import Answer, Question
 from aitp_tasks.evaluation.losses import Text, Texts
 from aitp_tasks.machine import devices, models, processors
 from aitp_tasks.records import held_out, published, selected, tables, versions
@@ -26,6 +29,8 @@ from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import base_model, session
+from aitp_tasks.training.examples import ExampleMaker
+from aitp_tasks.training.job import Job
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +43,16 @@ _SCHEMA = pa.schema(
         ("id", pa.string()),
         ("tokens", pa.int64()),
         *((model, pa.float64()) for model in (BASE, SFT_ONLY, AITP)),
+    ]
+)
+_GENERATIONS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("set", "id", "text", "reference", "left")),
+        *(
+            (f"{model}{name}", kind)
+            for model in (BASE, SFT_ONLY, AITP)
+            for name, kind in (("", pa.string()), ("_finish", pa.string()), ("_tokens", pa.int64()))
+        ),
     ]
 )
 
@@ -76,15 +91,10 @@ def _evaluate(run: Run) -> Manifest:
     with tempfile.TemporaryDirectory(prefix="aitp-evaluate-") as folder:
         job, maker = session.prepare(run.config.finetune, Path(folder))
         models.require_planned(job.finetune, run.plan.finetune_identity, "finetune.model")
-        sets = {
-            name: losses.of_conversations(_conversations(run, assembled, name), maker, job.finetune)
-            for name in (SFT, PAIRS)
-        }
-        tokenizer = base_model.load_tokenizer(job.finetune)
-        sets[DOCUMENTS] = losses.of_documents(_documents(run), tokenizer, job.finetune.max_length)
-    texts = [text for found in sets.values() for text in found.texts]
-    outputs, measured = {}, dict.fromkeys((BASE, SFT_ONLY, AITP), np.empty(0))
-    if texts:
+        asked = _asked(run, assembled, job, maker)
+    nothing = _Read(np.empty(0), [None] * len(asked.questions))
+    outputs, read = {}, dict.fromkeys((BASE, SFT_ONLY, AITP), nothing)
+    if asked.anything:
         outputs["baseline"] = _baseline(run, assembled, finetuned)
         checkpoints = {
             SFT_ONLY: outputs["baseline"],
@@ -92,17 +102,19 @@ def _evaluate(run: Run) -> Manifest:
         }
         # Leased once, and only now that the baseline's ranks have ended: the models are read one by one.
         device = "cuda" if devices.lease(1, "evaluate") else "cpu"
-        for model in measured:
-            measured[model] = _losses(run, model, checkpoints.get(model), texts, job.finetune, device)
-    outputs["losses"] = _write_losses(run, sets, measured)
+        read = {name: _read(run, name, checkpoints.get(name), asked, device) for name in read}
+    measured = {name: found.losses for name, found in read.items()}
+    outputs["losses"] = _write_losses(run, asked.sets, measured)
+    outputs |= _write_generations(run, asked.questions, {name: found.answers for name, found in read.items()})
     return run.commit(
         Manifest(
             stage=STAGE,
             label=finetuned.label,
-            ledger=_ledger(sets),
+            ledger=_ledger(asked.sets),
             outputs=outputs,
             figures={
-                "sets": _figures(sets, measured),
+                "sets": _figures(asked.sets, measured),
+                "questions": {"asked": len(asked.questions), "left": generations.left(asked.questions)},
                 "steps": finetuned.figures["steps"],
                 **devices.figures(),
             },
@@ -110,6 +122,44 @@ def _evaluate(run: Run) -> Manifest:
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """All that each model is to read."""
+
+    job: Job
+    tokenizer: Any
+    sets: dict[str, Texts]
+    questions: list[Question]
+
+    @property
+    def texts(self) -> list[Text]:
+        """Of all sets, one after the other."""
+        return [text for found in self.sets.values() for text in found.texts]
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is any work for a model."""
+        return bool(self.texts) or not all(question.left for question in self.questions)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What came of one model: a loss of each text, an answer to each question."""
+
+    losses: NDArray[np.float64]
+    answers: Sequence[Answer | None]
+
+
+def _asked(run: Run, assembled: Manifest, job: Job, maker: ExampleMaker) -> _Asked:
+    settings, tokenizer = run.config.evaluate, base_model.load_tokenizer(job.finetune)
+    rows = {name: _conversations(run, assembled, name) for name in (SFT, PAIRS)}
+    sets = {name: losses.of_conversations(found, maker, job.finetune) for name, found in rows.items()}
+    sets[DOCUMENTS] = losses.of_documents(_documents(run), tokenizer, job.finetune.max_length)
+    config = base_model.load_config(job.finetune)
+    room = generations.room(config, job.finetune.max_length, settings.generated_tokens)
+    return _Asked(job, tokenizer, sets, generations.choose(rows, maker, settings.generations, room))
 
 
 def _baseline(run: Run, assembled: Manifest, finetuned: Manifest) -> str:
@@ -140,13 +190,11 @@ def _documents(run: Run) -> list[dict[str, Any]]:
     return held_out.first(found(), "id", settings.max_examples)
 
 
-def _losses(
-    run: Run, name: str, checkpoint: str | None, texts: list[Text], settings: Finetune, device: str
-) -> NDArray[np.float64]:
-    """The losses of one model, computed as in training: of the base, or of what lies below a prefix."""
+def _read(run: Run, name: str, checkpoint: str | None, asked: _Asked, device: str) -> _Read:
+    """Let one model read it all, which computes as in training: the base, or what lies below a prefix."""
     import torch
 
-    watch = Stopwatch()
+    watch, settings = Stopwatch(), asked.job.finetune
     narrow = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device == "cuda"
@@ -157,9 +205,13 @@ def _losses(
             _download(run, checkpoint, Path(folder))
             settings = settings.model_copy(update={"model": folder, "revision": None})
         model = base_model.load_model(settings, torch.bfloat16 if narrow else torch.float32)
-        found = losses.of_model(model.to(device), texts)
-    log.info("evaluate model=%s examples=%d seconds=%.1f", name, len(texts), watch.seconds())
-    return found
+        model = model.to(device)
+        found = losses.of_model(model, asked.texts)
+        log.info("evaluate model=%s examples=%d seconds=%.1f", name, len(found), watch.seconds())
+        tokens, end = run.config.evaluate.generated_tokens, asked.job.templates.turn_end
+        answers = generations.of_model(model, asked.tokenizer, asked.questions, end, tokens)
+    log.info("evaluate model=%s answers=%d seconds=%.1f", name, len(answers), watch.seconds())
+    return _Read(found, answers)
 
 
 def _download(run: Run, prefix: str, folder: Path) -> None:
@@ -212,6 +264,23 @@ def _write_losses(run: Run, sets: Mapping[str, Texts], measured: Mapping[str, ND
         for place, (name, text) in enumerate(named)
     ]
     return tables.write(run.storage, run.key(STAGE, "losses"), pa.Table.from_pylist(rows, _SCHEMA))
+
+
+def _write_generations(
+    run: Run, questions: Sequence[Question], answers: Mapping[str, Sequence[Answer | None]]
+) -> dict[str, str]:
+    """Write the questions with what each model says, where there are any."""
+    rows: list[dict[str, Any]] = []
+    for place, question in enumerate(questions):
+        row = {name: getattr(question, name) for name in ("set", "id", "text", "reference", "left")}
+        for model, said in answers.items():
+            answer = said[place] or Answer("", "", 0)
+            row |= {model: answer.text, f"{model}_finish": answer.finish, f"{model}_tokens": answer.tokens}
+        rows.append(row)
+    if not rows:
+        return {}
+    table = pa.Table.from_pylist(rows, _GENERATIONS)
+    return {"generations": tables.write(run.storage, run.key(STAGE, "generations"), table)}
 
 
 def _table(done: Manifest) -> dict[str, list[Any]]:

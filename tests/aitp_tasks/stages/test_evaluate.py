@@ -97,7 +97,7 @@ def leave(tmp_path: Path, base: Path) -> Leave:
                 "encoder": {"model": "/none"},
                 "engine": {"model": "/none"},
                 "prompts": {"folder": "/none"},
-                "evaluate": {"held_out": SHARE, "max_examples": 12, **settings},
+                "evaluate": {"held_out": SHARE, "max_examples": 12, "generations": 0, **settings},
                 "finetune": {
                     "model": str(base),
                     "processes": 1,
@@ -265,6 +265,48 @@ def test_the_losses_of_every_example_are_kept_and_add_up(
     assert ids == set(every[:9])
     assert all(held_out.is_held_out(one, share) for one in ids)
     assert {row["id"] for row in rows if row["set"] == PAIRS} == {f"{one}-q" for one in every[:9]}
+
+
+def test_the_same_questions_are_answered_by_all_three_models(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    run = leave(max_examples=6, generations=7, generated_tokens=3)
+    # Of a model whose every state is 0, all tokens are as likely: the first one is the likeliest, and ends.
+    _leave_checkpoint(run, base, "one", 0.0)
+    evaluate.execute(run)
+    done = run.require_manifest("evaluate")
+    assert done.figures["questions"] == {"asked": 7, "left": {}}
+    rows = tables.read(run.storage, done.output("generations")).to_pylist()
+    assert [row["set"] for row in rows] == [SFT] * 4 + [PAIRS] * 3
+    for name in (SFT, PAIRS):
+        asked = {row["id"]: (row["text"], row["reference"]) for row in rows if row["set"] == name}
+        held = tables.read(
+            run.storage, run.require_manifest("assemble").output(f"held_out_{name}")
+        ).to_pylist()
+        # The first ones of those that are held out.
+        assert asked == {
+            row["id"]: tuple(turn["content"] for turn in row["messages"]) for row in held[: len(asked)]
+        }
+    for row in rows:
+        # The stand-in of the baseline is the base.
+        for what in ("", "_finish", "_tokens"):
+            assert row[f"base{what}"] == row[f"sft_only{what}"]
+        assert (row["aitp"], row["aitp_finish"], row["aitp_tokens"]) == ("", "stop", 0)
+        assert 0 <= row["base_tokens"] <= 3
+    assert any(row["base"] for row in rows)
+
+
+def test_nobody_is_asked_where_no_questions_are_wanted(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    run = leave(max_examples=2)
+    _leave_checkpoint(run, base, "one", 0.5)
+    evaluate.execute(run)
+    done = run.require_manifest("evaluate")
+    assert "generations" not in done.outputs
+    assert done.figures["questions"] == {"asked": 0, "left": {}}
 
 
 def test_nothing_of_what_is_evaluated_is_trained_on(leave: Leave) -> None:
