@@ -43,7 +43,7 @@ _PLACES = {
         *("save_steps", "save_minutes", "save_number"),
     },
     # What was measured stays the same, whatever is decided by it.
-    "evaluate": {"promote", "tolerance"},
+    "evaluate": {"promote", "tolerance", "task_folder"},
 }
 #: Where results are stored, when a run is started, who is asked or told, and what is tidied up.
 _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
@@ -59,7 +59,10 @@ _ADDED: dict[str, dict[str, Any]] = {
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
-    "evaluate": {"held_out": 0.0, "max_examples": 1000, "generations": 20, "generated_tokens": 256},
+    "evaluate": {
+        **{"held_out": 0.0, "max_examples": 1000, "generations": 20, "generated_tokens": 256},
+        **{"tasks": [], "task_limit": None},
+    },
 }
 #: One path may be written without a list.
 TextColumns = Annotated[
@@ -173,7 +176,7 @@ class RunConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide a run's results: all but where it stores them.
 
-        Models, prompts, the chat template and DeepSpeed's file are left out as places; the
+        Models, prompts, the chat template, DeepSpeed's file and task files are left out as places; the
         plan adds the digests of what they contain. How the encoder's work is batched, and on
         which machine, decides no result.
         """

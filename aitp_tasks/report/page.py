@@ -58,6 +58,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture], decision: str = ""
         funnel=_bars(facts.funnel),
         pictures={name: picture.uri for name, picture in drawn.items()},
         decision=decision,
+        by_model=_MODELS,
         answers=[_cut_answers(row) for row in facts.answers],
         samples=[_cut_sample(sample) for sample in facts.samples],
         models=_models(run.config),

@@ -3,9 +3,10 @@
 Reads what assemble has held out, the held-out documents of the difference set, the
 base model and the checkpoint; trains the base on the SFT set alone, unless another run has
 (see ``evaluation.baseline``). Writes the losses of all three models on every example, and what they
-answer to some of the questions (see ``evaluation.generations``). Whether the
-version is worth promoting follows from these (see ``evaluation.promotion``) and is told, for a
-person who may be asked; promote acts on it. With ``evaluate.held_out`` at 0 there is nothing to do.
+answer to some of the questions (see ``evaluation.generations``); what lm-evaluation-harness measures on
+all three goes into the manifest (see ``evaluation.benchmarks``). Whether the version is worth promoting
+follows from the losses (see ``evaluation.promotion``) and is told, for a person who may be asked;
+promote acts on it. With ``evaluate.held_out`` at 0 there is nothing to do.
 """
 
 import logging
@@ -19,8 +20,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aitp_tasks.config import Promote
-from aitp_tasks.evaluation import baseline, generations, intervals, losses, promotion
+from aitp_tasks.config import Finetune, Promote
+from aitp_tasks.evaluation import (
+    baseline,
+    benchmarks,
+    generations,
+    intervals,
+    losses,
+    promotion,
+    task_files,
+)
+from aitp_tasks.evaluation.benchmarks import Told
 from aitp_tasks.evaluation.generations import Answer, Question
 from aitp_tasks.evaluation.losses import Text, Texts
 from aitp_tasks.machine import devices, models, processors
@@ -86,13 +96,16 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 
 
 def _evaluate(run: Run) -> Manifest:
-    watch = Stopwatch()
+    watch, settings = Stopwatch(), run.config.evaluate
+    # First of all: what is refused costs no training.
+    task_files.require_planned(settings, run.plan.tasks_identity)
+    benchmarks.require(settings, load=True)
     assembled, finetuned = run.require_manifest("assemble"), run.require_manifest("finetune")
     with tempfile.TemporaryDirectory(prefix="aitp-evaluate-") as folder:
         job, maker = session.prepare(run.config.finetune, Path(folder))
         models.require_planned(job.finetune, run.plan.finetune_identity, "finetune.model")
         asked = _asked(run, assembled, job, maker)
-    nothing = _Read(np.empty(0), [None] * len(asked.questions))
+    nothing = _Read(np.empty(0), [None] * len(asked.questions), None)
     outputs, read = {}, dict.fromkeys((BASE, SFT_ONLY, AITP), nothing)
     if asked.anything:
         outputs["baseline"] = _baseline(run, assembled, finetuned)
@@ -115,6 +128,7 @@ def _evaluate(run: Run) -> Manifest:
             figures={
                 "sets": _figures(asked.sets, measured),
                 "questions": {"asked": len(asked.questions), "left": generations.left(asked.questions)},
+                **_tasks(read, settings.task_limit),
                 "steps": finetuned.figures["steps"],
                 **devices.figures(),
             },
@@ -132,6 +146,8 @@ class _Asked:
     tokenizer: Any
     sets: dict[str, Texts]
     questions: list[Question]
+    #: Whether there are tasks.
+    tasks: bool
 
     @property
     def texts(self) -> list[Text]:
@@ -141,15 +157,16 @@ class _Asked:
     @property
     def anything(self) -> bool:
         """Whether there is any work for a model."""
-        return bool(self.texts) or not all(question.left for question in self.questions)
+        return self.tasks or bool(self.texts) or not all(question.left for question in self.questions)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What came of one model: a loss of each text, an answer to each question."""
+    """What came of one model: a loss of each text, an answer to each question, the tasks if there are any."""
 
     losses: NDArray[np.float64]
     answers: Sequence[Answer | None]
+    tasks: Told | None
 
 
 def _asked(run: Run, assembled: Manifest, job: Job, maker: ExampleMaker) -> _Asked:
@@ -159,7 +176,8 @@ def _asked(run: Run, assembled: Manifest, job: Job, maker: ExampleMaker) -> _Ask
     sets[DOCUMENTS] = losses.of_documents(_documents(run), tokenizer, job.finetune.max_length)
     config = base_model.load_config(job.finetune)
     room = generations.room(config, job.finetune.max_length, settings.generated_tokens)
-    return _Asked(job, tokenizer, sets, generations.choose(rows, maker, settings.generations, room))
+    questions = generations.choose(rows, maker, settings.generations, room)
+    return _Asked(job, tokenizer, sets, questions, tasks=bool(settings.tasks))
 
 
 def _baseline(run: Run, assembled: Manifest, finetuned: Manifest) -> str:
@@ -204,14 +222,33 @@ def _read(run: Run, name: str, checkpoint: str | None, asked: _Asked, device: st
         if checkpoint is not None:
             _download(run, checkpoint, Path(folder))
             settings = settings.model_copy(update={"model": folder, "revision": None})
-        model = base_model.load_model(settings, torch.bfloat16 if narrow else torch.float32)
-        model = model.to(device)
+        dtype = torch.bfloat16 if narrow else torch.float32
+        # Before the model is here: the harness has a process, and a copy, of its own.
+        tasks = _put_to_tasks(run, name, settings, dtype, device) if asked.tasks else None
+        model = base_model.load_model(settings, dtype).to(device)
         found = losses.of_model(model, asked.texts)
         log.info("evaluate model=%s examples=%d seconds=%.1f", name, len(found), watch.seconds())
         tokens, end = run.config.evaluate.generated_tokens, asked.job.templates.turn_end
         answers = generations.of_model(model, asked.tokenizer, asked.questions, end, tokens)
     log.info("evaluate model=%s answers=%d seconds=%.1f", name, len(answers), watch.seconds())
-    return _Read(found, answers)
+    del model
+    if device == "cuda":
+        # For the next one's harness.
+        torch.cuda.empty_cache()
+    return _Read(found, answers, tasks)
+
+
+def _put_to_tasks(run: Run, name: str, model: Finetune, dtype: Any, device: str) -> Told:
+    watch = Stopwatch()
+    told = benchmarks.of_model(run.config.evaluate, model, str(dtype).removeprefix("torch."), device)
+    log.info("evaluate model=%s tasks=%d seconds=%.1f", name, len(told.results), watch.seconds())
+    return told
+
+
+def _tasks(read: Mapping[str, _Read], limit: int | None) -> dict[str, Any]:
+    """What the models have in the tasks, where there are any."""
+    told = {name: found.tasks for name, found in read.items() if found.tasks is not None}
+    return {"tasks": benchmarks.figures(told, limit)} if told else {}
 
 
 def _download(run: Run, prefix: str, folder: Path) -> None:

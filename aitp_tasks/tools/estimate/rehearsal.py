@@ -71,6 +71,8 @@ class Rehearsal:
                 "assemble": config.assemble.model_copy(
                     update={"base": versions.NONE, "max_rewritten_share": 1.0}
                 ),
+                # Not rehearsed.
+                "evaluate": config.evaluate.model_copy(update={"tasks": (), "task_folder": None}),
                 "finetune": config.finetune.model_copy(update={"max_steps": _steps(config.finetune)}),
             }
         )

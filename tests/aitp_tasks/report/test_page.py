@@ -315,6 +315,25 @@ def test_answers_are_shown_side_by_side_and_inert(finish_run: FinishRun) -> None
     assert [re.findall(r"<h3>(.*?)</h3>", one) for one in columns] == [["base", "SFT set alone", "new"]] * 2
 
 
+def test_benchmark_tasks_are_a_table(finish_run: FinishRun) -> None:
+    run = finish_run()
+    none = Difference(0, None, None, None, "there is no example").figures()
+    told = {"n": 0, "tokens": 0, "loss": dict.fromkeys(("aitp", "base", "sft_only"))}
+    told |= {"aitp_minus_base": none, "aitp_minus_sft_only": none}
+    metrics = {"acc": {"base": [0.25, 0.125], "sft_only": [0.5, None], "aitp": [None, None]}}
+    results = {"quiz <b>": {"n": 1234, "metrics": metrics}, "group": {"n": None, "metrics": {"f1": {}}}}
+    figures = {"sets": dict.fromkeys(("sft", "pairs", "documents"), told), "steps": 1}
+    figures |= {"tasks": {"harness": "0.4.13", "limit": 1500, "results": results}}
+    run.commit(Manifest(stage="evaluate", label="e", figures=figures))
+    html = _render(run)
+    assert "By lm-evaluation-harness 0.4.13" in html
+    assert "of each task the first 1,500 rows at most" in html
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
+    cells = {row[0]: row[1:] for row in rows if row}
+    assert cells["quiz &lt;b&gt;"] == ["1,234", "acc", "0.2500 ± 0.1250", "0.5000", "–"]
+    assert cells["group"] == ["–", "f1", "–", "–", "–"]
+
+
 def test_where_nothing_was_evaluated_nothing_is_told_of_it(finish_run: FinishRun) -> None:
     run = finish_run()
     report.execute(run)

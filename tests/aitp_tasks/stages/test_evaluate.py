@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from aitp_tasks.config import Finetune, RunConfig
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import Export
-from aitp_tasks.errors import TransientError
-from aitp_tasks.evaluation import intervals
+from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.evaluation import benchmarks, intervals, task_files
+from aitp_tasks.evaluation.benchmarks import Asked, Told
 from aitp_tasks.inputs.examples import Example
 from aitp_tasks.machine import models
 from aitp_tasks.records import digest, held_out, tables, versions
@@ -117,6 +118,7 @@ def leave(tmp_path: Path, base: Path) -> Leave:
             finetune_identity=models.identity(config.finetune),
             prompts={},
             groups=(),
+            tasks_identity=task_files.identity(config.evaluate),
         )
         run = Run.create(open_storage(config.root), plan)
         _leave_version(run, tmp_path, before)
@@ -307,6 +309,73 @@ def test_nobody_is_asked_where_no_questions_are_wanted(
     done = run.require_manifest("evaluate")
     assert "generations" not in done.outputs
     assert done.figures["questions"] == {"asked": 0, "left": {}}
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """In the place of the harness's process, which evaluation/test_benchmarks.py runs: what it was asked."""
+    asked: list[Asked] = []
+
+    def told(one: Asked) -> Told:
+        asked.append(one)
+        if one.model is None:
+            return Told(version="1")
+        assert (Path(one.model.model) / "model.safetensors").exists()
+        results = {"quiz": {"acc,none": len(asked) / 10, "acc_stderr,none": 0.25}}
+        return Told(version="1", results=results, counts={"quiz": {"effective": 12}})
+
+    monkeypatch.setattr(benchmarks, "_run", told)
+    return asked
+
+
+def test_all_three_models_are_put_to_the_tasks(
+    leave: Leave, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harness: list[Asked]
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/quiz.yaml").write_text("task: quiz")
+    tasks = {"tasks": ["quiz"], "task_folder": str(tmp_path / "tasks"), "task_limit": 5}
+    # Whether or not there is anything else to read.
+    run = leave(held_out=1e-9, **tasks)
+    _leave_checkpoint(run, base, "one", 0.5)
+    assert len(json.dumps(evaluate.execute(run))) <= 1000
+    assert run.require_manifest("evaluate").figures["tasks"] == {
+        "harness": "1",
+        "limit": 5,
+        "results": {
+            "quiz": {
+                "n": 12,
+                "metrics": {"acc": {"base": [0.2, 0.25], "sft_only": [0.3, 0.25], "aitp": [0.4, 0.25]}},
+            }
+        },
+    }
+    first, *others = harness
+    assert (first.model, first.load, first.limit) == (None, True, 5)
+    models_of = [one.model.model for one in others if one.model is not None]
+    assert models_of[0] == str(base)
+    assert len(set(models_of)) == 3
+
+    (tmp_path / "tasks/quiz.yaml").write_text("task: other")
+    again = leave("two", held_out=1e-9, **tasks)
+    changed = again.plan.model_copy(update={"tasks_identity": run.plan.tasks_identity})
+    with pytest.raises(InputError, match="are not those that the run was planned with"):
+        evaluate._evaluate(Run(again.storage, changed, changed.digest))
+
+
+def test_a_task_that_cannot_be_used_is_refused_before_anything_is_trained(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", pytest.fail)
+    monkeypatch.setattr(benchmarks, "_run", _refused)
+    run = leave(tasks=["quiz"])
+    _leave_checkpoint(run, base, "one", 0.5)
+    with pytest.raises(InputError, match="no quiz"):
+        evaluate.execute(run)
+    assert run.find_manifest("evaluate") is None
+
+
+def _refused(_: Asked) -> Told:
+    raise InputError("no quiz")
 
 
 def test_nothing_of_what_is_evaluated_is_trained_on(leave: Leave) -> None:
