@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -282,6 +283,14 @@ def test_what_was_evaluated_is_told_with_its_intervals(finish_run: FinishRun) ->
     assert cells["evaluate"][:2] == ["44", "43"]
 
 
+def _nothing_evaluated() -> dict[str, Any]:
+    """Figures of sets that are empty."""
+    none = Difference(0, None, None, None, "there is no example").figures()
+    told = {"n": 0, "tokens": 0, "loss": dict.fromkeys(("aitp", "base", "sft_only"))}
+    told |= {"aitp_minus_base": none, "aitp_minus_sft_only": none}
+    return {"sets": dict.fromkeys(("sft", "pairs", "documents"), told), "steps": 1}
+
+
 def test_answers_are_shown_side_by_side_and_inert(finish_run: FinishRun) -> None:
     run = finish_run()
     hostile = "</p></article><script>alert(1)</script><img src=x> {{ 7 * 7 }} <|im_end|>\x00"
@@ -291,10 +300,7 @@ def test_answers_are_shown_side_by_side_and_inert(finish_run: FinishRun) -> None
     long = row | {"set": "pairs", "aitp": "a" * 2000, "aitp_finish": "length", "aitp_tokens": 256}
     left = row | {"text": "b" * 1000, "left": "question_too_long"}
     generations = tables.write(run.storage, run.key("evaluate", "g"), pa.Table.from_pylist([row, long, left]))
-    none = Difference(0, None, None, None, "there is no example").figures()
-    told = {"n": 0, "tokens": 0, "loss": dict.fromkeys(("aitp", "base", "sft_only"))}
-    told |= {"aitp_minus_base": none, "aitp_minus_sft_only": none}
-    figures = {"sets": dict.fromkeys(("sft", "pairs", "documents"), told), "steps": 1}
+    figures = _nothing_evaluated()
     figures |= {"questions": {"asked": 3, "left": {"question_too_long": 1}}}
     outputs = {"generations": generations}
     run.commit(Manifest(stage="evaluate", label="e", outputs=outputs, figures=figures))
@@ -311,18 +317,24 @@ def test_answers_are_shown_side_by_side_and_inert(finish_run: FinishRun) -> None
     assert "… (+1,100 characters)" in page.text
     assert "1 were not asked (question_too_long)" in page.text
     assert "not asked: question_too_long · q<b>" in page.text
+    assert "Has it helped?" in page.text
     columns = re.findall(r'<div class="answers">(.*?)\n</div>', html, re.DOTALL)
     assert [re.findall(r"<h3>(.*?)</h3>", one) for one in columns] == [["base", "SFT set alone", "new"]] * 2
 
 
+def test_a_promotion_that_was_not_run_is_told_as_such(finish_run: FinishRun) -> None:
+    run = finish_run()
+    figures = _nothing_evaluated()
+    run.commit(Manifest(stage="evaluate", label="e", figures=figures))
+    report.execute(run)
+    assert "Not promoted yet: `aitp promote` has not been run." in _read(run).text
+
+
 def test_benchmark_tasks_are_a_table(finish_run: FinishRun) -> None:
     run = finish_run()
-    none = Difference(0, None, None, None, "there is no example").figures()
-    told = {"n": 0, "tokens": 0, "loss": dict.fromkeys(("aitp", "base", "sft_only"))}
-    told |= {"aitp_minus_base": none, "aitp_minus_sft_only": none}
     metrics = {"acc": {"base": [0.25, 0.125], "sft_only": [0.5, None], "aitp": [None, None]}}
     results = {"quiz <b>": {"n": 1234, "metrics": metrics}, "group": {"n": None, "metrics": {"f1": {}}}}
-    figures = {"sets": dict.fromkeys(("sft", "pairs", "documents"), told), "steps": 1}
+    figures = _nothing_evaluated()
     figures |= {"tasks": {"harness": "0.4.13", "limit": 1500, "results": results}}
     run.commit(Manifest(stage="evaluate", label="e", figures=figures))
     html = _render(run)
