@@ -262,8 +262,15 @@ def _add_to_line(command: argparse.ArgumentParser) -> None:
     command.add_argument("--alone", action="store_true", help="no other run is about to begin: wait for none")
 
 
+def _add_to_promote(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--refused-by", metavar="NAME", help="who has not approved it: then nothing is promoted"
+    )
+
+
 _ARGUMENTS = {
     "plan": _add_to_plan,
+    "promote": _add_to_promote,
     "inspect": _add_to_inspect,
     "dataset": _add_to_dataset,
     "gc": _add_to_gc,
@@ -293,15 +300,18 @@ _HANDED = {
 }
 
 
+#: What is handed to a stage in the place of its unit.
+_HANDED_TO_STAGES = {"plan": ("check",), "promote": ("refused_by",)}
+
+
 def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
     name = arguments.stage
     folder = "tools" if name in _HANDED else "stages"
     module = importlib.import_module(f"aitp_tasks.{folder}.{name}")
-    handed = [getattr(arguments, argument) for argument in _HANDED.get(name, ())]
+    to_stages = _HANDED_TO_STAGES.get(name, ("unit",))
+    handed = [getattr(arguments, argument, None) for argument in _HANDED.get(name, to_stages)]
     if name == "estimate":
         module.check(*handed)
-    if folder == "stages":
-        handed = [arguments.check] if name == "plan" else [getattr(arguments, "unit", None)]
     result: dict[str, Any] = module.execute(_subject(arguments), *handed)
     return result
 

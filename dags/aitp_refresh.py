@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, chain, dag, task, task_group
 
-from aitp_approval import ApproveOperator
+from aitp_approval import ApproveOperator, ApprovePromotionOperator, PromoteOperator
 from aitp_assets import CHECKPOINTS, DATASETS, tell_checkpoint, tell_dataset
 from aitp_messages import FailureNotifier, GroupNotifier, NotPromotedNotifier, deadline
 from aitp_note import PlanOperator
@@ -44,7 +44,7 @@ GPU_POOL = "gpu"
 DUMP_CHARACTERS = 60
 
 #: Stages whose versions may become the latest.
-PROMOTING = ("assemble", "evaluate")
+PROMOTING = ("assemble", "promote")
 
 #: Settings that the trigger form offers, by the path they have in the configuration.
 FORM = (
@@ -106,8 +106,12 @@ def pools(presets: dict[str, dict[str, Any]]) -> tuple[str | None, str | None]:
 
 PRESETS = presets(CONFIG)
 EMBEDS, GENERATES = pools(PRESETS)
-#: Whether a configuration lets a person be asked.
-ASKED = any(section(values, "approval").get("before_finetune") for values in PRESETS.values())
+#: Before what a configuration lets a person be asked.
+ASKED = {
+    setting
+    for setting in ("before_finetune", "before_promotion")
+    if any(section(values, "approval").get(setting) for values in PRESETS.values())
+}
 #: Where a configuration holds data out; else there is nothing to compare, and no GPU to wait for.
 EVALUATES = (
     GPU_POOL if any(section(values, "evaluate").get("held_out") for values in PRESETS.values()) else None
@@ -126,6 +130,7 @@ RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "assemble": (EMBEDS, timedelta(hours=4)),
     "finetune": (GPU_POOL, timedelta(hours=48)),
     "evaluate": (EVALUATES, timedelta(hours=48)),
+    "promote": (None, timedelta(minutes=30)),
     "report": (None, timedelta(hours=1)),
 }
 
@@ -338,18 +343,30 @@ def aitp_refresh() -> Any:
         post_execute=tell_dataset,
         **tasks["assemble"],
     )
-    # There only where a configuration asks for it.
-    approve = [ApproveOperator(task_id="approve", config=str(CONFIG))] if ASKED else []
+    # There only where a configuration asks for them.
+    approve = [ApproveOperator(task_id="approve", config=str(CONFIG))] if "before_finetune" in ASKED else []
+    approve_promotion = (
+        [ApprovePromotionOperator(task_id="approve_promotion", config=str(CONFIG))]
+        if "before_promotion" in ASKED
+        else []
+    )
     finetune = StageOperator(
         run=run, outlets=[CHECKPOINTS], post_execute=tell_checkpoint, **tasks["finetune"]
     )
-    evaluate = StageOperator(run=run, outlets=[DATASETS], post_execute=tell_dataset, **tasks["evaluate"])
+    evaluate = StageOperator(run=run, **tasks["evaluate"])
+    promote = PromoteOperator(
+        run=run,
+        after="approve_promotion" if approve_promotion else None,
+        outlets=[DATASETS],
+        post_execute=tell_dataset,
+        **tasks["promote"],
+    )
     report = StageOperator(run=run, **tasks["report"])
 
     begin >> plan >> embed_units >> embed >> merge >> density >> difference >> parts
     plan >> density_units >> density
     prompts.expand(unit=parts) >> assemble
-    chain(assemble, *approve, finetune, evaluate, report)
+    chain(assemble, *approve, finetune, evaluate, *approve_promotion, promote, report)
     density >> index >> report
     # Set-up and tear-down: `end` runs whatever becomes of the run, and both again when a task is cleared.
     report >> end.as_teardown(setups=begin)

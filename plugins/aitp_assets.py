@@ -22,7 +22,7 @@ _CHECKPOINT_FIGURES = ("train_loss_first", "train_loss_last")
 
 
 def tell_dataset(context: Context, result: Mapping[str, Any]) -> None:
-    """Tell of the version that assemble has made, or evaluate has promoted, if it is now the latest."""
+    """Tell of the version that assemble has made, or promote has promoted, if it is now the latest."""
     # Which of the two it is that lets a version become the latest, assemble's result says.
     is_its_to_tell = result.get("promote", "always") == "always"
     if is_its_to_tell and result.get("is_latest") and not result.get("unchanged"):

@@ -278,13 +278,13 @@ def failed_units(context: Any, stage: str) -> list[dict[str, Any]]:
 
 
 def not_promoted(result: dict[str, Any]) -> tuple[str, dict[str, str | None]] | None:
-    """Why a result of ``begin``, ``assemble`` or ``evaluate`` stands for no new latest version, if so."""
+    """Why a result of ``begin``, ``assemble`` or ``promote`` stands for no new latest version, if so."""
     if "left" in result and not result.get("taken"):
         return "nothing new", {"why": "; ".join(f"{dump}: {why}" for dump, why in result["left"].items())}
     if result.get("unchanged"):
         return "nothing has changed", {"why": "the version would be the one before, so none was made"}
     if result.get("promoted") is False and "is_latest" in result:
-        return "it was evaluated", {"why": result["why"]}
+        return "it was not approved" if result.get("refused") else "it was evaluated", {"why": result["why"]}
     if result.get("is_latest") is False and result.get("promote", "always") == "always":
         return "another version came in between", {
             "version": result.get("dataset"),

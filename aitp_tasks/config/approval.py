@@ -14,6 +14,13 @@ class Approval(Section):
         description="The run waits for a person's Approve in the UI, without a slot; Reject skips the "
         "fine-tune and the report. The dataset version is there in any case.",
     )
+    before_promotion: bool = Field(
+        False,
+        title="Ask before the promotion",
+        description="Where evaluate finds a version worth promoting (evaluate.promote=when_better), the run "
+        "waits for a person's Approve in the UI; with Reject the version is not promoted, and the run ends "
+        "as after any other that is not.",
+    )
     wait_hours: float = Field(
         48.0,
         gt=0,

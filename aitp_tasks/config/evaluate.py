@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from aitp_tasks.config.section import Section
 
+#: No path: what is named lies in the harness or in the folder.
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.:,+-]*$", max_length=200)]
+
 
 class Promote(StrEnum):
     """When a version and its checkpoint become the latest."""
@@ -41,6 +44,33 @@ class Evaluate(Section):
         description="In nats per token: how much worse on SFT examples a better version may be.",
     )
 
+    generations: int = Field(
+        20,
+        ge=0,
+        le=200,
+        title="Questions answered",
+        description="Held-out questions that all three models answer, for people to read in the report: half "
+        "of SFT examples, half of pairs, always the same ones; 0: none.",
+    )
+    generated_tokens: int = Field(
+        256, ge=1, le=8192, title="Tokens of an answer", description="In the report, at most."
+    )
+    tasks: tuple[TaskName, ...] = Field(
+        (),
+        title="Benchmark tasks",
+        description="Of lm-evaluation-harness, by name, or of the folder below; all three models are put to "
+        "them. Nothing is fetched for them.",
+    )
+    task_folder: str | None = Field(
+        None,
+        min_length=1,
+        title="Folder of task files",
+        description="YAML files as lm-evaluation-harness has them, and the files with their rows.",
+    )
+    task_limit: int | None = Field(
+        None, ge=1, title="Rows of a task", description="The first ones, at most; none: all."
+    )
+
     @model_validator(mode="after")
     def _has_what_it_decides_by(self) -> Self:
         if self.promote is Promote.WHEN_BETTER and not self.held_out:
@@ -48,4 +78,14 @@ class Evaluate(Section):
                 "promote=when_better decides by held-out data, and held_out=0 holds none out: "
                 "set held_out, to 0.02 for instance"
             )
+        if self.tasks and not self.held_out:
+            raise ValueError(
+                f"tasks={list(self.tasks)} are measured beside held-out data, and held_out=0 holds none out: "
+                "set held_out, to 0.02 for instance"
+            )
+        if self.task_folder is not None and not self.tasks:
+            raise ValueError(f"task_folder={self.task_folder} is set, but tasks names none: name some of its")
+        twice = sorted({name for name in self.tasks if self.tasks.count(name) > 1})
+        if twice:
+            raise ValueError(f"tasks names {', '.join(twice)} twice: name each once")
         return self

@@ -82,7 +82,8 @@ def _described(item: ErrorDetails, known: Sequence[str]) -> str:
         near = _nearest(setting, known)
         hint = f"the nearest is {near}; " if near else ""
         said = f"there is no such setting: {hint}correct it or take it out ({_REFERENCE} has all)"
-    return f"{setting}={masked(repr(item['input']))}: {said}"
+    # Of the whole configuration, the value is all of it.
+    return f"{setting}={masked(repr(item['input']))}: {said}" if setting else said
 
 
 def _names(model: type[BaseModel], section: str = "") -> list[str]:

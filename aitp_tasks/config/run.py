@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from aitp_tasks.config import file
 from aitp_tasks.config.approval import Approval
@@ -14,7 +14,7 @@ from aitp_tasks.config.density import Density
 from aitp_tasks.config.difference import Difference
 from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
-from aitp_tasks.config.evaluate import Evaluate
+from aitp_tasks.config.evaluate import Evaluate, Promote
 from aitp_tasks.config.examples import Examples
 from aitp_tasks.config.finetune import Finetune
 from aitp_tasks.config.gates import Gates
@@ -43,7 +43,7 @@ _PLACES = {
         *("save_steps", "save_minutes", "save_number"),
     },
     # What was measured stays the same, whatever is decided by it.
-    "evaluate": {"promote", "tolerance"},
+    "evaluate": {"promote", "tolerance", "task_folder"},
 }
 #: Where results are stored, when a run is started, who is asked or told, and what is tidied up.
 _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
@@ -59,7 +59,10 @@ _ADDED: dict[str, dict[str, Any]] = {
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
-    "evaluate": {"held_out": 0.0, "max_examples": 1000},
+    "evaluate": {
+        **{"held_out": 0.0, "max_examples": 1000, "generations": 20, "generated_tokens": 256},
+        **{"tasks": [], "task_limit": None},
+    },
 }
 #: One path may be written without a list.
 TextColumns = Annotated[
@@ -142,6 +145,20 @@ class RunConfig(Section):
             raise ValueError(f"{twice!r} is named twice: its text would be joined to itself")
         return value
 
+    @model_validator(mode="after")
+    def _has_a_promotion_to_approve(self) -> Self:
+        promote = self.evaluate.promote
+        if self.approval.before_promotion and promote is not Promote.WHEN_BETTER:
+            found = {
+                Promote.ALWAYS: "versions are the latest as soon as they are made",
+                Promote.NEVER: "nothing is ever promoted",
+            }[promote]
+            raise ValueError(
+                f"approval.before_promotion=true asks before a promotion, but with evaluate.promote="
+                f"{promote.value} {found}: set evaluate.promote to when_better, or before_promotion to false"
+            )
+        return self
+
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
         """Read a YAML file and apply ``section.key=value`` overrides, values in YAML.
@@ -159,7 +176,7 @@ class RunConfig(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide a run's results: all but where it stores them.
 
-        Models, prompts, the chat template and DeepSpeed's file are left out as places; the
+        Models, prompts, the chat template, DeepSpeed's file and task files are left out as places; the
         plan adds the digests of what they contain. How the encoder's work is batched, and on
         which machine, decides no result.
         """

@@ -1,1 +1,1 @@
-"""Proof that a fine-tune has helped: losses on held-out data, intervals, what is promoted."""
+"""Proof that a fine-tune has helped: losses, answers and benchmarks, intervals, what is promoted."""

@@ -7,6 +7,7 @@ lies at or below the tolerance. What is missing there was not shown. A number th
 in any set, is shown by no other: a model whose loss is NaN somewhere is broken.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from aitp_tasks.config import Promote
 from aitp_tasks.evaluation.intervals import Difference
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 
+#: What a task may hand on, with some room.
+_RESULT_BYTES = 1000
 #: How the sets are called where people read.
 NAMES = {SFT: "SFT examples", PAIRS: "held-out pairs", DOCUMENTS: "documents"}
 
@@ -63,6 +66,18 @@ def decide(promote: Promote, tolerance: float, differences: Mapping[str, Differe
     # Also what has grown worse is told.
     others = [told[name] for name in (PAIRS, DOCUMENTS, SFT) if name not in better]
     return Decision(True, f"it is better on {'; '.join([told[name] for name in better] + others)}")
+
+
+def within_bounds(result: dict[str, Any]) -> dict[str, Any]:
+    """A result that a task can hand on: where URIs are long, ``why`` is cut, then ``sets`` left out."""
+    while len(json.dumps(result)) > _RESULT_BYTES:
+        if len(result["why"]) > 100:
+            result = result | {"why": result["why"][:-1]}
+        elif result.get("sets"):
+            result = result | {"sets": {}}
+        else:
+            break
+    return result
 
 
 def differences(figures: Mapping[str, Any]) -> dict[str, Difference]:

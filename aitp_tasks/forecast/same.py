@@ -52,7 +52,11 @@ def setups(plan: Plan) -> dict[str, str]:
         KEPT: gated,
         ANSWERED: [*gated, prompted["answer"]],
         "finetune": (training := [plan.finetune_identity, of_a_step(config.finetune)]),
-        "evaluate": [*training, config.evaluate.model_dump(mode="json", exclude=_OF_NO_EVALUATION)],
+        "evaluate": [
+            *training,
+            config.evaluate.model_dump(mode="json", exclude=_OF_NO_EVALUATION),
+            plan.tasks_identity,
+        ],
     }
     return {name: digest.of_value(value) for name, value in found.items()}
 

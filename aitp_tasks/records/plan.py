@@ -123,6 +123,8 @@ class Plan(Frozen):
     rules: int = RULES
     #: Of the base's pairs, why some are not among the groups, by their id.
     left: dict[str, str] = {}
+    #: Digest of the files of ``evaluate.task_folder``; empty where there is none.
+    tasks_identity: str = ""
     #: What lies beside the shards and is not read; decides nothing.
     unread: tuple[Unread, ...] = ()
 
@@ -162,6 +164,7 @@ class Plan(Frozen):
                 "geometry": self.geometry and self.geometry.key,
                 # Left out while there are none, as in the plans of releases that did not know them.
                 **({"marked_bad": self.marked_bad} if self.marked_bad else {}),
+                **({"tasks": self.tasks_identity} if self.tasks_identity else {}),
                 **({"rules": self.rules} if self.rules != _FIRST_RULES else {}),
             }
         )

@@ -1,4 +1,4 @@
-"""``models/<line>/latest.json``: the checkpoint of the newest version that was promoted."""
+"""What was promoted: ``models/<line>/latest.json``, and what each run says of its own version."""
 
 import json
 
@@ -8,6 +8,7 @@ from aitp_tasks.records.run import Run
 
 _TRIES = 100
 _MARK = ("finetune", "promoted")
+_OUTCOME = ("promote", "outcome.json")
 
 
 def point(run: Run, version: str, checkpoint: str) -> bool:
@@ -46,6 +47,27 @@ def point(run: Run, version: str, checkpoint: str) -> bool:
             storage.write_if_absent(mark, b"{}")
             return True
     raise TransientError(f"{storage.uri(key)} was moved by others {_TRIES} times: retry")
+
+
+def note(run: Run, promoted: bool, why: str) -> None:
+    """Write down what has become of a run's version, as it is now; the same again changes nothing.
+
+    Args:
+        run: that has made it.
+        promoted: whether it was.
+        why: because of what, as the end of a sentence.
+    """
+    if noted(run) != (promoted, why):
+        told = json.dumps({"promoted": promoted, "why": why}).encode()
+        run.storage.write(run.key(*_OUTCOME), told)
+
+
+def noted(run: Run) -> tuple[bool, str] | None:
+    """What ``note`` was told last; None where it was not."""
+    if run.storage.find(run.key(*_OUTCOME)) is None:
+        return None
+    told = json.loads(run.storage.read(run.key(*_OUTCOME)))
+    return told["promoted"], told["why"]
 
 
 def _key(line: str) -> str:

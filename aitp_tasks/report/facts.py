@@ -138,6 +138,8 @@ class Facts:
     finetune: Manifest
     #: None where nothing is held out.
     evaluate: Manifest | None
+    #: Questions with what the three models answer; see evaluate.
+    answers: list[dict[str, Any]]
     explained_variance: list[float]
     densities: Densities
     #: Corpus, and the SFT side without the new pairs (``sft_alone``) and with them; None of earlier releases.
@@ -199,6 +201,7 @@ def gather(run: Run) -> Facts:
         assemble=assemble,
         finetune=finetune,
         evaluate=evaluated,
+        answers=_answers(run, evaluated),
         explained_variance=list(units["merge"][0].figures["corpus_explained_variance"]),
         densities=_densities(run, difference),
         gained=_gained(run, assemble),
@@ -397,6 +400,13 @@ def _scores(run: Run) -> _Scored:
         counts.quality.add(table["quality"].to_numpy(), kept)
         counts.difficulty.add(table["difficulty"].to_numpy(), kept)
     return counts
+
+
+def _answers(run: Run, evaluated: Manifest | None) -> list[dict[str, Any]]:
+    """What the models answer; nothing of earlier releases."""
+    key = evaluated.outputs.get("generations") if evaluated else None
+    rows: list[dict[str, Any]] = tables.read(run.storage, key).to_pylist() if key else []
+    return rows
 
 
 def _samples(run: Run, pairs_in_dataset: int, assemble: Manifest) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ _NAME_CHARACTERS = 80
 _QUESTION_CHARACTERS = 600
 _ANSWER_CHARACTERS = 900
 _EXCERPT_CHARACTERS = 400
+#: How evaluate's models are called, in the order of their columns.
+_MODELS = (("base", "base"), ("sft_only", "SFT set alone"), ("aitp", "new"))
 #: Control characters as Unicode's pictures of them; line feed and tab stay.
 _VISIBLE = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
 
@@ -56,6 +58,8 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture], decision: str = ""
         funnel=_bars(facts.funnel),
         pictures={name: picture.uri for name, picture in drawn.items()},
         decision=decision,
+        by_model=_MODELS,
+        answers=[_cut_answers(row) for row in facts.answers],
         samples=[_cut_sample(sample) for sample in facts.samples],
         models=_models(run.config),
         dataset=run.storage.uri(facts.assemble.output("parquet").rpartition("/")[0]),
@@ -82,6 +86,24 @@ def _cut_sample(sample: dict[str, Any]) -> dict[str, Any]:
         "answer": cut(sample["answer"], _ANSWER_CHARACTERS),
         "text": cut(sample["text"], _EXCERPT_CHARACTERS),
     }
+
+
+def _cut_answers(row: dict[str, Any]) -> dict[str, Any]:
+    """A question with the held-out answer and the models' own, those in the order of the columns."""
+    said = [
+        {"by": title, "text": cut(row[model], _ANSWER_CHARACTERS), **_ended(row, model)}
+        for model, title in _MODELS
+    ]
+    return {
+        **row,
+        "question": cut(row["text"], _QUESTION_CHARACTERS),
+        "reference": cut(row["reference"], _ANSWER_CHARACTERS),
+        "said": said,
+    }
+
+
+def _ended(row: dict[str, Any], model: str) -> dict[str, Any]:
+    return {"finish": row[f"{model}_finish"], "tokens": row[f"{model}_tokens"]}
 
 
 def _bars(funnel: list[tuple[str, int]]) -> list[dict[str, Any]]:

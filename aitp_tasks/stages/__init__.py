@@ -3,8 +3,9 @@
 In the order of the story. The paper's three steps are ``embed`` to ``difference``
 (the difference set), ``rewrite`` to ``answer`` (questions and answers of it) and
 ``assemble`` to ``finetune`` (training on both); ``plan`` freezes what a run is made
-of, ``evaluate`` asks whether it has helped, ``report`` shows what came of it. No stage
-imports another: what one has left, the next reads through ``records``.
+of, ``evaluate`` asks whether it has helped, ``promote`` acts on the answer, ``report``
+shows what came of it. No stage imports another: what one has left, the next reads
+through ``records``.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ STAGES = (
     Stage("answer", "answer one part's questions with their documents", "parts"),
     Stage("assemble", "join pairs and SFT set into a new dataset version"),
     Stage("finetune", "fine-tune the base model on the dataset version"),
-    Stage("evaluate", "compare the checkpoint with base and SFT set alone on held-out data, promote"),
+    Stage("evaluate", "compare the checkpoint with base and SFT set alone on held-out data"),
+    Stage("promote", "make the version and its checkpoint the latest, if that follows"),
     Stage("report", "write the run's report"),
 )

@@ -1,17 +1,18 @@
-"""evaluate: how the new checkpoint does on what was held out, and whether its version is promoted.
+"""evaluate: how the new checkpoint does on what was held out.
 
 Reads what assemble has held out, the held-out documents of the difference set, the
 base model and the checkpoint; trains the base on the SFT set alone, unless another run has
-(see ``evaluation.baseline``). Writes the losses of all three models on every example. Whether the
-version and its checkpoint become the latest follows from these and ``evaluate.promote``
-(see ``evaluation.promotion``), each time that the stage is run. With ``evaluate.held_out``
-at 0 there is nothing to do.
+(see ``evaluation.baseline``). Writes the losses of all three models on every example, and what they
+answer to some of the questions (see ``evaluation.generations``); what lm-evaluation-harness measures on
+all three goes into the manifest (see ``evaluation.benchmarks``). Whether the version is worth promoting
+follows from the losses (see ``evaluation.promotion``) and is told, for a person who may be asked;
+promote acts on it. With ``evaluate.held_out`` at 0 there is nothing to do.
 """
 
-import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,32 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.config import Finetune, Promote
-from aitp_tasks.evaluation import baseline, intervals, losses, promotion
+from aitp_tasks.evaluation import (
+    baseline,
+    benchmarks,
+    generations,
+    intervals,
+    losses,
+    promotion,
+    task_files,
+)
+from aitp_tasks.evaluation.benchmarks import Told
+from aitp_tasks.evaluation.generations import Answer, Question
 from aitp_tasks.evaluation.losses import Text, Texts
-from aitp_tasks.evaluation.promotion import Decision
 from aitp_tasks.machine import devices, models, processors
-from aitp_tasks.records import held_out, promoted, published, selected, tables, versions
+from aitp_tasks.records import held_out, published, selected, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import base_model, session
+from aitp_tasks.training.examples import ExampleMaker
+from aitp_tasks.training.job import Job
 
 log = logging.getLogger(__name__)
 
 STAGE = "evaluate"
 #: The models, the new one last.
 BASE, SFT_ONLY, AITP = "base", "sft_only", "aitp"
-#: What a task may hand on, with some room.
-_RESULT_BYTES = 1000
 _SCHEMA = pa.schema(
     [
         ("set", pa.string()),
@@ -45,10 +55,20 @@ _SCHEMA = pa.schema(
         *((model, pa.float64()) for model in (BASE, SFT_ONLY, AITP)),
     ]
 )
+_GENERATIONS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("set", "id", "text", "reference", "left")),
+        *(
+            (f"{model}{name}", kind)
+            for model in (BASE, SFT_ONLY, AITP)
+            for name, kind in (("", pa.string()), ("_finish", pa.string()), ("_tokens", pa.int64()))
+        ),
+    ]
+)
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
-    """Evaluate, unless it has been done, and promote the version if that follows.
+    """Evaluate, unless it has been done.
 
     Raises:
         InputError: an earlier stage has not been run, a model cannot be used, or the SFT set alone cannot
@@ -68,50 +88,26 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "seconds": done.seconds if done else 0.0,
         "evaluated": done is not None,
     }
-    result |= _promote(run, decision)
-    log.info("evaluate: %s", decision.sentence)
-    return _within_bounds(result | {"sets": _table(done) if done else {}})
-
-
-def _promote(run: Run, decision: Decision) -> dict[str, Any]:
-    """Do what was decided; what is told of it."""
-    promote = run.config.evaluate.promote
-    told = {"promoted": decision.promoted, "why": decision.why}
-    if promote is not Promote.WHEN_BETTER:
-        # By assemble and finetune, or by nobody.
-        return told
-    if not decision.promoted:
-        return told | {"is_latest": False}
-    assembled, storage, line = run.require_manifest("assemble"), run.storage, run.config.assemble.dataset
-    name, figures = assembled.figures["version"], assembled.figures
-    if not versions.add(storage, line, versions.load(storage, line, name)):
-        return told | {"promoted": False, "is_latest": False, "why": "another version came in between"}
-    promoted.point(run, name, run.require_manifest("finetune").output("checkpoint"))
-    counts = {count: figures[count] for count in ("pairs", "earlier_pairs", "sft_examples")}
-    return told | {
-        "is_latest": True,
-        "unchanged": bool(figures.get("unchanged")),
-        "dataset": storage.uri(versions.prefix(line, name)),
-        **counts,
-        "parts_given_up": len(figures.get("parts_given_up", {})),
-    }
+    # Else the version is the latest already, or never will be.
+    open_yet = settings.promote is Promote.WHEN_BETTER
+    result |= {"to_promote": open_yet and decision.promoted, "why": decision.why}
+    result |= {"sets": _table(done) if done else {}}
+    return promotion.within_bounds(result)
 
 
 def _evaluate(run: Run) -> Manifest:
-    watch = Stopwatch()
+    watch, settings = Stopwatch(), run.config.evaluate
+    # First of all: what is refused costs no training.
+    task_files.require_planned(settings, run.plan.tasks_identity)
+    benchmarks.require(settings, load=True)
     assembled, finetuned = run.require_manifest("assemble"), run.require_manifest("finetune")
     with tempfile.TemporaryDirectory(prefix="aitp-evaluate-") as folder:
         job, maker = session.prepare(run.config.finetune, Path(folder))
         models.require_planned(job.finetune, run.plan.finetune_identity, "finetune.model")
-        sets = {
-            name: losses.of_conversations(_conversations(run, assembled, name), maker, job.finetune)
-            for name in (SFT, PAIRS)
-        }
-        tokenizer = base_model.load_tokenizer(job.finetune)
-        sets[DOCUMENTS] = losses.of_documents(_documents(run), tokenizer, job.finetune.max_length)
-    texts = [text for found in sets.values() for text in found.texts]
-    outputs, measured, seconds = {}, dict.fromkeys((BASE, SFT_ONLY, AITP), np.empty(0)), 0.0
-    if texts:
+        asked = _asked(run, assembled, job, maker)
+    nothing = _Read(np.empty(0), [None] * len(asked.questions), None)
+    outputs, read, seconds = {}, dict.fromkeys((BASE, SFT_ONLY, AITP), nothing), 0.0
+    if asked.anything:
         training = Stopwatch()
         outputs["baseline"] = _baseline(run, assembled, finetuned)
         seconds = training.seconds()
@@ -121,17 +117,20 @@ def _evaluate(run: Run) -> Manifest:
         }
         # Leased once, and only now that the baseline's ranks have ended: the models are read one by one.
         device = "cuda" if devices.lease(1, "evaluate") else "cpu"
-        for model in measured:
-            measured[model] = _losses(run, model, checkpoints.get(model), texts, job.finetune, device)
-    outputs["losses"] = _write_losses(run, sets, measured)
+        read = {name: _read(run, name, checkpoints.get(name), asked, device) for name in read}
+    measured = {name: found.losses for name, found in read.items()}
+    outputs["losses"] = _write_losses(run, asked.sets, measured)
+    outputs |= _write_generations(run, asked.questions, {name: found.answers for name, found in read.items()})
     return run.commit(
         Manifest(
             stage=STAGE,
             label=finetuned.label,
-            ledger=_ledger(sets),
+            ledger=_ledger(asked.sets),
             outputs=outputs,
             figures={
-                "sets": _figures(sets, measured),
+                "sets": _figures(asked.sets, measured),
+                "questions": {"asked": len(asked.questions), "left": generations.left(asked.questions)},
+                **_tasks(read, settings.task_limit),
                 "steps": finetuned.figures["steps"],
                 "baseline_seconds": seconds,
                 **devices.figures(),
@@ -140,6 +139,48 @@ def _evaluate(run: Run) -> Manifest:
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """All that each model is to read."""
+
+    job: Job
+    tokenizer: Any
+    sets: dict[str, Texts]
+    questions: list[Question]
+    #: Whether there are tasks.
+    tasks: bool
+
+    @property
+    def texts(self) -> list[Text]:
+        """Of all sets, one after the other."""
+        return [text for found in self.sets.values() for text in found.texts]
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is any work for a model."""
+        return self.tasks or bool(self.texts) or not all(question.left for question in self.questions)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What came of one model: a loss of each text, an answer to each question, the tasks if there are any."""
+
+    losses: NDArray[np.float64]
+    answers: Sequence[Answer | None]
+    tasks: Told | None
+
+
+def _asked(run: Run, assembled: Manifest, job: Job, maker: ExampleMaker) -> _Asked:
+    settings, tokenizer = run.config.evaluate, base_model.load_tokenizer(job.finetune)
+    rows = {name: _conversations(run, assembled, name) for name in (SFT, PAIRS)}
+    sets = {name: losses.of_conversations(found, maker, job.finetune) for name, found in rows.items()}
+    sets[DOCUMENTS] = losses.of_documents(_documents(run), tokenizer, job.finetune.max_length)
+    config = base_model.load_config(job.finetune)
+    room = generations.room(config, job.finetune.max_length, settings.generated_tokens)
+    questions = generations.choose(rows, maker, settings.generations, room)
+    return _Asked(job, tokenizer, sets, questions, tasks=bool(settings.tasks))
 
 
 def _baseline(run: Run, assembled: Manifest, finetuned: Manifest) -> str:
@@ -170,13 +211,11 @@ def _documents(run: Run) -> list[dict[str, Any]]:
     return held_out.first(found(), "id", settings.max_examples)
 
 
-def _losses(
-    run: Run, name: str, checkpoint: str | None, texts: list[Text], settings: Finetune, device: str
-) -> NDArray[np.float64]:
-    """The losses of one model, computed as in training: of the base, or of what lies below a prefix."""
+def _read(run: Run, name: str, checkpoint: str | None, asked: _Asked, device: str) -> _Read:
+    """Let one model read it all, which computes as in training: the base, or what lies below a prefix."""
     import torch
 
-    watch = Stopwatch()
+    watch, settings = Stopwatch(), asked.job.finetune
     narrow = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device == "cuda"
@@ -186,10 +225,33 @@ def _losses(
         if checkpoint is not None:
             _download(run, checkpoint, Path(folder))
             settings = settings.model_copy(update={"model": folder, "revision": None})
-        model = base_model.load_model(settings, torch.bfloat16 if narrow else torch.float32)
-        found = losses.of_model(model.to(device), texts)
-    log.info("evaluate model=%s examples=%d seconds=%.1f", name, len(texts), watch.seconds())
-    return found
+        dtype = torch.bfloat16 if narrow else torch.float32
+        # Before the model is here: the harness has a process, and a copy, of its own.
+        tasks = _put_to_tasks(run, name, settings, dtype, device) if asked.tasks else None
+        model = base_model.load_model(settings, dtype).to(device)
+        found = losses.of_model(model, asked.texts)
+        log.info("evaluate model=%s examples=%d seconds=%.1f", name, len(found), watch.seconds())
+        tokens, end = run.config.evaluate.generated_tokens, asked.job.templates.turn_end
+        answers = generations.of_model(model, asked.tokenizer, asked.questions, end, tokens)
+    log.info("evaluate model=%s answers=%d seconds=%.1f", name, len(answers), watch.seconds())
+    del model
+    if device == "cuda":
+        # For the next one's harness.
+        torch.cuda.empty_cache()
+    return _Read(found, answers, tasks)
+
+
+def _put_to_tasks(run: Run, name: str, model: Finetune, dtype: Any, device: str) -> Told:
+    watch = Stopwatch()
+    told = benchmarks.of_model(run.config.evaluate, model, str(dtype).removeprefix("torch."), device)
+    log.info("evaluate model=%s tasks=%d seconds=%.1f", name, len(told.results), watch.seconds())
+    return told
+
+
+def _tasks(read: Mapping[str, _Read], limit: int | None) -> dict[str, Any]:
+    """What the models have in the tasks, where there are any."""
+    told = {name: found.tasks for name, found in read.items() if found.tasks is not None}
+    return {"tasks": benchmarks.figures(told, limit)} if told else {}
 
 
 def _download(run: Run, prefix: str, folder: Path) -> None:
@@ -244,6 +306,23 @@ def _write_losses(run: Run, sets: Mapping[str, Texts], measured: Mapping[str, ND
     return tables.write(run.storage, run.key(STAGE, "losses"), pa.Table.from_pylist(rows, _SCHEMA))
 
 
+def _write_generations(
+    run: Run, questions: Sequence[Question], answers: Mapping[str, Sequence[Answer | None]]
+) -> dict[str, str]:
+    """Write the questions with what each model says, where there are any."""
+    rows: list[dict[str, Any]] = []
+    for place, question in enumerate(questions):
+        row = {name: getattr(question, name) for name in ("set", "id", "text", "reference", "left")}
+        for model, said in answers.items():
+            answer = said[place] or Answer("", "", 0)
+            row |= {model: answer.text, f"{model}_finish": answer.finish, f"{model}_tokens": answer.tokens}
+        rows.append(row)
+    if not rows:
+        return {}
+    table = pa.Table.from_pylist(rows, _GENERATIONS)
+    return {"generations": tables.write(run.storage, run.key(STAGE, "generations"), table)}
+
+
 def _table(done: Manifest) -> dict[str, list[Any]]:
     """Of each set, shortly: how many examples, the three losses, the difference to the SFT set alone."""
     table = {}
@@ -254,15 +333,3 @@ def _table(done: Manifest) -> dict[str, list[Any]]:
         numbers = [*losses_of, *(difference[bound] for bound in ("mean", "low", "high"))]
         table[name] = [found["n"], *(None if number is None else round(number, 4) for number in numbers)]
     return table
-
-
-def _within_bounds(result: dict[str, Any]) -> dict[str, Any]:
-    """A result that a task can hand on: the reason is cut where URIs are long, then the table left out."""
-    while len(json.dumps(result)) > _RESULT_BYTES:
-        if len(result["why"]) > 100:
-            result = result | {"why": result["why"][:-1]}
-        elif result["sets"]:
-            result = result | {"sets": {}}
-        else:
-            break
-    return result

@@ -18,6 +18,7 @@ from typing import Any
 from aitp_tasks.config import Refit, RunConfig, UnknownFiles
 from aitp_tasks.dataset import budget
 from aitp_tasks.errors import InputError
+from aitp_tasks.evaluation import benchmarks, task_files
 from aitp_tasks.forecast import limits, table, told
 from aitp_tasks.forecast.learned import learn, rehearsed
 from aitp_tasks.forecast.work import Done, Sizes
@@ -173,6 +174,7 @@ def _planned(
         prompts=prompt_files.load_folder(config.prompts),
         groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
         marked_bad=pairs.marked_bad(storage, config.assemble.dataset),
+        tasks_identity=task_files.identity(config.evaluate),
         unread=tuple(unread),
     )
 
@@ -182,6 +184,8 @@ def _planned(
         training_checks.require_template(config.finetune)
         training_checks.require_packing(config.finetune)
         memory.require(config.finetune)
+        # Their rows have to be where evaluate runs.
+        benchmarks.require(config.evaluate, load=False)
 
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)

@@ -8,6 +8,7 @@ facts.py gathers, pictures.py draws, page.py writes.
 import logging
 from typing import Any
 
+from aitp_tasks.records import promoted
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 
@@ -47,14 +48,13 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
 
 
 def _decision(run: Run, evaluated: Manifest | None) -> str:
-    """Whether the version is promoted, as it was decided when the page was written."""
+    """Whether the version is promoted, as it was when the page was written."""
     if evaluated is None:
         return ""
-    from aitp_tasks.evaluation import promotion
+    from aitp_tasks.evaluation.promotion import Decision
 
-    settings = run.config.evaluate
-    differences = promotion.differences(evaluated.figures)
-    return promotion.decide(settings.promote, settings.tolerance, differences).sentence
+    told = promoted.noted(run)
+    return Decision(*told).sentence if told else "not promoted yet: `aitp promote` has not been run"
 
 
 def _report(run: Run) -> Manifest:

@@ -35,9 +35,13 @@ REFUSED_BY_TEMPLATE, UNKNOWN_ROLE = "refused_by_chat_template", "unknown_role"
 NO_TOOLS = "tools_not_in_chat_template"
 #: The reason that is the example's length.
 CUT_BEFORE_ANSWER = "cut_before_answer"
+#: The reason that is a question's length.
+QUESTION_TOO_LONG = "question_too_long"
 #: A template writes a role as it is, so that another one could hold whole turns.
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
+#: In the place of an answer that is to be generated.
+_ANY_ANSWER = {"role": "assistant", "content": "."}
 _ROWS_PER_BATCH = 512
 #: From so many rows on, further processes are worth their start.
 _MANY_ROWS = 20_000
@@ -95,21 +99,38 @@ class ExampleMaker:
 
     def make(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] = ()) -> Example | LeftOut:
         """The example for one conversation, as ``conversations.read`` gives it."""
-        turns = [
-            {**turn, "role": turn.get("role") or "", "content": turn.get("content") or ""}
-            for turn in messages
-        ]
+        turns = _whole(messages)
         if unfit := self._unfit(turns, tools):
             return unfit
         neutralised: Counter[str] = Counter()
-        plain = [
-            {
-                name: value if name == "role" else self._plain(value, neutralised)
-                for name, value in turn.items()
-            }
-            for turn in turns
-        ]
+        plain = self._plain_turns(turns, neutralised)
         return self._encode(plain, self._plain(list(tools), neutralised), neutralised)
+
+    def question(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any], most: int
+    ) -> list[int] | LeftOut:
+        """The token ids before the first answer that is learnt, as a model reads them that is to answer.
+
+        Args:
+            messages: as ``make`` takes them; what follows the question decides nothing.
+            tools: of the conversation.
+            most: tokens that there may be; below the maker's ``max_length``.
+        """
+        turns = _whole(messages)
+        if unfit := self._unfit(turns, tools):
+            return unfit
+        uncounted: Counter[str] = Counter()
+        asked = [*self._plain_turns(turns[: answered_turn(turns)], uncounted), _ANY_ANSWER]
+        rendered = self._rendered(asked, self._plain(list(tools), uncounted))
+        if isinstance(rendered, LeftOut):
+            return rendered
+        text, spans = rendered
+        if not spans:
+            return LeftOut(REFUSED_BY_TEMPLATE, "the chat template marks no place as the assistant's")
+        tokens: list[int] = self._reading(text[: spans[-1][0]], add_special_tokens=False)["input_ids"]
+        if len(tokens) > most:
+            return LeftOut(QUESTION_TOO_LONG, f"the question has more than {most} tokens")
+        return tokens
 
     def _unfit(self, turns: Turns, tools: Sequence[Any]) -> LeftOut | None:
         """Why a conversation is none to learn from, as far as that is seen before it is rendered."""
@@ -133,6 +154,16 @@ class ExampleMaker:
             )
         return None
 
+    def _plain_turns(self, turns: Turns, neutralised: Counter[str]) -> list[dict[str, Any]]:
+        """The turns with the texts that ``_plain`` makes of theirs."""
+        return [
+            {
+                name: value if name == "role" else self._plain(value, neutralised)
+                for name, value in turn.items()
+            }
+            for turn in turns
+        ]
+
     def _plain(self, value: Any, neutralised: Counter[str]) -> Any:
         """A value whose texts are cut and do not divide turns; how often they held a mark is added."""
         if isinstance(value, str):
@@ -150,12 +181,10 @@ class ExampleMaker:
     def _encode(
         self, turns: Turns, tools: Sequence[Any], neutralised: Mapping[str, int]
     ) -> Example | LeftOut:
-        from jinja2.exceptions import TemplateError
-
-        try:
-            text, spans = self._render(turns, tools)
-        except (TemplateError, TypeError, ValueError) as error:
-            return LeftOut(REFUSED_BY_TEMPLATE, f"{type(error).__name__}: {error}")
+        rendered = self._rendered(turns, tools)
+        if isinstance(rendered, LeftOut):
+            return rendered
+        text, spans = rendered
         answers = [turn for turn in turns if turn["role"] == "assistant"]
         if not all(map(_is_learnt, answers)):
             if len(spans) != len(answers):
@@ -198,6 +227,15 @@ class ExampleMaker:
             text = text[:start] + text[text.index(answer, start, end) :]
         return text
 
+    def _rendered(self, turns: Turns, tools: Sequence[Any]) -> tuple[str, list[tuple[int, int]]] | LeftOut:
+        """What ``_render`` gives, or why the template refuses it."""
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self._render(turns, tools)
+        except (TemplateError, TypeError, ValueError) as error:
+            return LeftOut(REFUSED_BY_TEMPLATE, f"{type(error).__name__}: {error}")
+
     def _render(self, turns: Turns, tools: Sequence[Any] = ()) -> tuple[str, list[tuple[int, int]]]:
         """The conversation's text, and the character spans inside generation marks."""
         from transformers.utils import chat_template_utils
@@ -213,6 +251,19 @@ class ExampleMaker:
             **self._tokenizer.special_tokens_map,
         )
         return texts[0], spans[0]
+
+
+def answered_turn(messages: Sequence[Mapping[str, Any]]) -> int | None:
+    """The place of the first answer that is learnt; None where there is none."""
+    learnt = (place for place, turn in enumerate(messages) if turn.get("role") == "assistant")
+    return next((place for place in learnt if _is_learnt(messages[place])), None)
+
+
+def _whole(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Turns that have a role and a content, if empty ones."""
+    return [
+        {**turn, "role": turn.get("role") or "", "content": turn.get("content") or ""} for turn in messages
+    ]
 
 
 def _is_learnt(turn: Mapping[str, Any]) -> bool:

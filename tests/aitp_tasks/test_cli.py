@@ -37,7 +37,7 @@ def test_help_explains_the_stages_in_order() -> None:
     assert places == sorted(places)
     assert [stage.name for stage in STAGES] == [
         "plan", "embed", "merge", "density", "index", "difference", "rewrite", "score", "answer", "assemble",
-        "finetune", "evaluate", "report",
+        "finetune", "evaluate", "promote", "report",
     ]  # fmt: skip
     assert "75 transient" in text
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import Approval, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import models
 from tests.aitp_tasks.conftest import Configure
@@ -51,6 +51,12 @@ def test_overrides_are_yaml_values() -> None:
         ),
         ("density={components: 3, max_error: 1.0e-5}", "needs a grid too fine for 3 components"),
         ("plan.max_fanout=1025", "less than or equal to 1000"),
+        (
+            "approval.before_promotion=true",
+            "demo.yaml: Value error, approval.before_promotion=true asks before a promotion, but with "
+            "evaluate.promote=always versions are the latest as soon as they are made: set evaluate.promote "
+            "to when_better",
+        ),
     ],
 )
 def test_wrong_settings_are_named(override: str, message: str) -> None:
@@ -89,6 +95,16 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, content: str |
         path.write_text(content)
     with pytest.raises(InputError, match=message):
         RunConfig.load(path)
+
+
+def test_a_person_may_be_asked_before_a_promotion_only_where_one_is_decided() -> None:
+    path, ask = REPOSITORY / "configs/demo.yaml", "approval.before_promotion=true"
+    with pytest.raises(InputError, match="with evaluate.promote=never nothing is ever promoted: set"):
+        RunConfig.load(path, ["evaluate.promote=never", ask])
+    config = RunConfig.load(path, ["evaluate={promote: when_better, held_out: 0.1}", ask])
+    assert config.approval.before_promotion
+    # Who is asked decides no result.
+    assert config.identity() == config.model_copy(update={"approval": Approval()}).identity()
 
 
 def test_identity_leaves_places_out() -> None:

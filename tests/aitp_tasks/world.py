@@ -36,6 +36,7 @@ from aitp_tasks.stages import (
     index,
     merge,
     plan,
+    promote,
     report,
     rewrite,
     score,
@@ -334,6 +335,7 @@ STAGES: dict[str, Any] = {
     "assemble": assemble.execute,
     "finetune": finetune.execute,
     "evaluate": evaluate.execute,
+    "promote": promote.execute,
     "report": _report,
 }
 #: What a reason is called in the cases.

@@ -52,7 +52,7 @@ def test_one_task_a_stage_and_two_that_count(dag: Any) -> None:
 def test_stages_follow_each_other_in_the_order_of_the_command_line(dag: Any) -> None:
     common = ["plan", "embed_units", "embed", "merge", "density"]
     selected = ["difference", "parts", "rewrite", "score", "answer", "assemble", "finetune"]
-    selected += ["evaluate", "report"]
+    selected += ["evaluate", "promote", "report"]
     # What the index is for is not what the difference set is for: neither waits for the other.
     ways = [[*common, *selected], [*common, "index", "report"]]
     order = [stage.name for stage in STAGES]
@@ -112,7 +112,7 @@ def test_every_task_tells_of_its_failure_and_four_of_more(dag: Any) -> None:
     assert {task: tells.__name__ for task, tells in more.items()} == {
         "begin": "NotPromotedNotifier",
         "assemble": "NotPromotedNotifier",
-        "evaluate": "NotPromotedNotifier",
+        "promote": "NotPromotedNotifier",
         "end": "GroupNotifier",
     }
     assert not dag.deadline
@@ -285,7 +285,8 @@ def described(config: Path) -> dict[str, Any]:
     code += "dag = bag.dags['aitp_refresh']\n"
     code += "params = {name: dag.params.get_param(name).dump() for name in dag.params}\n"
     code += "pools = {task.task_id: task.pool for task in dag.tasks}\n"
-    code += "print(json.dumps({'pools': pools, 'params': params}))"
+    code += "after = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}\n"
+    code += "print(json.dumps({'pools': pools, 'params': params, 'after': after}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={
@@ -315,6 +316,20 @@ def test_a_gpu_is_waited_for_only_where_something_is_held_out(tmp_path: Path) ->
     assert described(tmp_path / "law.yaml")["pools"]["evaluate"] == "gpu"
     (tmp_path / "code.yaml").write_text("root: s3://b\nevaluate: {held_out: 0}\n")
     assert described(tmp_path / "law.yaml")["pools"]["evaluate"] == "default_pool"
+
+
+def test_a_person_is_asked_only_where_a_configuration_says_so(tmp_path: Path) -> None:
+    (tmp_path / "law.yaml").write_text("root: s3://b\n")
+    (tmp_path / "code.yaml").write_text("root: s3://b\napproval: {before_promotion: true}\n")
+    after = described(tmp_path / "law.yaml")["after"]
+    assert after["assemble"] == ["finetune"]
+    assert (after["evaluate"], after["approve_promotion"], after["promote"]) == (
+        ["approve_promotion"], ["promote"], ["report"],
+    )  # fmt: skip
+    (tmp_path / "code.yaml").write_text("root: s3://b\napproval: {before_finetune: true}\n")
+    after = described(tmp_path / "law.yaml")["after"]
+    assert (after["assemble"], after["approve"]) == (["approve"], ["finetune"])
+    assert after["evaluate"] == ["promote"]
 
 
 def test_one_deployment_offers_all_configurations_of_its_folder(tmp_path: Path) -> None:

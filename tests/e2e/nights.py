@@ -46,8 +46,10 @@ class Nights:
         values |= {"messages": MESSAGES}
         self.config = folder / "config.yaml"
         self.config.write_text(yaml.safe_dump(values))
-        # Its fine-tunes a person approves.
-        other = values | {"assemble": {"dataset": OTHER}, "approval": {"before_finetune": True}}
+        # Its fine-tunes and promotions a person approves.
+        other = values | {"assemble": {"dataset": OTHER}}
+        other |= {"approval": {"before_finetune": True, "before_promotion": True}}
+        other |= {"evaluate": {"held_out": 0.1, "promote": "when_better"}}
         (folder / f"{OTHER}.yaml").write_text(yaml.safe_dump(other))
         self.line = str(values["assemble"]["dataset"]) if "assemble" in values else "aitp"
         self.services = Services(
@@ -148,13 +150,13 @@ class Nights:
             time.sleep(1)
             states = {one["task_id"]: one["state"] for one in self.client.task_instances(run)}
 
-    def wait_for_question(self, run: str, seconds: float = 240) -> None:
-        """Wait until a person is asked, and the scheduler knows that the process that asks has ended.
+    def wait_for_question(self, run: str, task: str = "approve", seconds: float = 240) -> None:
+        """Wait until a task asks a person, and the scheduler knows that the process that asks has ended.
 
         Airflow fails a task that is answered before that (``ApproveOperator`` asks again then).
         """
-        self.wait_for_task(run, "approve", "awaiting_input", seconds)
-        told = f"TaskInstance Finished: dag_id={DAG}, task_id=approve, run_id={run},"
+        self.wait_for_task(run, task, "awaiting_input", seconds)
+        told = f"TaskInstance Finished: dag_id={DAG}, task_id={task}, run_id={run},"
         deadline = time.monotonic() + seconds
         while told not in (self.services.logs / "scheduler.log").read_text():
             assert time.monotonic() < deadline, "the process that asks has not ended"

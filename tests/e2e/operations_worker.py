@@ -15,7 +15,7 @@ from pathlib import Path
 
 FOLDER = Path(os.environ["OPERATIONS"])
 ORDER = ("plan", "embed", "merge", "density", "difference", "rewrite", "score", "answer", "assemble")
-ORDER = (*ORDER, "finetune", "evaluate", "report")
+ORDER = (*ORDER, "finetune", "evaluate", "promote", "report")
 
 
 def main() -> None:

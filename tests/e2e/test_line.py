@@ -163,10 +163,15 @@ def test_another_dataset_is_chosen_by_name_and_its_fine_tune_waits_for_a_person(
         assert asked["subject"] == f"Fine-tune on {dump}?"
         assert "- new pairs: 7" in asked["body"]
         nights.client.answer(run, "approve", answer)
+        if answer == "Approve":
+            _refuse_promotion(nights, run)
         assert nights.client.wait(run, seconds=240) == "success"
         states = {task["task_id"]: task["state"] for task in nights.client.task_instances(run)}
         assert (states["approve"], states["finetune"], states["report"]) == ("success", expected, expected)
         assert states["end"] == "success"
+        assert states["promote"] == expected
+    told = json.loads((nights.folder("approved") / "promote").read_text())
+    assert told == ["--run", f"file://{nights.folder('approved')}", "--refused-by=admin"]
     lines = {told["line"] for told in nights.done() if told["dump"] in runs}
     assert lines == {OTHER}
     # Nobody is asked where the configuration does not say so.
@@ -176,6 +181,14 @@ def test_another_dataset_is_chosen_by_name_and_its_fine_tune_waits_for_a_person(
         for run in others
         for task in nights.client.task_instances(run["dag_run_id"])
     )
+
+
+def _refuse_promotion(nights: Nights, run: str) -> None:
+    nights.wait_for_question(run, "approve_promotion")
+    asked = nights.client.asked(run, "approve_promotion")
+    assert asked["subject"] == "Promote approved?"
+    assert "| documents | 20 | 2.0000 | 1.5000 | 1.2500 | -0.2500 (-0.5000 to -0.1250) |" in asked["body"]
+    nights.client.answer(run, "approve_promotion", "Reject")
 
 
 def test_a_configuration_that_is_not_there_is_refused_before_a_run_exists(nights: Nights) -> None:

@@ -206,7 +206,7 @@ def test_what_is_cleared_with_all_after_it_makes_no_second_version(
     tries, objects = airflow.tries(run), airflow.objects()
     airflow.client.clear(run, ["assemble"], include_downstream=True)
     assert airflow.ended(run) == "success"
-    assert airflow.tries(run) == again(tries, "assemble", "finetune", "evaluate", "report")
+    assert airflow.tries(run) == again(tries, "assemble", "finetune", "evaluate", "promote", "report")
     assert airflow.objects() == objects
 
 

@@ -1,4 +1,4 @@
-"""Which results tell other DAGs of a new latest version: assemble's or evaluate's, never both."""
+"""Which results tell other DAGs of a new latest version: assemble's or promote's, never both."""
 
 from typing import Any
 
@@ -28,9 +28,9 @@ class _Events(list[Any]):
         (_MADE | {"is_latest": True, "unchanged": False, "promote": "always"}, True),
         (_MADE | {"is_latest": True, "unchanged": True, "promote": "always"}, False),
         (_MADE | {"is_latest": False, "unchanged": False, "promote": "always"}, False),
-        # Run again when evaluate has promoted the version, which has told of it.
+        # Run again when promote has promoted the version, which has told of it.
         (_MADE | {"is_latest": True, "unchanged": False, "promote": "when_better"}, False),
-        # Of evaluate.
+        # Of promote.
         (_MADE | {"is_latest": True, "unchanged": False, "promoted": True}, True),
         ({"promoted": True, "why": "evaluate.promote is always"}, False),
         ({"promoted": False, "is_latest": False, "why": "it is worse"}, False),

@@ -260,6 +260,10 @@ def test_a_file_that_is_wrong_is_told_to_the_log_and_no_further(
         ({"evaluated": False, "promoted": False, "why": "evaluate.promote is never"}, None),
         ({"evaluated": True, "promoted": True, "is_latest": True, "why": "it is better"}, None),
         ({"promoted": False, "is_latest": False, "why": "it is worse"}, "it was evaluated"),
+        (
+            {"promoted": False, "is_latest": False, "refused": True, "why": "Ada has not approved it"},
+            "it was not approved",
+        ),
         ({}, None),
     ],
 )

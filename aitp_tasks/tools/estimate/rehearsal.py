@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 #: Optimiser steps of the rehearsal; the first is not measured.
 STEPS = 8
 _SELECTING = ("plan", "embed", "merge", "density", "difference")
-#: It would train a second model, and nothing is told of it.
-_NOT_REHEARSED = "evaluate"
+#: It would train a second model, and nothing is told of it; nor is there anything to promote then.
+_NOT_REHEARSED = ("evaluate", "promote")
 #: Above every score: all documents are below it.
 _NO_THRESHOLD = 1e9
 _ERRORS: dict[int, type[AitpError]] = {
@@ -71,6 +71,8 @@ class Rehearsal:
                 "assemble": config.assemble.model_copy(
                     update={"base": versions.NONE, "max_rewritten_share": 1.0}
                 ),
+                # Not rehearsed.
+                "evaluate": config.evaluate.model_copy(update={"tasks": (), "task_folder": None}),
                 "finetune": config.finetune.model_copy(update={"max_steps": _steps(config.finetune)}),
             }
         )
@@ -99,7 +101,7 @@ class Rehearsal:
             }
         )
         run = self._selected(config, at_once)
-        remaining = [stage.name for stage in STAGES if stage.name not in (*_SELECTING, _NOT_REHEARSED)]
+        remaining = [stage.name for stage in STAGES if stage.name not in (*_SELECTING, *_NOT_REHEARSED)]
         return self._measured(self._stages(run.config, remaining, run.uri))
 
     def _selected(self, config: RunConfig, wanted: int) -> Run:

@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation.intervals import Difference
+from aitp_tasks.records import promoted, tables
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.report import pictures
@@ -258,11 +261,12 @@ def test_what_was_evaluated_is_told_with_its_intervals(finish_run: FinishRun) ->
             seconds=3.0,
         )
     )
+    promoted.note(run, False, "Ada <b> has not approved it")
     report.execute(run)
     html = run.storage.read(run.key("report", "report.html")).decode()
     page = _Page(html)
     assert "Has it helped?" in page.text
-    assert "Promoted, because evaluate.promote is always." in page.text
+    assert "Not promoted, because Ada <b> has not approved it." in page.text
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
     # Of a stage's rows, the ledger comes before its costs.
     cells = {row[0]: row[1:] for row in reversed(rows) if row}
@@ -277,6 +281,69 @@ def test_what_was_evaluated_is_told_with_its_intervals(finish_run: FinishRun) ->
         *["no interval: there is no example"] * 2,
     ]
     assert cells["evaluate"][:2] == ["44", "43"]
+
+
+def _nothing_evaluated() -> dict[str, Any]:
+    """Figures of sets that are empty."""
+    none = Difference(0, None, None, None, "there is no example").figures()
+    told = {"n": 0, "tokens": 0, "loss": dict.fromkeys(("aitp", "base", "sft_only"))}
+    told |= {"aitp_minus_base": none, "aitp_minus_sft_only": none}
+    return {"sets": dict.fromkeys(("sft", "pairs", "documents"), told), "steps": 1}
+
+
+def test_answers_are_shown_side_by_side_and_inert(finish_run: FinishRun) -> None:
+    run = finish_run()
+    hostile = "</p></article><script>alert(1)</script><img src=x> {{ 7 * 7 }} <|im_end|>\x00"
+    row = {"set": "sft", "id": "q<b>", "text": hostile, "reference": f"ref {hostile}", "left": ""}
+    for model in ("base", "sft_only", "aitp"):
+        row |= {model: f"{model} {hostile}", f"{model}_finish": "stop", f"{model}_tokens": 3}
+    long = row | {"set": "pairs", "aitp": "a" * 2000, "aitp_finish": "length", "aitp_tokens": 256}
+    left = row | {"text": "b" * 1000, "left": "question_too_long"}
+    generations = tables.write(run.storage, run.key("evaluate", "g"), pa.Table.from_pylist([row, long, left]))
+    figures = _nothing_evaluated()
+    figures |= {"questions": {"asked": 3, "left": {"question_too_long": 1}}}
+    outputs = {"generations": generations}
+    run.commit(Manifest(stage="evaluate", label="e", outputs=outputs, figures=figures))
+    html = _render(run)
+    page = _Page(html)
+    assert "script" not in page.tags
+    assert page.tags.count("img") == 8
+    assert page.tags.count("article") == len(gather(run).samples) + 3
+    shown = cut(hostile, 600)
+    assert page.text.count(f"ref {shown}") == 3
+    # Of the question that was not asked there is no answer.
+    assert [page.text.count(f"{model} {shown}") for model in ("base", "sft_only", "aitp")] == [2, 2, 1]
+    assert "256 tokens, then cut" in page.text
+    assert "… (+1,100 characters)" in page.text
+    assert "1 were not asked (question_too_long)" in page.text
+    assert "not asked: question_too_long · q<b>" in page.text
+    assert "Has it helped?" in page.text
+    columns = re.findall(r'<div class="answers">(.*?)\n</div>', html, re.DOTALL)
+    assert [re.findall(r"<h3>(.*?)</h3>", one) for one in columns] == [["base", "SFT set alone", "new"]] * 2
+
+
+def test_a_promotion_that_was_not_run_is_told_as_such(finish_run: FinishRun) -> None:
+    run = finish_run()
+    figures = _nothing_evaluated()
+    run.commit(Manifest(stage="evaluate", label="e", figures=figures))
+    report.execute(run)
+    assert "Not promoted yet: `aitp promote` has not been run." in _read(run).text
+
+
+def test_benchmark_tasks_are_a_table(finish_run: FinishRun) -> None:
+    run = finish_run()
+    metrics = {"acc": {"base": [0.25, 0.125], "sft_only": [0.5, None], "aitp": [None, None]}}
+    results = {"quiz <b>": {"n": 1234, "metrics": metrics}, "group": {"n": None, "metrics": {"f1": {}}}}
+    figures = _nothing_evaluated()
+    figures |= {"tasks": {"harness": "0.4.13", "limit": 1500, "results": results}}
+    run.commit(Manifest(stage="evaluate", label="e", figures=figures))
+    html = _render(run)
+    assert "By lm-evaluation-harness 0.4.13" in html
+    assert "of each task the first 1,500 rows at most" in html
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)]
+    cells = {row[0]: row[1:] for row in rows if row}
+    assert cells["quiz &lt;b&gt;"] == ["1,234", "acc", "0.2500 ± 0.1250", "0.5000", "–"]
+    assert cells["group"] == ["–", "f1", "–", "–", "–"]
 
 
 def test_where_nothing_was_evaluated_nothing_is_told_of_it(finish_run: FinishRun) -> None:

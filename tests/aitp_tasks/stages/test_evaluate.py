@@ -1,4 +1,4 @@
-"""The stage over tiny models: what is compared, what is kept, and what becomes the latest."""
+"""The stage over tiny models: what is compared, and what is kept."""
 
 import json
 import shutil
@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aitp_tasks.config import Evaluate, Finetune, RunConfig
+from aitp_tasks.config import Finetune, RunConfig
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import Export
-from aitp_tasks.errors import TransientError
-from aitp_tasks.evaluation import intervals
+from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.evaluation import benchmarks, intervals, task_files
+from aitp_tasks.evaluation.benchmarks import Asked, Told
 from aitp_tasks.inputs.examples import Example
 from aitp_tasks.machine import models
 from aitp_tasks.records import digest, held_out, tables, versions
@@ -97,7 +98,7 @@ def leave(tmp_path: Path, base: Path) -> Leave:
                 "encoder": {"model": "/none"},
                 "engine": {"model": "/none"},
                 "prompts": {"folder": "/none"},
-                "evaluate": {"held_out": SHARE, "max_examples": 12, **settings},
+                "evaluate": {"held_out": SHARE, "max_examples": 12, "generations": 0, **settings},
                 "finetune": {
                     "model": str(base),
                     "processes": 1,
@@ -117,6 +118,7 @@ def leave(tmp_path: Path, base: Path) -> Leave:
             finetune_identity=models.identity(config.finetune),
             prompts={},
             groups=(),
+            tasks_identity=task_files.identity(config.evaluate),
         )
         run = Run.create(open_storage(config.root), plan)
         _leave_version(run, tmp_path, before)
@@ -203,94 +205,37 @@ def _trained(base: Path, asked: list[Job]) -> Callable[[Job], Outcome]:
     return train
 
 
-def _latest(run: Run) -> str | None:
-    found = versions.latest(run.storage, LINE)
-    return found and found.name
-
-
-def _pointer(run: Run) -> dict[str, Any] | None:
-    key = f"models/{LINE}/latest.json"
-    return json.loads(run.storage.read(key)) if run.storage.find(key) else None
-
-
 def test_where_nothing_is_held_out_nothing_is_done(leave: Leave, monkeypatch: pytest.MonkeyPatch) -> None:
     run = leave(held_out=0.0)
     monkeypatch.setattr(launcher, "run", pytest.fail)
     before = {info.key for info in run.storage.list("")}
     result = evaluate.execute(run)
-    assert (result["evaluated"], result["promoted"], result["why"]) == (
-        False, True, "evaluate.promote is always",
+    assert (result["evaluated"], result["to_promote"], result["why"]) == (
+        False, False, "evaluate.promote is always",
     )  # fmt: skip
     assert {info.key for info in run.storage.list("")} == before
 
 
-def test_a_better_version_becomes_the_latest_and_a_worse_one_does_not(
-    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_baseline_is_shared_and_what_was_measured_is_not_measured_again(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Job] = []
     monkeypatch.setattr(launcher, "run", _trained(base, asked))
-    worse = leave("worse", promote="when_better")
-    _leave_checkpoint(worse, base, "worse", 1.5)
-    result = evaluate.execute(worse)
-    assert not result["promoted"]
-    assert result["is_latest"] is False
-    assert "worse than the SFT set alone by more than tolerance=0.02: SFT examples (+" in result["why"]
-    assert (_latest(worse), _pointer(worse)) == (None, None)
-
-    better = leave("better", promote="when_better")
-    _leave_checkpoint(better, base, "better", 0.5)
-    result = evaluate.execute(better)
-    assert result["promoted"], result["why"]
-    assert result["is_latest"]
-    assert result["dataset"] == f"{better.storage.root}/datasets/{LINE}/better"
-    assert result["pairs"] == better.require_manifest("assemble").figures["pairs"]
-    assert len(json.dumps(result)) <= 1000
-    assert _latest(better) == "better"
-    assert _pointer(better) == {
-        "version": "better", "run": better.prefix, "checkpoint": f"models/{LINE}/better"
-    }  # fmt: skip
+    for name, sharper, to_promote in (("worse", 1.5, False), ("better", 0.5, True)):
+        run = leave(name, promote="when_better")
+        _leave_checkpoint(run, base, name, sharper)
+        result = evaluate.execute(run)
+        assert result["to_promote"] is to_promote, result["why"]
+        assert len(json.dumps(result)) <= 1000
     # One baseline for both: same SFT set, settings and steps.
     assert [job.finetune.max_steps for job in asked] == [2]
 
-    # A second time nothing is measured and nothing moves.
-    before = {info.key: info.etag for info in better.storage.list("")}
+    before = {info.key: info.etag for info in run.storage.list("")}
     monkeypatch.setattr(evaluate, "_evaluate", pytest.fail)
-    assert evaluate.execute(better) == result
-    assert {info.key: info.etag for info in better.storage.list("")} == before
-
-    # The worse one again, when the tolerance says so: it does not build on what is the latest now.
-    again = Run.create(worse.storage, _with(worse.plan, promote="when_better", tolerance=100.0))
-    assert again.digest == worse.digest
-    assert evaluate.execute(again)["why"].startswith("it is not shown to be better")
-
-
-def _with(plan: Plan, **settings: Any) -> Plan:
-    changed = Evaluate.model_validate(plan.config.evaluate.model_dump() | settings)
-    return plan.model_copy(update={"config": plan.config.model_copy(update={"evaluate": changed})})
-
-
-def test_what_was_not_promoted_is_when_it_is_decided_otherwise(
-    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(launcher, "run", _trained(base, []))
-    run = leave("one", promote="never")
-    _leave_checkpoint(run, base, "one", 0.5)
-    result = evaluate.execute(run)
-    assert (result["evaluated"], result["promoted"], _latest(run)) == (True, False, None)
-    again = Run.create(run.storage, _with(run.plan, promote="when_better"))
-    monkeypatch.setattr(evaluate, "_evaluate", pytest.fail)
-    assert evaluate.execute(again)["promoted"]
-    assert _latest(run) == "one"
-
-
-def test_another_version_came_in_between(leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "run", _trained(base, []))
-    first, late = (leave(name, promote="when_better") for name in ("first", "late"))
-    for run in (first, late):
-        _leave_checkpoint(run, base, run.config.dump, 0.5)
-        result = evaluate.execute(run)
-    assert (result["promoted"], result["why"]) == (False, "another version came in between")
-    assert (_latest(late), (_pointer(late) or {})["version"]) == ("first", "first")
+    assert evaluate.execute(run) == result
+    assert {info.key: info.etag for info in run.storage.list("")} == before
+    # It is promote that lets it become the latest.
+    assert versions.latest(run.storage, LINE) is None
 
 
 def test_the_losses_of_every_example_are_kept_and_add_up(
@@ -324,6 +269,115 @@ def test_the_losses_of_every_example_are_kept_and_add_up(
     assert {row["id"] for row in rows if row["set"] == PAIRS} == {f"{one}-q" for one in every[:9]}
 
 
+def test_the_same_questions_are_answered_by_all_three_models(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    run = leave(max_examples=6, generations=7, generated_tokens=3)
+    # Of a model whose every state is 0, all tokens are as likely: the first one is the likeliest, and ends.
+    _leave_checkpoint(run, base, "one", 0.0)
+    evaluate.execute(run)
+    done = run.require_manifest("evaluate")
+    assert done.figures["questions"] == {"asked": 7, "left": {}}
+    rows = tables.read(run.storage, done.output("generations")).to_pylist()
+    assert [row["set"] for row in rows] == [SFT] * 4 + [PAIRS] * 3
+    for name in (SFT, PAIRS):
+        asked = {row["id"]: (row["text"], row["reference"]) for row in rows if row["set"] == name}
+        held = tables.read(
+            run.storage, run.require_manifest("assemble").output(f"held_out_{name}")
+        ).to_pylist()
+        # The first ones of those that are held out.
+        assert asked == {
+            row["id"]: tuple(turn["content"] for turn in row["messages"]) for row in held[: len(asked)]
+        }
+    for row in rows:
+        # The stand-in of the baseline is the base.
+        for what in ("", "_finish", "_tokens"):
+            assert row[f"base{what}"] == row[f"sft_only{what}"]
+        assert (row["aitp"], row["aitp_finish"], row["aitp_tokens"]) == ("", "stop", 0)
+        assert 0 <= row["base_tokens"] <= 3
+    assert any(row["base"] for row in rows)
+
+
+def test_nobody_is_asked_where_no_questions_are_wanted(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    run = leave(max_examples=2)
+    _leave_checkpoint(run, base, "one", 0.5)
+    evaluate.execute(run)
+    done = run.require_manifest("evaluate")
+    assert "generations" not in done.outputs
+    assert done.figures["questions"] == {"asked": 0, "left": {}}
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+    """In the place of the harness's process, which evaluation/test_benchmarks.py runs: what it was asked."""
+    asked: list[Asked] = []
+
+    def told(one: Asked) -> Told:
+        asked.append(one)
+        if one.model is None:
+            return Told(version="1")
+        assert (Path(one.model.model) / "model.safetensors").exists()
+        results = {"quiz": {"acc,none": len(asked) / 10, "acc_stderr,none": 0.25}}
+        return Told(version="1", results=results, counts={"quiz": {"effective": 12}})
+
+    monkeypatch.setattr(benchmarks, "_run", told)
+    return asked
+
+
+def test_all_three_models_are_put_to_the_tasks(
+    leave: Leave, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harness: list[Asked]
+) -> None:
+    monkeypatch.setattr(launcher, "run", _trained(base, []))
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/quiz.yaml").write_text("task: quiz")
+    tasks = {"tasks": ["quiz"], "task_folder": str(tmp_path / "tasks"), "task_limit": 5}
+    # Whether or not there is anything else to read.
+    run = leave(held_out=1e-9, **tasks)
+    _leave_checkpoint(run, base, "one", 0.5)
+    assert len(json.dumps(evaluate.execute(run))) <= 1000
+    assert run.require_manifest("evaluate").figures["tasks"] == {
+        "harness": "1",
+        "limit": 5,
+        "results": {
+            "quiz": {
+                "n": 12,
+                "metrics": {"acc": {"base": [0.2, 0.25], "sft_only": [0.3, 0.25], "aitp": [0.4, 0.25]}},
+            }
+        },
+    }
+    first, *others = harness
+    assert (first.model, first.load, first.limit) == (None, True, 5)
+    models_of = [one.model.model for one in others if one.model is not None]
+    assert models_of[0] == str(base)
+    assert len(set(models_of)) == 3
+
+    (tmp_path / "tasks/quiz.yaml").write_text("task: other")
+    again = leave("two", held_out=1e-9, **tasks)
+    changed = again.plan.model_copy(update={"tasks_identity": run.plan.tasks_identity})
+    with pytest.raises(InputError, match="are not those that the run was planned with"):
+        evaluate._evaluate(Run(again.storage, changed, changed.digest))
+
+
+def test_a_task_that_cannot_be_used_is_refused_before_anything_is_trained(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "run", pytest.fail)
+    monkeypatch.setattr(benchmarks, "_run", _refused)
+    run = leave(tasks=["quiz"])
+    _leave_checkpoint(run, base, "one", 0.5)
+    with pytest.raises(InputError, match="no quiz"):
+        evaluate.execute(run)
+    assert run.find_manifest("evaluate") is None
+
+
+def _refused(_: Asked) -> Told:
+    raise InputError("no quiz")
+
+
 def test_nothing_of_what_is_evaluated_is_trained_on(leave: Leave) -> None:
     run = leave()
     assembled = run.require_manifest("assemble")
@@ -351,7 +405,7 @@ def test_a_loss_that_is_no_number_is_told_and_promotes_nothing(
     run = leave(promote="when_better")
     _leave_checkpoint(run, base, "one", float("nan"))
     result = evaluate.execute(run)
-    assert not result["promoted"]
+    assert not result["to_promote"]
     assert result["why"] == (
         "the losses on SFT examples and held-out pairs and documents are not sound numbers"
     )
@@ -367,7 +421,7 @@ def test_sets_may_be_empty(leave: Leave, base: Path, monkeypatch: pytest.MonkeyP
     run = leave(held_out=1e-9, promote="when_better")
     _leave_checkpoint(run, base, "one", 0.5)
     result = evaluate.execute(run)
-    assert (result["evaluated"], result["promoted"]) == (True, False)
+    assert (result["evaluated"], result["to_promote"]) == (True, False)
     assert result["why"] == "nobody knows whether it is worse on SFT examples (there is no example)"
     assert [numbers[0] for numbers in result["sets"].values()] == [0, 0, 0]
 
@@ -413,7 +467,6 @@ def test_the_baseline_is_trained_as_the_version_was(leave: Leave, base: Path, tm
     pq.write_table(table.filter(pa.compute.equal(table["origin"], "sft")), path)
     versions.add(run.storage, LINE, versions.load(run.storage, LINE, "one"))
     finetune.execute(run)
-    assert _pointer(run) == {"version": "one", "run": run.prefix, "checkpoint": f"models/{LINE}/one"}
     evaluate.execute(run)
     done = run.require_manifest("evaluate")
     ours, theirs = (
