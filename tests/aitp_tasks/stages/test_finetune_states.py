@@ -26,11 +26,11 @@ _REPOSITORY = Path(__file__).parents[3]
 Train = Callable[[Job], Outcome]
 
 
-def _write(job: Job, step: int, content: bytes = b"weights") -> None:
+def _write(job: Job, step: int, best: int | None = None) -> None:
     unfinished = job.states / f"step-{step:08d}.unfinished"
     unfinished.mkdir(parents=True)
-    (unfinished / "tensors-00000.safetensors").write_bytes(content)
-    (unfinished / "layout.json").write_bytes(b"{}")
+    (unfinished / "tensors-00000.safetensors").write_bytes(f"weights {step}".encode())
+    (unfinished / "layout.json").write_text(json.dumps({"best": best} if best else {}))
     unfinished.rename(unfinished.with_suffix(""))
 
 
@@ -47,10 +47,10 @@ def _trained(job: Job) -> Outcome:
     return Outcome(steps=1, train_loss_first=1.0, train_loss_last=1.0)
 
 
-def _failing(run: Run, steps: Sequence[int], error: Exception) -> Train:
+def _failing(run: Run, steps: Sequence[int], error: Exception, best: int | None = None) -> Train:
     def train(job: Job) -> Outcome:
         for step in steps:
-            _write(job, step)
+            _write(job, step, best if best and best <= step else None)
             _wait_for(run, step)
         raise error
 
@@ -91,9 +91,63 @@ def test_the_last_state_of_a_training_that_diverges_is_kept(
         raise InputError("the loss is nan at step 8")
 
     monkeypatch.setattr(launcher, "run", train)
-    with pytest.raises(InputError, match="the loss is nan"):
+    with pytest.raises(
+        InputError, match="the loss is nan at step 8; the last good state, of step 7, "
+    ) as told:
         finetune.execute(run, None)
     assert _steps(run) == [7]
+    last = kept.newest(run)
+    assert last is not None
+    assert str(told.value).endswith(f"stays in {run.storage.uri(last.prefix)}")
+
+
+def test_the_best_is_kept_beside_the_newest(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tiny.pairs(2), save_number=2)
+    killed = TransientError("killed")
+    monkeypatch.setattr(launcher, "run", _failing(run, (1, 2, 3, 4, 5), killed, best=2))
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    assert _steps(run) == [2, 4, 5]
+    found: list[bytes] = []
+
+    def goes_on(job: Job) -> Outcome:
+        found.extend(
+            (folder / "tensors-00000.safetensors").read_bytes() for folder in (job.resumed, job.best)
+        )
+        # A new best one, and a newer state, before anybody has looked.
+        _write(job, 6, 6)
+        _write(job, 7, 6)
+        raise killed
+
+    monkeypatch.setattr(launcher, "run", goes_on)
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    assert found == [b"weights 5", b"weights 2"]
+    assert _steps(run) == [6, 7]
+    # One that is the best itself.
+    newest = kept.newest(run)
+    assert newest is not None
+    run.storage.delete([f"{newest.prefix}/complete.json"])
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    assert found[2:] == [b"weights 6", b"weights 6"]
+
+
+def test_nobody_goes_on_from_a_state_whose_best_is_gone(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tiny.pairs(2), save_number=3)
+    monkeypatch.setattr(launcher, "run", _failing(run, (1, 2, 3), TransientError("killed"), best=2))
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    (best,) = [
+        info.key for info in run.storage.list("") if "step-00000002" in info.key and "tens" in info.key
+    ]
+    run.storage.delete([best])
+    state = kept.newest(run)
+    assert state is not None
+    assert state.step == 1
+    assert "lacks the best one, of step=2: nobody goes on from it" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["no last object", "a file lost", "a file cut short"])

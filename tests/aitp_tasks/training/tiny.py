@@ -85,8 +85,14 @@ def pairs(count: int) -> list[Messages]:
     ]
 
 
-def make_job(folder: Path, model: Path, conversations: Iterable[Messages], **settings: Any) -> Job:
-    """A job with its examples, as the stage leaves it."""
+def make_job(
+    folder: Path,
+    model: Path,
+    conversations: Iterable[Messages],
+    validated: Iterable[Messages] = (),
+    **settings: Any,
+) -> Job:
+    """A job with its examples, and those that it is validated on, as the stage leaves it."""
     from transformers import AutoTokenizer
 
     folder.mkdir(parents=True)
@@ -103,11 +109,12 @@ def make_job(folder: Path, model: Path, conversations: Iterable[Messages], **set
     tokenizer = AutoTokenizer.from_pretrained(model)
     templates = template.choose(tokenizer, finetune.chat_template)
     maker = ExampleMaker(tokenizer, templates.training, finetune.max_length)
-    made: list[Any] = [maker.make(messages) for messages in conversations]
-    rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in made]
     job = Job(folder=folder, finetune=finetune, templates=templates)
-    with pa.OSFile(str(job.examples), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
-        writer.write_batch(pa.RecordBatch.from_pylist(rows, _SCHEMA))
+    for path, given in ((job.examples, conversations), (job.validation, validated)):
+        made: list[Any] = [maker.make(messages) for messages in given]
+        rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in made]
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, _SCHEMA))
     if finetune.packing:
         packing.pack(job.examples, job.packs, finetune.max_length, finetune.seed)
     job.write()
@@ -153,4 +160,4 @@ def train(jobs: Sequence[Job]) -> None:
 
 def losses(job: Job) -> list[float]:
     """The loss of each step."""
-    return [entry["loss"] for entry in json.loads(job.log_history.read_bytes())]
+    return [entry["loss"] for entry in json.loads(job.log_history.read_bytes()) if "loss" in entry]
