@@ -101,6 +101,9 @@ def _finetune(run: Run) -> Manifest:
     devices.require(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
         job, maker = session.prepare(settings, Path(folder))
+        job = job.model_copy(
+            update={"project": run.config.assemble.dataset, "title": f"{version} {settings.label}"}
+        )
         models.require_planned(settings, run.plan.finetune_identity, "finetune.model")
         tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
         outputs |= _keep_quarantine(run, tally)

@@ -6,7 +6,7 @@ from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, deepspeed_config, kept, launcher, lora, template
+from aitp_tasks.training import base_model, deepspeed_config, kept, launcher, lora, template, tracking
 from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job, Outcome
 
@@ -23,6 +23,7 @@ def prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
     tokenizer = base_model.load_tokenizer(settings)
     templates = template.choose(tokenizer, settings.chat_template)
     lora.require(settings)
+    tracking.require(settings)
     job = Job(folder=folder, finetune=settings, base=label, deepspeed=own, templates=templates)
     return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
 

@@ -30,6 +30,7 @@ from aitp_tasks.training import (
     parameters,
     progress,
     states,
+    tracking,
 )
 from aitp_tasks.training.job import Job, Outcome
 
@@ -190,7 +191,10 @@ def _arguments(job: Job, bf16: bool) -> "SFTConfig":
         max_length=None,
         logging_steps=1,
         logging_nan_inf_filter=False,
+        # By tracking.py, which survives them.
         report_to="none",
+        run_name=job.title or None,
+        project=job.project or "aitp",
         # States are left by going_on.py.
         save_strategy="no",
         disable_tqdm=True,
@@ -226,7 +230,7 @@ def _trainer(job: Job) -> "GoingOnTrainer":
         model=model,
         args=arguments,
         processing_class=tokenizer,
-        callbacks=[progress.callback(job)],
+        callbacks=[progress.callback(job), *(tracking.callbacks(job) if os.environ["RANK"] == "0" else [])],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

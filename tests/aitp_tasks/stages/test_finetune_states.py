@@ -218,7 +218,11 @@ def test_a_killed_stage_goes_on(
     make_run: Any, smollm2: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     model = tiny.make_model(tmp_path / "tiny", smollm2)
-    run = make_run(tiny.pairs(24), model=str(model), save_steps=10, max_steps=80, learning_rate=1e-3)
+    run = make_run(
+        *(tiny.pairs(24), tiny.pairs(30)[24:]),
+        **{"model": str(model), "save_steps": 10, "max_steps": 80, "learning_rate": 1e-3},
+        **{"eval_steps": 15, "keep_best": True},
+    )
     code = (
         "import logging, sys; logging.basicConfig(level=20)\n"
         "from aitp_tasks.stages import finetune; from aitp_tasks.records.run import Run\n"
@@ -245,6 +249,20 @@ def test_a_killed_stage_goes_on(
     told = capfd.readouterr().err
     assert f"step={state.step} of=80" not in told
     assert f"step={state.step + 1} of=80" in told
-    history = json.loads(run.storage.read(run.require_manifest("finetune").output("log_history")))
-    assert [entry["step"] for entry in history] == list(range(1, 81))
+    done = run.require_manifest("finetune")
+    history = json.loads(run.storage.read(done.output("log_history")))
+    assert [entry["step"] for entry in history if "loss" in entry] == list(range(1, 81))
+    curve = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+    assert list(curve) == [15, 30, 45, 60, 75, 80]
+    best = min(curve, key=lambda step: curve[step])
+    figures = done.figures
+    assert (figures["best_step"], figures["eval_loss_best"]) == (best, round(curve[best], 4))
+    assert (figures["eval_loss_first"], figures["eval_loss_last"]) == (
+        round(curve[15], 4),
+        round(curve[80], 4),
+    )
+    assert figures["validation"]["examples"] == 6
+    card = run.storage.read(f"{done.output('checkpoint')}/README.md").decode()
+    assert f"loss on 6 examples that were held out for choosing: {figures['eval_loss_first']:.4f} at" in card
+    assert f"of step {best}," in card
     assert _steps(run) == []

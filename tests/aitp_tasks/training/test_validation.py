@@ -135,7 +135,7 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Jo
     common = {"max_steps": _STEPS, "learning_rate": 0.1, "zero_stage": 0, "neftune_noise": 1.0}
     kinds: dict[str, dict[str, Any]] = {
         "plain": {},
-        "watched": {"eval_steps": 1, "save_steps": 1, "keep_best": True, "batch_size": 2},
+        "watched": {"eval_steps": 1, "save_steps": 1, "keep_best": True, "report_to": ["trackio"]},
         "patient": {"eval_steps": 1, "patience": 2},
         "packed": {"eval_steps": 3, "save_steps": 3, "packing": True, "batch_size": 1, "max_length": 96},
     }
@@ -146,7 +146,10 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Jo
     jobs["ended"] = tiny.make_job(folder / "ended", model, tiny.pairs(16), validated=_UNLIKE, **common)
     jobs["ended"] = jobs["ended"].model_copy(update={"last_step": 3})
     jobs["ended"].write()
-    tiny.train([*jobs.values()])
+    with pytest.MonkeyPatch.context() as patch:
+        told = tiny.tracker(folder, patch)
+        tiny.train([*jobs.values()])
+        (folder / "told.json").write_text(json.dumps(told()))
     return jobs
 
 
@@ -157,6 +160,16 @@ def test_validating_changes_nothing_of_the_training(alone: dict[str, Job]) -> No
     assert _validations(alone["plain"]) == {}
     entries = [(entry["step"], "loss" in entry) for entry in _history(alone["watched"])]
     assert entries == [(step, is_step) for step in range(1, _STEPS + 1) for is_step in (True, False)]
+
+
+@pytest.mark.slow
+def test_a_tracker_is_told_each_loss_of_the_log_history(alone: dict[str, Job]) -> None:
+    job = alone["watched"]
+    told = [entry.get("log", {}) for entry in json.loads((job.folder.parent / "told.json").read_bytes())]
+    for name, key in (("loss", "train/loss"), ("eval_loss", "eval/loss")):
+        found = [(entry["train/global_step"], entry[key]) for entry in told if key in entry]
+        assert found == [(entry["step"], entry[name]) for entry in _history(job) if name in entry]
+        assert len(found) == _STEPS
 
 
 @pytest.mark.slow
