@@ -16,7 +16,7 @@ from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.evaluate import Evaluate, Promote
 from aitp_tasks.config.examples import Columns, Examples, Formatting, Mapping, Preference, Tags
-from aitp_tasks.config.finetune import Finetune, LongExamples, Offload
+from aitp_tasks.config.finetune import Finetune, LongExamples, Offload, Tracker
 from aitp_tasks.config.gates import Gates
 from aitp_tasks.config.lora import Lora
 from aitp_tasks.config.maintenance import Maintenance
@@ -66,5 +66,6 @@ __all__ = [
     "Section",
     "SftText",
     "Tags",
+    "Tracker",
     "UnknownFiles",
 ]

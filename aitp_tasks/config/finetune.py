@@ -26,6 +26,14 @@ class Offload(StrEnum):
     PARAMETERS = "parameters"
 
 
+class Tracker(StrEnum):
+    """A tracking server's client, by the name of its package."""
+
+    MLFLOW = "mlflow"
+    TRACKIO = "trackio"
+    WANDB = "wandb"
+
+
 class Finetune(Model):
     """DeepSpeed fine-tuning of the base model on the new dataset version."""
 
@@ -110,6 +118,28 @@ class Finetune(Model):
     save_number: int = Field(
         2, ge=1, title="States kept", description="The newest ones, until it is trained."
     )
+    eval_steps: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        title="Steps between validations",
+        description="After so many steps, and the last, the loss on half of what evaluate.held_out keeps out "
+        "is measured; null: never.",
+    )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        title="Patience",
+        description="Ends the training after so many validations in a row without a new best; null: never.",
+    )
+    keep_best: bool = Field(
+        False,
+        title="Best weights",
+        description="The checkpoint has the weights of the best validation, not those of the last step.",
+    )
+    report_to: tuple[Tracker, ...] = Field(
+        (),
+        title="Trackers",
+        description="Where losses are reported to while it trains; server and secrets are the environment's. "
+        "Decides no result.",
+    )
     timeout_minutes: float = Field(
         30.0,
         gt=0,
@@ -124,6 +154,23 @@ class Finetune(Model):
             raise ValueError(
                 "group_by_length has no effect with packing, whose rows are equally long: unset one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _chooses_by_validations(self) -> Self:
+        chosen = {"patience": self.patience is not None, "keep_best": self.keep_best}
+        named = [f"{name}={getattr(self, name)}" for name, is_set in chosen.items() if is_set]
+        if named and self.eval_steps is None:
+            raise ValueError(
+                f"{' and '.join(named)} go by validations, and eval_steps=null makes none: set eval_steps, "
+                "to 100 for instance"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reports_once_to_each(self) -> Self:
+        if len(set(self.report_to)) < len(self.report_to):
+            raise ValueError(f"report_to={[*map(str, self.report_to)]} names one twice: name it once")
         return self
 
     @model_validator(mode="after")

@@ -40,7 +40,7 @@ _PLACES = {
     "prompts": {"folder"},
     "finetune": {
         *("model", "chat_template", "deepspeed", "offload", "gradient_checkpointing", "timeout_minutes"),
-        *("save_steps", "save_minutes", "save_number"),
+        *("save_steps", "save_minutes", "save_number", "report_to"),
     },
     # What was measured stays the same, whatever is decided by it.
     "evaluate": {"promote", "tolerance", "task_folder"},
@@ -56,6 +56,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "finetune": {
         **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
         **{"long_examples": "cut", "packing": False, "group_by_length": False, "lora": None},
+        **{"eval_steps": None, "patience": None, "keep_best": False},
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
@@ -123,6 +124,16 @@ class RunConfig(Section):
     approval: Approval = Approval()
     messages: Messages = Messages()
     maintenance: Maintenance = Maintenance()
+
+    @model_validator(mode="after")
+    def _has_what_it_validates_on(self) -> Self:
+        if self.finetune.eval_steps is not None and not self.evaluate.held_out:
+            raise ValueError(
+                f"finetune.eval_steps={self.finetune.eval_steps} validates on what is held out, and "
+                "evaluate.held_out=0 holds nothing out: set evaluate.held_out, to 0.02 for instance, or take "
+                "eval_steps out"
+            )
+        return self
 
     @property
     def dumps(self) -> list[str]:

@@ -53,25 +53,30 @@ class Apart:
             for pair in pairs:
                 self._note(identity(pair["messages"]))
 
-    def write(self, storage: Storage, prefix: str, most: int) -> dict[str, str]:
+    def write(self, storage: Storage, prefix: str, most: int, validated: bool = False) -> dict[str, str]:
         """Write what will be evaluated: of each kind so much, without what is trained on all the same.
 
+        Args:
+            storage: of the run.
+            prefix: of the keys.
+            most: of each file, rows at most.
+            validated: whether half of it is for choosing by, in files of its own.
+
         Returns:
-            Keys, by ``held_out_sft`` and ``held_out_pairs``, of what there is.
+            Keys, by ``held_out_sft`` and ``held_out_pairs``, and ``validation_sft`` and ``validation_pairs``,
+            of what there is.
         """
         outputs = {}
         for kind, found in self._rows.items():
-            rows = held_out.first(
-                (row for row in found.values() if row["text"] not in self._trained), "identity", most
-            )
-            if not rows:
-                continue
-            used = set().union(*(conversations.further(row["messages"], row["tools"]) for row in rows))
-            schema = pa.schema([pa.field("id", pa.string()), *conversations.columns(used)])
-            given = [{name: row[name] for name in schema.names} for row in rows]
-            outputs[f"held_out_{kind}"] = tables.write(
-                storage, f"{prefix}{kind}", conversations.table(given, schema)
-            )
+            halves: dict[str, list[dict[str, Any]]] = {held_out.HELD_OUT: [], held_out.VALIDATION: []}
+            for row in found.values():
+                if row["text"] not in self._trained:
+                    for_choice = validated and held_out.is_validation(row["identity"])
+                    halves[held_out.VALIDATION if for_choice else held_out.HELD_OUT].append(row)
+            for use, rows in halves.items():
+                if first := held_out.first(rows, "identity", most):
+                    named = kind if use == held_out.HELD_OUT else f"{use}-{kind}"
+                    outputs[f"{use}_{kind}"] = tables.write(storage, f"{prefix}{named}", _table(first))
         return outputs
 
     def also_trained(self) -> dict[str, int]:
@@ -90,6 +95,12 @@ class Apart:
     def _note(self, text: str) -> None:
         if text in self._texts:
             self._trained.add(text)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    used = set().union(*(conversations.further(row["messages"], row["tools"]) for row in rows))
+    schema = pa.schema([pa.field("id", pa.string()), *conversations.columns(used)])
+    return conversations.table([{name: row[name] for name in schema.names} for row in rows], schema)
 
 
 def identity(messages: Sequence[Turn]) -> str:

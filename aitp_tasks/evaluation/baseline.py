@@ -8,7 +8,9 @@ what was trained on one SFT set with one base model, settings and number of step
 import logging
 import tempfile
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, manifest
+from aitp_tasks.records import digest, manifest, validation
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import kept, making, session
@@ -29,19 +31,54 @@ _STAGE, _OUTPUT = "evaluate", "baseline"
 _ROWS_PER_BATCH = 1024
 
 
-def key(run: Run, sft: str, steps: int) -> str:
+@dataclass(frozen=True)
+class Length:
+    """How long a version was trained: its steps, and those that its rate was to run over.
+
+    A training that has ended early is compared with one that ends there too, at the same rate.
+    """
+
+    steps: int
+    planned: int
+
+    @classmethod
+    def of(cls, finetuned: Manifest) -> "Length":
+        """By the manifest of the fine-tune."""
+        steps = int(finetuned.figures["steps"])
+        return cls(steps, int(finetuned.figures.get("planned_steps", steps)))
+
+    @property
+    def last_step(self) -> int | None:
+        """Where the training ends early; None where it does not."""
+        return self.steps if self.steps < self.planned else None
+
+
+def key(run: Run, sft: str, length: Length) -> str:
     """Key of the manifest of what a run's version is compared with.
 
     Args:
-        run: its settings and base model count.
+        run: its settings, base model and what it is validated on count.
         sft: digest of the SFT set, without what is held out.
-        steps: that the version was trained for.
+        length: of the version's training.
     """
-    settings = run.config.identity()["finetune"] | {"max_steps": steps}
+    chosen = _settings(run.config.finetune, length)
+    settings = run.config.model_copy(update={"finetune": chosen}).identity()["finetune"]
     # With a number of steps, epochs decide nothing.
     del settings["epochs"]
-    identity = digest.of_value([run.plan.finetune_identity, settings, sft])
+    further: list[Any] = [length.last_step] if length.last_step else []
+    further += validation.identity(run) if chosen.eval_steps else []
+    identity = digest.of_value([run.plan.finetune_identity, settings, sft, *further])
     return f"{FOLDER}/{identity}.json"
+
+
+def _settings(settings: Finetune, length: Length) -> Finetune:
+    """Those of the version's training, but that the number of its steps is given.
+
+    Where the best weights of that were taken, these are too, by the same examples; else nothing hangs on
+    a validation.
+    """
+    changes: dict[str, Any] = {"max_steps": length.planned, "patience": None, "report_to": ()}
+    return settings.model_copy(update=changes if settings.keep_best else {**changes, "eval_steps": None})
 
 
 def used(run: Run) -> str | None:
@@ -50,7 +87,7 @@ def used(run: Run) -> str | None:
     return None if done is None else done.outputs.get(_OUTPUT)
 
 
-def make(run: Run, stage: str, where: str, data: str, steps: int) -> Manifest:
+def make(run: Run, stage: str, where: str, data: str, length: Length) -> Manifest:
     """The baseline, trained where there is none yet.
 
     Args:
@@ -58,7 +95,7 @@ def make(run: Run, stage: str, where: str, data: str, steps: int) -> Manifest:
         stage: that trains; its states are kept there.
         where: see ``key``.
         data: key of the version's Parquet file.
-        steps: as many as the version was trained for.
+        length: of the version's training.
 
     Raises:
         InputError: the SFT set alone has no example, or what ``session`` raises.
@@ -68,24 +105,26 @@ def make(run: Run, stage: str, where: str, data: str, steps: int) -> Manifest:
     if done is not None:
         log.info("the SFT set alone was trained on before: %s", run.storage.uri(where))
         return done
-    settings = run.config.finetune.model_copy(update={"max_steps": steps})
-    made = _train(run, stage, where, data, settings)
+    made = _train(run, stage, where, data, length)
     kept.clear(run, stage)
     return made
 
 
-def _train(run: Run, stage: str, where: str, data: str, settings: Finetune) -> Manifest:
-    watch = Stopwatch()
+def _train(run: Run, stage: str, where: str, data: str, length: Length) -> Manifest:
+    watch, settings = Stopwatch(), _settings(run.config.finetune, length)
     prefix = f"{where.removesuffix('.json')}/attempt-{uuid.uuid4().hex}"
     with tempfile.TemporaryDirectory(prefix="aitp-baseline-") as name:
         job, maker = session.prepare(settings, Path(name))
+        job = job.model_copy(update={"last_step": length.last_step})
         whole, alone = job.folder / "data.parquet", job.folder / "sft.parquet"
         run.storage.download(data, whole)
         write_sft(whole, alone)
         tally = making.write(alone, maker, job)
         if not tally.examples:
             raise InputError(f"the SFT set alone has no example in {run.storage.uri(data)}: give it some")
-        log.info("training on the SFT set alone: examples=%d steps=%d", tally.examples, settings.max_steps)
+        if settings.eval_steps:
+            making.write_validation(validation.rows(run), maker, job)
+        log.info("training on the SFT set alone: examples=%d steps=%d", tally.examples, length.steps)
         outcome = session.train(run, stage, job)
         for path in sorted(path for path in job.checkpoint.iterdir() if path.is_file()):
             run.storage.upload(f"{prefix}/{path.name}", path)

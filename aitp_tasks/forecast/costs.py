@@ -48,7 +48,9 @@ class Measured:
 
 def seconds_per_step(history: list[dict[str, float]]) -> float:
     """Mean of all optimiser steps but the first, which warms up; of a single step, its own."""
-    first, last = history[0], history[-1]
-    if len(history) == 1:
-        return float(first["seconds"])
-    return float(last["seconds"] - first["seconds"]) / (len(history) - 1)
+    # Validations lie between steps, and their time is the steps'.
+    steps = [entry for entry in history if "loss" in entry]
+    first, last = steps[0], history[-1]
+    if len(steps) == 1:
+        return float(last["seconds"])
+    return float(last["seconds"] - first["seconds"]) / (len(steps) - 1)

@@ -14,6 +14,8 @@ from aitp_tasks.records import digest
 
 #: The reason of all that is left out for this.
 HELD_OUT = "held_out"
+#: What of it is for choosing by; see ``is_validation``.
+VALIDATION = "validation"
 #: What is held out, by the names that manifests and reports call it by.
 SFT, PAIRS, DOCUMENTS = "sft", "pairs", "documents"
 _SPACE = 2**64
@@ -27,6 +29,14 @@ def identity(text: str) -> str:
 def is_held_out(identity: str, share: float) -> bool:
     """Whether what has this identity is held out, where so large a share is."""
     return place(identity) < share * _SPACE
+
+
+def is_validation(identity: str) -> bool:
+    """Whether what is held out is for choosing by while a model is trained, and so not for the proof.
+
+    By a hash of its own, so that it is half of any share, and the same half in every night.
+    """
+    return int(digest.of_text(f"validation {identity}")[:1], 16) < 8
 
 
 def place(identity: str) -> int:

@@ -6,7 +6,7 @@ training was committed.
 
 import json
 
-from aitp_tasks.records import digest, manifest, versions
+from aitp_tasks.records import digest, manifest, validation, versions
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 
@@ -29,5 +29,7 @@ def find(run: Run, version: str) -> Manifest | None:
 
 def _key(run: Run, version: str) -> str:
     settings = run.config.identity()[_STAGE]
-    identity = digest.of_value([run.plan.finetune_identity, settings])
+    # What was validated on has decided when it ended, or which weights were taken.
+    validated = validation.identity(run) if run.config.finetune.eval_steps else []
+    identity = digest.of_value([run.plan.finetune_identity, settings, *validated])
     return f"{versions.prefix(run.config.assemble.dataset, version)}/trained/{identity}.json"

@@ -265,15 +265,22 @@ def scores(counts: ScoreCounts, name: str, least: int) -> Picture:
 
 
 def losses(history: list[dict[str, Any]]) -> Picture:
-    """Training loss over the steps."""
+    """Training loss over the steps, and that of validations where there are any."""
     from matplotlib.ticker import MaxNLocator
 
     with _figure(5.2, 3.2) as (figure, axes):
-        steps = [entry["step"] for entry in history]
-        marker = "o" if len(steps) <= 60 else None
-        axes.plot(steps, [entry["loss"] for entry in history], color=BLUE, marker=marker, markersize=3.5)
+        for name, label, color in (
+            ("loss", "training", BLUE),
+            ("eval_loss", "held out for choosing", ORANGE),
+        ):
+            told = [(entry["step"], entry[name]) for entry in history if name in entry]
+            if told:
+                marker = "o" if len(told) <= 60 else None
+                axes.plot(*zip(*told, strict=True), color=color, marker=marker, markersize=3.5, label=label)
+        if any("eval_loss" in entry for entry in history):
+            axes.legend(frameon=False)
         axes.set_xlabel("optimiser step")
-        axes.set_ylabel("training loss (nats per token)")
+        axes.set_ylabel("loss (nats per token)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure)
 

@@ -149,7 +149,10 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         made.apart.trained(choice.earlier + choice.new)
         done = _manifest(run, made, choice, sft, room)
         aside = _picture(run, choice) | made.apart.write(
-            run.storage, run.key("assemble", "held-out-"), run.config.evaluate.max_examples
+            run.storage,
+            run.key("assemble", "held-out-"),
+            run.config.evaluate.max_examples,
+            validated=run.config.finetune.eval_steps is not None,
         )
         if _changes_nothing(run, choice):
             return _commit(run, done, _standing(run) | _listed(run, choice, made) | aside, watch)

@@ -186,9 +186,11 @@ def _asked(run: Run, assembled: Manifest, job: Job, maker: ExampleMaker) -> _Ask
 def _baseline(run: Run, assembled: Manifest, finetuned: Manifest) -> str:
     """Prefix of the model that was trained on the SFT set alone."""
     version = versions.load(run.storage, run.config.assemble.dataset, assembled.figures["version"])
-    steps = int(finetuned.figures["steps"])
+    length = baseline.Length.of(finetuned)
     data = published.committed(run, assembled, "parquet")
-    return baseline.make(run, STAGE, baseline.key(run, version.sft, steps), data, steps).output("checkpoint")
+    return baseline.make(run, STAGE, baseline.key(run, version.sft, length), data, length).output(
+        "checkpoint"
+    )
 
 
 def _conversations(run: Run, assembled: Manifest, name: str) -> list[dict[str, Any]]:
@@ -200,11 +202,14 @@ def _conversations(run: Run, assembled: Manifest, name: str) -> list[dict[str, A
 
 def _documents(run: Run) -> list[dict[str, Any]]:
     """The held-out documents of the difference set, as many as are evaluated."""
-    settings = run.config.evaluate
+    settings, validated = run.config.evaluate, run.config.finetune.eval_steps is not None
 
     def found() -> Iterator[dict[str, Any]]:
         for part in run.parts:
             for row in selected.documents(run, part, ["doc_id", "text"]):
+                if validated and held_out.is_validation(row["doc_id"]):
+                    # The fine-tune was chosen by its pairs.
+                    continue
                 if held_out.is_held_out(row["doc_id"], settings.held_out):
                     yield {"id": row["doc_id"], "text": row["text"]}
 

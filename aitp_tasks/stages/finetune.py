@@ -18,7 +18,7 @@ from typing import Any
 from aitp_tasks.config import Promote
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices, models
-from aitp_tasks.records import digest, promoted, published, tables, trainings
+from aitp_tasks.records import digest, promoted, published, tables, trainings, validation
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import card, events, examples, kept, making, session, vocabulary
@@ -101,6 +101,9 @@ def _finetune(run: Run) -> Manifest:
     devices.require(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
         job, maker = session.prepare(settings, Path(folder))
+        job = job.model_copy(
+            update={"project": run.config.assemble.dataset, "title": f"{version} {settings.label}"}
+        )
         models.require_planned(settings, run.plan.finetune_identity, "finetune.model")
         tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
         outputs |= _keep_quarantine(run, tally)
@@ -115,8 +118,9 @@ def _finetune(run: Run) -> Manifest:
         if not tally.examples:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
         vocabulary.require_examples(job.finetune, job.examples)
+        validated = making.write_validation(validation.rows(run), maker, job) if settings.eval_steps else None
         outcome = session.train(run, STAGE, job)
-        figures = _figures(outcome, tally)
+        figures = _figures(outcome, tally) | (_validated(outcome, validated) if validated else {})
         card.write(job.checkpoint, run.config, run.plan.finetune_identity, version, figures)
         outputs |= _upload(run, job, outputs[published.ATTEMPT])
     return run.commit(
@@ -169,6 +173,20 @@ def _upload(run: Run, job: Job, attempt: str) -> dict[str, str]:
     key = run.key(STAGE, f"log_history-{digest.of_bytes(history)}.json")
     run.storage.write_if_absent(key, history)
     return {"log_history": key}
+
+
+def _validated(outcome: Outcome, tally: Tally) -> dict[str, Any]:
+    """What was validated on, and what came of it."""
+    names = ("eval_loss_first", "eval_loss_best", "eval_loss_last", "best_step")
+    return {
+        **{name: getattr(outcome, name) for name in names},
+        "planned_steps": outcome.planned_steps or outcome.steps,
+        "validation": {
+            "examples": tally.examples,
+            "learnt_tokens": tally.trained_tokens,
+            "left_out": tally.left_out(),
+        },
+    }
 
 
 def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:

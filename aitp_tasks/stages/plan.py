@@ -166,6 +166,7 @@ def _planned(
     """The run of these inputs, on the version that they build on; its plan is not stored yet."""
     training_checks.require_deepspeed(config.finetune)
     training_checks.require_quantising(config.finetune)
+    training_checks.require_trackers(config.finetune)
     inputs = Plan(
         config=config,
         encoder_identity=models.identity(config.encoder),

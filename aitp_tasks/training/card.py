@@ -44,6 +44,7 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         "was split",
         f"- {figures['steps']} steps; mean loss of the first quarter {figures['train_loss_first']:.4f}, of "
         f"the last {figures['train_loss_last']:.4f} nats per token; each step's in `log_history.json`",
+        *_validated(figures),
         "- the same files as the base, with other weights in the same dtypes; its chat template unless "
         "another was trained with, and the end of a turn in `generation_config.json` beside what the base "
         "stops at",
@@ -59,3 +60,15 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         "",
     ]
     (folder / _NAME).write_text("\n".join(lines), encoding="utf-8")
+
+
+def _validated(figures: Mapping[str, Any]) -> list[str]:
+    """What was found on examples that were held out for choosing, and what was chosen by it."""
+    if "best_step" not in figures:
+        return []
+    return [
+        f"- loss on {figures['validation']['examples']} examples that were held out for choosing: "
+        f"{figures['eval_loss_first']:.4f} at the first validation, {figures['eval_loss_best']:.4f} at the "
+        f"best, of step {figures['best_step']}, {figures['eval_loss_last']:.4f} at the last; the rate was to "
+        f"run over {figures['planned_steps']} steps. Examples for the proof are others"
+    ]

@@ -4,7 +4,7 @@ import logging
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.machine import models
-from aitp_tasks.training import base_model, deepspeed_config, lora, packing, template, vocabulary
+from aitp_tasks.training import base_model, deepspeed_config, lora, packing, template, tracking, vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,15 @@ def require_quantising(settings: Finetune) -> None:
         InputError: bitsandbytes is needed and not installed.
     """
     lora.require_library(settings)
+
+
+def require_trackers(settings: Finetune) -> None:
+    """Make sure that trackers can be reported to.
+
+    Raises:
+        InputError: one is not installed, or a secret of its stands where logs would show it.
+    """
+    tracking.require(settings)
 
 
 def require_template(settings: Finetune) -> None:

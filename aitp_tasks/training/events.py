@@ -22,7 +22,9 @@ def write(history: Path, folder: Path) -> None:
 
     with SummaryWriter(str(folder)) as writer:
         for entry in json.loads(history.read_bytes()):
-            for name in sorted(entry.keys() - _PLACES):
-                writer.add_scalar(f"train/{name}", entry[name], entry["step"], entry.get("seconds", 0.0))
+            for name in sorted(name for name in entry.keys() - _PLACES if entry[name] is not None):
+                # As transformers and its trackers name them.
+                tag = f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}"
+                writer.add_scalar(tag, entry[name], entry["step"], entry.get("seconds", 0.0))
     (written,) = folder.iterdir()
     written.rename(folder / _NAME)

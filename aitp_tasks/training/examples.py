@@ -324,6 +324,10 @@ class Tally:
         else:
             self.rejected[made.reason] += 1
 
+    def left_out(self) -> dict[str, int]:
+        """Why rows are no examples, and how many."""
+        return dict(sorted((self.rejected + Counter(row["error_class"] for row in self.quarantined)).items()))
+
     def merge(self, other: "Tally") -> None:
         """Add what became of the rows that follow."""
         for one in fields(self):

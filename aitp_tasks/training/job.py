@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import AitpError, InputError, TransientError
+from aitp_tasks.training import curve
+from aitp_tasks.training.curve import Point
 from aitp_tasks.training.template import ChatTemplates
 
 _ERRORS: dict[str, type[AitpError]] = {kind.__name__: kind for kind in (InputError, TransientError)}
@@ -34,6 +36,11 @@ class Job(BaseModel):
     gpus: tuple[int, ...] = ()
     #: What is trained with, and what the checkpoint carries.
     templates: ChatTemplates
+    #: The step behind which the training ends, where that is before its rate has run down; see ``baseline``.
+    last_step: int | None = None
+    #: How trackers call it: the dataset, and its version.
+    project: str = ""
+    title: str = ""
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -61,6 +68,11 @@ class Job(BaseModel):
         return self.folder / "packs.arrow"
 
     @property
+    def validation(self) -> Path:
+        """Examples that are validated on, as ``examples``; there where ``eval_steps`` is set."""
+        return self.folder / "validation.arrow"
+
+    @property
     def operators(self) -> Path:
         """This job's own copy of DeepSpeed's compiled operators; on processors only."""
         return self.folder / "operators"
@@ -81,8 +93,13 @@ class Job(BaseModel):
         return self.folder / "resumed"
 
     @property
+    def best(self) -> Path:
+        """The state of the best validation so far; there with ``keep_best``."""
+        return self.folder / "best"
+
+    @property
     def log_history(self) -> Path:
-        """One JSON object per logged step."""
+        """One JSON object a step, and one a validation behind that of its step."""
         return self.folder / "log_history.json"
 
     @property
@@ -131,13 +148,33 @@ class Outcome(BaseModel):
     #: Means over the first and the last quarter of the steps: a single step's hangs on its examples.
     train_loss_first: float
     train_loss_last: float
+    #: As many as the rate was to run over; None where they were made.
+    planned_steps: int | None = None
+    #: Where it was validated: the first validation, the best one with its step, and the last.
+    eval_loss_first: float | None = None
+    eval_loss_best: float | None = None
+    eval_loss_last: float | None = None
+    best_step: int | None = None
 
     @classmethod
-    def of(cls, losses: Sequence[float]) -> Self:
-        """The outcome of a training with these losses, one a step."""
+    def of(cls, losses: Sequence[float], points: Sequence[Point] = (), planned_steps: int = 0) -> Self:
+        """The outcome of a training with these losses, one a step, and these validations."""
         quarter = math.ceil(len(losses) / 4)
+        best = curve.best(points)
+        validated = (
+            {}
+            if best is None
+            else {
+                "eval_loss_first": round(points[0].loss, 4),
+                "eval_loss_best": round(best.loss, 4),
+                "eval_loss_last": round(points[-1].loss, 4),
+                "best_step": best.step,
+            }
+        )
         return cls(
             steps=len(losses),
             train_loss_first=round(fmean(losses[:quarter]), 4),
             train_loss_last=round(fmean(losses[-quarter:]), 4),
+            planned_steps=planned_steps if planned_steps > len(losses) else None,
+            **validated,
         )

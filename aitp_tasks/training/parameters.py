@@ -51,10 +51,10 @@ def steps(engine: Any) -> int:
 
 
 def restore(engine: Any, read: Callable[[str], "torch.Tensor"], steps: int) -> None:
-    """Put weights and moments back, before the first step.
+    """Put weights and moments back.
 
     Args:
-        engine: DeepSpeed's, as it was made from the base model.
+        engine: DeepSpeed's, before the first step or behind the last one.
         read: gives a whole tensor by its name in ``weights`` or ``moments``.
         steps: as Adam has counted them.
     """

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.training import curve
 from aitp_tasks.training.job import Job
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def callback(job: Job) -> "TrainerCallback":
         def on_train_begin(
             self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **values: Any
         ) -> None:
-            last = state.log_history[-1] if state.log_history else {"seconds": 0.0, "num_tokens": 0}
+            steps = (entry for entry in reversed(state.log_history) if "loss" in entry)
+            last = next(steps, {"seconds": 0.0, "num_tokens": 0})
             # What it took before it was stopped.
             self._seconds_before, self._tokens_before = last["seconds"], last["num_tokens"]
             self._start, self._first = time.monotonic(), state.global_step
@@ -35,18 +37,23 @@ def callback(job: Job) -> "TrainerCallback":
             self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **values: Any
         ) -> None:
             entry = values["logs"]
-            loss = entry.get("loss")
-            if loss is None:
+            named = next((name for name in ("loss", curve.NAME) if name in entry), None)
+            if named is None:
                 return
+            loss, step, steps = entry[named], state.global_step, state.max_steps
             if not math.isfinite(loss):
                 raise InputError(
-                    f"the loss is {loss} at step {state.global_step}: "
-                    f"lower finetune.learning_rate={job.finetune.learning_rate}"
+                    f"the {'loss' if named == 'loss' else 'loss on what is held out'} is {loss} at step "
+                    f"{step}: lower finetune.learning_rate={job.finetune.learning_rate}"
                 )
             now = time.monotonic()
             seconds = now - self._start
             state.log_history[-1]["seconds"] = round(self._seconds_before + seconds, 3)
-            step, steps = state.global_step, state.max_steps
+            if named == curve.NAME:
+                best = curve.best(curve.of(state.log_history))
+                assert best is not None
+                log.info("step=%d eval_loss=%.4f best=%.4f best_step=%d", step, loss, best.loss, best.step)
+                return
             if now - self._told < _LINE_SECONDS and step < steps:
                 return
             self._told = now

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from aitp_tasks.config import Finetune
+from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, deepspeed_config, kept, launcher, lora, template
+from aitp_tasks.training import base_model, deepspeed_config, kept, launcher, lora, template, tracking
 from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job, Outcome
 
@@ -22,6 +23,7 @@ def prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
     tokenizer = base_model.load_tokenizer(settings)
     templates = template.choose(tokenizer, settings.chat_template)
     lora.require(settings)
+    tracking.require(settings)
     job = Job(folder=folder, finetune=settings, base=label, deepspeed=own, templates=templates)
     return job, ExampleMaker(tokenizer, templates.training, settings.max_length)
 
@@ -37,10 +39,19 @@ def train(run: Run, stage: str, job: Job) -> Outcome:
     """
     state = kept.newest(run, stage)
     if state is not None:
-        kept.fetch(run, state, job.resumed)
+        kept.fetch(run, state, job, stage)
     lease = devices.lease(job.finetune.processes, "finetune.processes")
     if lease is not None:
         gpus = tuple(gpu.index for gpu in lease.gpus[: job.finetune.processes])
         job = job.model_copy(update={"gpus": gpus})
-    with kept.keeping(run, job, stage):
-        return launcher.run(job)
+    try:
+        with kept.keeping(run, job, stage):
+            return launcher.run(job)
+    except InputError as error:
+        # Mostly a loss that is no number: other settings are another run, which begins anew.
+        last = kept.newest(run, stage)
+        if last is None:
+            raise
+        raise InputError(
+            f"{error}; the last good state, of step {last.step}, stays in {run.storage.uri(last.prefix)}"
+        ) from None

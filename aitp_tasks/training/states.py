@@ -5,6 +5,8 @@ safetensors (so that their number may differ), the trainer's own figures in JSON
 rank's random numbers. No pickle. A folder has its name only when all of it is written.
 """
 
+import json
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 _FILE_BYTES = 2 * 2**30
 #: What transformers reads when it goes on.
 _TRAINER = "trainer_state.json"
-_LAYOUT = "layout.json"
+#: What a state was left by, as JSON.
+LAYOUT = "layout.json"
 
 
 class _Layout(BaseModel):
@@ -37,6 +40,8 @@ class _Layout(BaseModel):
     steps: int
     #: Of PyTorch's scheduler.
     scheduler: dict[str, Any]
+    #: The step of the best validation so far, where its state is kept.
+    best: int | None = None
 
 
 def name(step: int) -> str:
@@ -44,13 +49,23 @@ def name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def write(folder: Path, trainer: Any, examples_per_step: int) -> None:
+def best(layout: bytes) -> int | None:
+    """The step of the best validation until a state, by its ``LAYOUT``; None if none is kept."""
+    found: int | None = json.loads(layout).get("best")
+    return found
+
+
+def write(
+    folder: Path, trainer: Any, examples_per_step: int, best: int | None = None, also: Path | None = None
+) -> None:
     """Write the state; all ranks together.
 
     Args:
         folder: named by ``name``.
         trainer: of transformers, at the end of a step.
         examples_per_step: of all ranks.
+        best: the step of the best validation so far, where its state is kept.
+        also: a folder in which the same files are to stay, however soon others take ``folder`` away.
 
     Raises:
         InputError: the weights are not finite: nothing goes on from there.
@@ -63,29 +78,43 @@ def write(folder: Path, trainer: Any, examples_per_step: int) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
     dist.barrier()
-    _write_tensors(unfinished, trainer.deepspeed, rank, ranks)
-    _write_random(unfinished / f"random-{rank:05d}.safetensors", trainer.args.device)
-    if rank == 0:
-        trainer.state.save_to_json(str(unfinished / _TRAINER))
-        layout = _Layout(
-            ranks=ranks,
-            examples_per_step=examples_per_step,
-            steps=parameters.steps(trainer.deepspeed),
-            scheduler=trainer.lr_scheduler.state_dict(),
-        )
-        (unfinished / _LAYOUT).write_text(layout.model_dump_json())
+    try:
+        _write_tensors(unfinished, trainer.deepspeed, rank, ranks)
+        _write_random(unfinished / f"random-{rank:05d}.safetensors", trainer.args.device)
+        if rank == 0:
+            trainer.state.save_to_json(str(unfinished / _TRAINER))
+            layout = _Layout(
+                ranks=ranks,
+                examples_per_step=examples_per_step,
+                steps=parameters.steps(trainer.deepspeed),
+                scheduler=trainer.lr_scheduler.state_dict(),
+                best=best,
+            )
+            (unfinished / LAYOUT).write_text(layout.model_dump_json())
+    except Exception:
+        # On a disk that is full, room to say so.
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     dist.barrier()
     if rank == 0:
+        if also is not None:
+            link(unfinished, also)
         unfinished.rename(folder)
 
 
+def link(folder: Path, target: Path) -> None:
+    """Let a folder hold a state's files too, in the place of what it held."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder, target, copy_function=os.link)
+
+
 def restore(folder: Path, trainer: Any, examples_per_step: int) -> None:
-    """Put the state back, before the first step.
+    """Put the state back.
 
     Raises:
         InputError: it was left by ranks that took other examples in a step.
     """
-    layout = _Layout.model_validate_json((folder / _LAYOUT).read_bytes())
+    layout = _Layout.model_validate_json((folder / LAYOUT).read_bytes())
     if layout.examples_per_step != examples_per_step:
         raise InputError(
             f"the training's state was left by {layout.ranks} ranks with {layout.examples_per_step} examples "
@@ -115,6 +144,16 @@ def restore_random(folder: Path, device: "torch.device") -> None:
         torch.cuda.set_rng_state(found["device"], device)
 
 
+def require_finite(name: str, tensor: "torch.Tensor") -> None:
+    """Make sure that a tensor of a training holds numbers.
+
+    Raises:
+        InputError: some are not finite.
+    """
+    if not bool(tensor.isfinite().all()):
+        raise InputError(f"{name} is not finite any more: lower finetune.learning_rate")
+
+
 def _write_random(path: Path, device: "torch.device") -> None:
     """Leave PyTorch's random numbers: nothing else is drawn by others once a training has begun."""
     import torch
@@ -142,10 +181,7 @@ def _write_tensors(folder: Path, engine: Any, rank: int, ranks: int) -> None:
 
     for number, (name, tensor) in enumerate(_tensors(engine)):
         if number % ranks == rank:
-            if not bool(tensor.isfinite().all()):
-                raise InputError(
-                    f"{name} is not finite any more: lower finetune.learning_rate; the last state is kept"
-                )
+            require_finite(name, tensor)
             share[name] = tensor.to("cpu", copy=True).contiguous()
             size += share[name].nbytes
             if size >= _FILE_BYTES:

@@ -9,20 +9,35 @@ hand: ``aitp finetune`` is.
 import errno
 import json
 import logging
+import math
 import os
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitp_tasks.errors import AitpError, ExitCode, TransientError
 from aitp_tasks.machine import processors
-from aitp_tasks.training import base_model, checkpoint, deepspeed_config, lora, parameters, progress
+from aitp_tasks.training import (
+    base_model,
+    checkpoint,
+    curve,
+    deepspeed_config,
+    lora,
+    parameters,
+    progress,
+    states,
+    tracking,
+)
 from aitp_tasks.training.job import Job, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import torch
     from trl.trainer.sft_config import SFTConfig
 
     from aitp_tasks.training.going_on import GoingOnTrainer
@@ -46,8 +61,10 @@ def main(path: Path) -> int:
         failure = _classify(error, job)
         if failure is None:
             raise
-        job.leave_failure(failure)
         log.error("rank=%d ends: %s", rank, failure)
+        # On a disk that is full there may be no room for it.
+        with suppress(OSError):
+            job.leave_failure(failure)
         return failure.exit_code
     return ExitCode.DONE
 
@@ -84,6 +101,7 @@ def train(job: Job) -> None:
     _meet(job)
     trainer = _trainer(job)
     trainer.train_on()
+    trainer.take_best()
     _leave_checkpoint(job, trainer)
     if trainer.is_world_process_zero():
         _leave_outcome(job, trainer)
@@ -116,7 +134,7 @@ def _meet(job: Job) -> None:
 
 def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:
     """Write the checkpoint by the first rank; all of them put the weights together."""
-    model, weights = trainer.deepspeed.module, parameters.weights(trainer.deepspeed)
+    model, weights = trainer.deepspeed.module, _finite(parameters.weights(trainer.deepspeed))
     if not trainer.is_world_process_zero():
         deque(weights, maxlen=0)
         return
@@ -127,6 +145,13 @@ def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:
     adapted = lora.merged(model, weights, base)
     checkpoint.write(job.checkpoint, base, model.get_base_model(), adapted.changed, job.templates)
     adapted.write(job.checkpoint / lora.FOLDER, model, job.base)
+
+
+def _finite(weights: "Iterable[tuple[str, torch.Tensor]]") -> "Iterator[tuple[str, torch.Tensor]]":
+    """The same: the last step may have broken them, and no loss behind it tells."""
+    for name, tensor in weights:
+        states.require_finite(name, tensor)
+        yield name, tensor
 
 
 def _bf16_supported(job: Job) -> bool:
@@ -166,7 +191,10 @@ def _arguments(job: Job, bf16: bool) -> "SFTConfig":
         max_length=None,
         logging_steps=1,
         logging_nan_inf_filter=False,
+        # By tracking.py, which survives them.
         report_to="none",
+        run_name=job.title or None,
+        project=job.project or "aitp",
         # States are left by going_on.py.
         save_strategy="no",
         disable_tqdm=True,
@@ -202,17 +230,24 @@ def _trainer(job: Job) -> "GoingOnTrainer":
         model=model,
         args=arguments,
         processing_class=tokenizer,
-        callbacks=[progress.callback(job)],
+        callbacks=[progress.callback(job), *(tracking.callbacks(job) if os.environ["RANK"] == "0" else [])],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def _leave_outcome(job: Job, trainer: "GoingOnTrainer") -> None:
-    steps = [entry for entry in trainer.state.log_history if "loss" in entry]
-    job.log_history.write_text(json.dumps(steps, indent=1, allow_nan=False))
-    outcome = Outcome.of([entry["loss"] for entry in steps])
+    history = trainer.state.log_history
+    told = [_sound(entry) for entry in history if "loss" in entry or curve.NAME in entry]
+    job.log_history.write_text(json.dumps(told, indent=1, allow_nan=False))
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    outcome = Outcome.of(losses, curve.of(history), trainer.state.max_steps)
     job.outcome.write_text(outcome.model_dump_json())
+
+
+def _sound(entry: dict[str, float]) -> dict[str, float | None]:
+    """The same with None for what is no number in JSON, as the norm of gradients may be."""
+    return {name: value if math.isfinite(value) else None for name, value in entry.items()}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Configuration: files, overrides, refusals, and what decides a run's identity."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,8 @@ def test_a_wrong_setting_is_named_as_it_is_written(override: str, message: str) 
         ({"gradient_checkpointing": True}, True),
         ({"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0}, True),
         ({"long_examples": "cut"}, True),
+        ({"report_to": ["wandb"]}, True),
+        ({"eval_steps": None, "patience": None, "keep_best": False}, True),
         ({"scheduler": "cosine"}, False),
         ({"weight_decay": 0.1}, False),
         ({"max_grad_norm": 0.5}, False),
@@ -219,3 +222,32 @@ def test_what_decides_nothing_of_a_training_makes_no_other_run(
     later = {"scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples", *settings}
     before["finetune"] = {name: value for name, value in before["finetune"].items() if name not in later}
     assert usual.identity_of(before) == usual.identity()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"finetune": {"patience": 2}}, "patience=2 go by validations, and eval_steps=null makes none"),
+        ({"finetune": {"keep_best": True}}, "keep_best=True go by validations"),
+        ({"finetune": {"eval_steps": 5}}, "evaluate.held_out=0 holds nothing out: set evaluate.held_out"),
+        ({"finetune": {"report_to": ["wandb", "wandb"]}}, "names one twice"),
+        ({"finetune": {"report_to": ["neptune"]}}, "'mlflow', 'trackio' or 'wandb'"),
+    ],
+)
+def test_what_cannot_be_chosen_by_is_refused(
+    configure: Configure, changes: dict[str, Any], message: str
+) -> None:
+    model = configure().finetune.model
+    changes["finetune"]["model"] = model
+    with pytest.raises(ValueError, match=re.escape(message)):
+        configure(**changes)
+
+
+def test_validations_decide_a_result(configure: Configure) -> None:
+    usual = configure(evaluate={"held_out": 0.1})
+    model = usual.finetune.model
+    seen = [usual.identity()]
+    for settings in ({}, {"patience": 2}, {"keep_best": True}):
+        changed = {"model": model, "eval_steps": 5, **settings}
+        seen.append(configure(evaluate={"held_out": 0.1}, finetune=changed).identity())
+    assert all(seen.count(one) == 1 for one in seen)

@@ -15,3 +15,7 @@ def test_and_then_they_do() -> None:
     packed = Finetune(model="/tmp", packing=True, lora=Lora(), gradient_checkpointing=True)
     assert same.of_a_step(packed).keys() == FIRST | {"packing", "lora", "gradient_checkpointing"}
     assert "group_by_length" in same.of_a_step(Finetune(model="/tmp", group_by_length=True))
+    assert "eval_steps" in same.of_a_step(Finetune(model="/tmp", eval_steps=5))
+    assert same.of_a_step(Finetune(model="/tmp", eval_steps=5, patience=1, keep_best=True)) == same.of_a_step(
+        Finetune(model="/tmp", eval_steps=5)
+    )

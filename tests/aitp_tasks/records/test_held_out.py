@@ -52,3 +52,16 @@ def test_the_first_are_those_of_a_smaller_share_whatever_the_order() -> None:
     share = held_out.place(found[-1]["id"]) / 2**64 * (1 + 1e-9)
     assert {row["id"] for row in found} == {one for one in _IDS if held_out.is_held_out(one, share)}
     assert len(held_out.first(rows[:3], "id", 100)) == 3
+
+
+def test_half_of_any_share_is_for_choosing_and_the_same_half() -> None:
+    ids = [digest.of_text(f"document {number}") for number in range(20_000)]
+    chosen = {one for one in ids if held_out.is_validation(one)}
+    for share in (0.02, 0.3, 1.0):
+        held = [one for one in ids if held_out.is_held_out(one, share)]
+        part = len(chosen.intersection(held)) / len(held)
+        # Five standard deviations.
+        assert abs(part - 0.5) < 5 * 0.5 / len(held) ** 0.5
+    # By another hash than the order in which examples are taken, so that few of them are halved too.
+    first = sorted(ids, key=held_out.place)[:400]
+    assert abs(len(chosen.intersection(first)) / 400 - 0.5) < 5 * 0.5 / 400**0.5

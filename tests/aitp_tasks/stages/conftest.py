@@ -1,6 +1,6 @@
 """A planned run in a temporary storage, with a dataset version as assemble leaves it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from aitp_tasks.config import Finetune, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import models
-from aitp_tasks.records import conversations
+from aitp_tasks.records import conversations, tables
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.plan import Plan
 from aitp_tasks.records.run import Run
@@ -23,9 +23,12 @@ MakeRun = Callable[..., Run]
 
 @pytest.fixture
 def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
-    """Makes runs over given conversations; keywords are settings of the finetune section."""
+    """Makes runs over given conversations; keywords are settings of the finetune section.
 
-    def make(given: list[Messages], **finetune: object) -> Run:
+    ``validated`` are conversations that assemble has held out to choose by.
+    """
+
+    def make(given: list[Messages], validated: Sequence[Messages] = (), **finetune: object) -> Run:
         config = RunConfig.model_validate(
             {
                 "root": f"file://{tmp_path}/storage",
@@ -34,6 +37,7 @@ def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
                 "encoder": {"model": "/none"},
                 "engine": {"model": "/none"},
                 "prompts": {"folder": "/none"},
+                "evaluate": {"held_out": 0.1 if validated else 0.0},
                 "finetune": {
                     "model": str(smollm2),
                     "processes": 2,
@@ -55,7 +59,7 @@ def make_run(tmp_path: Path, smollm2: Path) -> MakeRun:
             groups=(),
         )
         run = Run.create(open_storage(config.root), plan)
-        _leave_dataset(run, given, tmp_path / "data.parquet")
+        _leave_dataset(run, given, validated, tmp_path / "data.parquet")
         return run
 
     return make
@@ -69,18 +73,27 @@ def _identity(settings: Finetune) -> str:
         return "f"
 
 
-def _leave_dataset(run: Run, given: list[Messages], path: Path) -> None:
-    rows = [{"messages": messages} for messages in given]
-    used = set().union(*map(conversations.further, given))
-    pq.write_table(conversations.table(rows, pa.schema(conversations.columns(used))), path)
-    key = "datasets/aitp/v1/data.parquet"
-    run.storage.upload(key, path)
+def _leave_dataset(run: Run, given: list[Messages], validated: Sequence[Messages], path: Path) -> None:
+    pq.write_table(_table(given), path)
+    outputs = {"parquet": "datasets/aitp/v1/data.parquet"}
+    run.storage.upload(outputs["parquet"], path)
+    # One of each kind of what is held out.
+    for kind, rows in (("sft", validated[:1]), ("pairs", validated[1:])):
+        if rows:
+            key = tables.write(run.storage, run.key("assemble", f"validation-{kind}"), _table(rows))
+            outputs[f"validation_{kind}"] = key
     run.commit(
         Manifest(
             stage="assemble",
             label="aitp v1",
-            ledger=Ledger(rows_in=len(rows), rows_out=len(rows)),
-            outputs={"parquet": key},
+            ledger=Ledger(rows_in=len(given), rows_out=len(given)),
+            outputs=outputs,
             figures={"version": "v1"},
         )
     )
+
+
+def _table(given: Sequence[Messages]) -> pa.Table:
+    used = set().union(*map(conversations.further, given))
+    schema = pa.schema(conversations.columns(used))
+    return conversations.table([{"messages": messages} for messages in given], schema)

@@ -33,6 +33,9 @@ from aitp_tasks.training.job import Job, Outcome
 from tests.aitp_tasks.training import tiny
 
 LINE, SHARE = "aitp", 0.3
+#: Characters of a document's id, with which a pair's begins.
+_ID = len(digest.of_text(""))
+_NIGHTS: tuple[tuple[str, dict[str, Any]], ...] = (("usual", {}), ("chosen", {"eval_steps": 1}))
 Leave = Callable[..., Run]
 Messages = list[dict[str, str]]
 
@@ -152,7 +155,9 @@ def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
         sft="the set",
     )
     versions.write(run.storage, LINE, made)
-    outputs = {"parquet": key, **apart.write(run.storage, run.key("assemble", "held-out-"), most)}
+    validated = run.config.finetune.eval_steps is not None
+    aside = apart.write(run.storage, run.key("assemble", "held-out-"), most, validated)
+    outputs = {"parquet": key, **aside}
     figures = {"version": run.config.dump, "pairs": len(learnt), "earlier_pairs": 0, "sft_examples": 42}
     run.commit(Manifest(stage="assemble", label=run.config.dump, outputs=outputs, figures=figures))
     documents = [
@@ -168,7 +173,7 @@ def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
     )
 
 
-def _leave_checkpoint(run: Run, base: Path, name: str, sharper: float) -> None:
+def _leave_checkpoint(run: Run, base: Path, name: str, sharper: float, **told: Any) -> None:
     """A checkpoint that says what the base says, more or less surely."""
     key = f"models/{LINE}/{name}"
     for path in sorted(base.iterdir()):
@@ -177,7 +182,7 @@ def _leave_checkpoint(run: Run, base: Path, name: str, sharper: float) -> None:
     own = Path(str(base) + f"-{name}.safetensors")
     save_file(weights, own, metadata={"format": "pt"})
     run.storage.upload(f"{key}/model.safetensors", own)
-    figures = {"steps": 2, "train_loss_first": 2.0, "train_loss_last": 1.0}
+    figures = {"steps": 2, "train_loss_first": 2.0, "train_loss_last": 1.0, **told}
     run.commit(
         Manifest(
             stage="finetune", label=f"aitp {name}", ledger=Ledger(rows_in=0, rows_out=0),
@@ -413,6 +418,68 @@ def test_a_loss_that_is_no_number_is_told_and_promotes_nothing(
     told = Run.open(run.uri).require_manifest("evaluate").figures["sets"][SFT]
     assert (told["loss"]["aitp"], told["aitp_minus_base"]["mean"]) == (None, None)
     assert told["loss"]["base"] > 0
+
+
+def test_nothing_that_was_chosen_by_is_evaluated(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Job] = []
+    monkeypatch.setattr(launcher, "run", _trained(base, asked))
+    usual, chosen = (leave(name, training=training, max_examples=100) for name, training in _NIGHTS)
+    for run in (usual, chosen):
+        _leave_checkpoint(run, base, run.config.dump, 0.5)
+        evaluate.execute(run)
+    read: list[dict[str, set[str]]] = []
+    for run in (usual, chosen):
+        rows = tables.read(run.storage, run.require_manifest("evaluate").output("losses")).to_pylist()
+        read.append(
+            {name: {row["id"] for row in rows if row["set"] == name} for name in (SFT, PAIRS, DOCUMENTS)}
+        )
+    for name in (PAIRS, DOCUMENTS):
+        assert read[1][name] == {one for one in read[0][name] if not held_out.is_validation(one[:_ID])}
+        assert 0 < len(read[1][name]) < len(read[0][name])
+    assert read[1][SFT] < read[0][SFT]
+    outputs = chosen.require_manifest("assemble").outputs
+    by = {
+        row["id"]
+        for name in (SFT, PAIRS)
+        for row in tables.read(chosen.storage, outputs[f"validation_{name}"]).to_pylist()
+    }
+    assert by
+    assert not by & set().union(*read[1].values())
+
+
+def test_the_sft_set_alone_ends_where_the_version_did_and_is_chosen_like_it(
+    leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Job] = []
+    validated: list[bool] = []
+    train = _trained(base, asked)
+
+    def look(job: Job) -> Outcome:
+        validated.append(job.validation.exists())
+        return train(job)
+
+    monkeypatch.setattr(launcher, "run", look)
+    stopped = {"eval_steps": 1, "patience": 1}
+    nights: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("last", stopped, {"planned_steps": 9}),
+        ("last-again", stopped, {"planned_steps": 9}),
+        ("best", {**stopped, "keep_best": True}, {"planned_steps": 9}),
+        ("whole", stopped, {"planned_steps": 2}),
+    ]
+    for name, training, told in nights:
+        run = leave(name, training={"max_steps": 9, **training})
+        _leave_checkpoint(run, base, name, 0.5, **told)
+        evaluate.execute(run)
+    kinds = [
+        (job.finetune.max_steps, job.last_step, job.finetune.eval_steps, job.finetune.keep_best)
+        for job in asked
+    ]
+    # The second night takes the first one's.
+    assert kinds == [(9, 2, None, False), (9, 2, 1, True), (2, None, None, False)]
+    assert validated == [False, True, False]
+    assert all(job.finetune.patience is None for job in asked)
 
 
 def test_sets_may_be_empty(leave: Leave, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,11 @@ _REPOSITORY = Path(__file__).parents[3]
 Train = Callable[[Job], Outcome]
 
 
-def _write(job: Job, step: int, content: bytes = b"weights") -> None:
+def _write(job: Job, step: int, best: int | None = None) -> None:
     unfinished = job.states / f"step-{step:08d}.unfinished"
     unfinished.mkdir(parents=True)
-    (unfinished / "tensors-00000.safetensors").write_bytes(content)
-    (unfinished / "layout.json").write_bytes(b"{}")
+    (unfinished / "tensors-00000.safetensors").write_bytes(f"weights {step}".encode())
+    (unfinished / "layout.json").write_text(json.dumps({"best": best} if best else {}))
     unfinished.rename(unfinished.with_suffix(""))
 
 
@@ -47,10 +47,10 @@ def _trained(job: Job) -> Outcome:
     return Outcome(steps=1, train_loss_first=1.0, train_loss_last=1.0)
 
 
-def _failing(run: Run, steps: Sequence[int], error: Exception) -> Train:
+def _failing(run: Run, steps: Sequence[int], error: Exception, best: int | None = None) -> Train:
     def train(job: Job) -> Outcome:
         for step in steps:
-            _write(job, step)
+            _write(job, step, best if best and best <= step else None)
             _wait_for(run, step)
         raise error
 
@@ -91,9 +91,63 @@ def test_the_last_state_of_a_training_that_diverges_is_kept(
         raise InputError("the loss is nan at step 8")
 
     monkeypatch.setattr(launcher, "run", train)
-    with pytest.raises(InputError, match="the loss is nan"):
+    with pytest.raises(
+        InputError, match="the loss is nan at step 8; the last good state, of step 7, "
+    ) as told:
         finetune.execute(run, None)
     assert _steps(run) == [7]
+    last = kept.newest(run)
+    assert last is not None
+    assert str(told.value).endswith(f"stays in {run.storage.uri(last.prefix)}")
+
+
+def test_the_best_is_kept_beside_the_newest(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tiny.pairs(2), save_number=2)
+    killed = TransientError("killed")
+    monkeypatch.setattr(launcher, "run", _failing(run, (1, 2, 3, 4, 5), killed, best=2))
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    assert _steps(run) == [2, 4, 5]
+    found: list[bytes] = []
+
+    def goes_on(job: Job) -> Outcome:
+        found.extend(
+            (folder / "tensors-00000.safetensors").read_bytes() for folder in (job.resumed, job.best)
+        )
+        # A new best one, and a newer state, before anybody has looked.
+        _write(job, 6, 6)
+        _write(job, 7, 6)
+        raise killed
+
+    monkeypatch.setattr(launcher, "run", goes_on)
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    assert found == [b"weights 5", b"weights 2"]
+    assert _steps(run) == [6, 7]
+    # One that is the best itself.
+    newest = kept.newest(run)
+    assert newest is not None
+    run.storage.delete([f"{newest.prefix}/complete.json"])
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    assert found[2:] == [b"weights 6", b"weights 6"]
+
+
+def test_nobody_goes_on_from_a_state_whose_best_is_gone(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tiny.pairs(2), save_number=3)
+    monkeypatch.setattr(launcher, "run", _failing(run, (1, 2, 3), TransientError("killed"), best=2))
+    with pytest.raises(TransientError):
+        finetune.execute(run, None)
+    (best,) = [
+        info.key for info in run.storage.list("") if "step-00000002" in info.key and "tens" in info.key
+    ]
+    run.storage.delete([best])
+    state = kept.newest(run)
+    assert state is not None
+    assert state.step == 1
+    assert "lacks the best one, of step=2: nobody goes on from it" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["no last object", "a file lost", "a file cut short"])
@@ -164,7 +218,11 @@ def test_a_killed_stage_goes_on(
     make_run: Any, smollm2: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     model = tiny.make_model(tmp_path / "tiny", smollm2)
-    run = make_run(tiny.pairs(24), model=str(model), save_steps=10, max_steps=80, learning_rate=1e-3)
+    run = make_run(
+        *(tiny.pairs(24), tiny.pairs(30)[24:]),
+        **{"model": str(model), "save_steps": 10, "max_steps": 80, "learning_rate": 1e-3},
+        **{"eval_steps": 15, "keep_best": True},
+    )
     code = (
         "import logging, sys; logging.basicConfig(level=20)\n"
         "from aitp_tasks.stages import finetune; from aitp_tasks.records.run import Run\n"
@@ -191,6 +249,20 @@ def test_a_killed_stage_goes_on(
     told = capfd.readouterr().err
     assert f"step={state.step} of=80" not in told
     assert f"step={state.step + 1} of=80" in told
-    history = json.loads(run.storage.read(run.require_manifest("finetune").output("log_history")))
-    assert [entry["step"] for entry in history] == list(range(1, 81))
+    done = run.require_manifest("finetune")
+    history = json.loads(run.storage.read(done.output("log_history")))
+    assert [entry["step"] for entry in history if "loss" in entry] == list(range(1, 81))
+    curve = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+    assert list(curve) == [15, 30, 45, 60, 75, 80]
+    best = min(curve, key=lambda step: curve[step])
+    figures = done.figures
+    assert (figures["best_step"], figures["eval_loss_best"]) == (best, round(curve[best], 4))
+    assert (figures["eval_loss_first"], figures["eval_loss_last"]) == (
+        round(curve[15], 4),
+        round(curve[80], 4),
+    )
+    assert figures["validation"]["examples"] == 6
+    card = run.storage.read(f"{done.output('checkpoint')}/README.md").decode()
+    assert f"loss on 6 examples that were held out for choosing: {figures['eval_loss_first']:.4f} at" in card
+    assert f"of step {best}," in card
     assert _steps(run) == []

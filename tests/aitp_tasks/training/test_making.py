@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.dataset.export import Export
+from aitp_tasks.errors import InputError
 from aitp_tasks.training import examples, making, spread, template
 from aitp_tasks.training.base_model import load_tokenizer
 from aitp_tasks.training.examples import ExampleMaker
@@ -80,3 +81,27 @@ def test_rows_hold_all_tokens_of_the_examples(data: Path, smollm2: Path, tmp_pat
     learnt = sum(label != examples.IGNORED for labels in packs["labels"] for label in labels)
     assert learnt == tally.trained_tokens
     assert len(packs) * 512 * 0.95 < tally.tokens
+
+
+def test_a_training_that_nothing_can_be_validated_on_is_refused(smollm2: Path, tmp_path: Path) -> None:
+    settings = Finetune(model=str(smollm2), max_length=64, eval_steps=7)
+    tokenizer = load_tokenizer(settings)
+    templates = template.choose(tokenizer, None)
+    maker = ExampleMaker(tokenizer, templates.training, 64)
+    job = Job(folder=tmp_path, finetune=settings, templates=templates)
+    asked = {"role": "user", "content": "Which?"}
+    none = [{"messages": [asked], "tools": []}, {"messages": [{**asked, "role": "human"}], "tools": []}]
+    for rows, said in (
+        ([], "none of 0"),
+        (none, r"none of 2 held-out examples .*'no_answer': 1, 'unknown_role': 1"),
+    ):
+        with pytest.raises(InputError, match=f"{said}.*raise evaluate.held_out, or .*eval_steps=7"):
+            making.write_validation(rows, maker, job)
+    # One that is one beside them.
+    answered = {"messages": [asked, {"role": "assistant", "content": "This."}], "tools": []}
+    tally = making.write_validation([*none, answered], maker, job)
+    assert (tally.examples, tally.left_out()) == (1, {"no_answer": 1, "unknown_role": 1})
+    (found,) = Dataset.from_file(str(job.validation)).to_list()
+    made = maker.make(answered["messages"])
+    assert isinstance(made, examples.Example)
+    assert (found["input_ids"], found["labels"]) == (made.input_ids, made.labels)

@@ -1,22 +1,27 @@
 """What ends a rank, in words."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import AitpError, InputError, TransientError
-from aitp_tasks.training import checkpoint, lora, parameters, states, train
+from aitp_tasks.training import checkpoint, events, lora, parameters, states, train
 from aitp_tasks.training.job import Job
+from aitp_tasks.training.order import Order
 from aitp_tasks.training.template import ChatTemplates
 from tests.aitp_tasks.training import tiny
 
@@ -49,16 +54,28 @@ def test_others_are_left_as_they_are(tmp_path: Path) -> None:
     assert train._classify(RuntimeError("something else"), job) is None
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a few kilobytes, that fills."""
-    folder = tmp_path / "small"
+@contextmanager
+def _disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("needs to be allowed to mount a tmpfs")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few kilobytes, that fills."""
+    with _disk(tmp_path / "small", "64k") as folder:
+        yield folder
+
+
+@pytest.fixture
+def roomy(tmp_path: Path) -> Iterator[Path]:
+    """A disk for a job and some states of 10 MB."""
+    with _disk(tmp_path / "roomy", "40m") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "adapter", "state"])
@@ -87,15 +104,69 @@ def test_a_disk_that_fills_is_told(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_ends_the_training(smollm2: Path, tmp_path: Path) -> None:
-    base = tiny.make_model(tmp_path / "tiny", smollm2)
+def test_a_loss_that_is_no_number_ends_the_training_behind_a_good_state(
+    smollm2: Path, tmp_path: Path
+) -> None:
+    base = tiny.make_model(tmp_path / "tiny", smollm2, tie_word_embeddings=False, rms_norm_eps=0.0)
+    # Zeros, by which a norm divides that adds nothing; they are read where one of the examples is.
+    (rare,) = AutoTokenizer.from_pretrained(base)("Z", add_special_tokens=False)["input_ids"]
     tensors = load_file(base / "model.safetensors")
-    tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
+    tensors["model.embed_tokens.weight"][rare] = 0.0
     save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
-    job = tiny.make_job(tmp_path / "job", base, tiny.pairs(4), save_steps=1)
+    rare_one = [{"role": "user", "content": "Z"}, {"role": "assistant", "content": "Z"}]
+    pairs = [*tiny.pairs(5), rare_one]
+    order = list(Order(len(pairs), seed=1))
+    job = tiny.make_job(tmp_path / "job", base, pairs, save_steps=1, batch_size=1, seed=1)
     (process,) = tiny.start([job])
     printed = process.communicate(timeout=300)[0]
     assert process.returncode == 1
-    assert "InputError: the loss is nan at step 1: lower finetune.learning_rate=0.01" in printed
+    step = order.index(5) + 1
+    assert step > 1
+    assert f"InputError: the loss is nan at step {step}: lower finetune.learning_rate=0.01" in printed
+    assert sorted(path.name for path in job.states.iterdir()) == [states.name(one) for one in range(1, step)]
+    last = [load_file(path) for path in (job.states / states.name(step - 1)).glob("tensors-*")]
+    assert all(bool(tensor.isfinite().all()) for file in last for tensor in file.values())
     assert not job.checkpoint.exists()
-    assert not job.states.exists()
+
+
+def test_a_figure_that_is_no_number_is_none_in_the_history(tmp_path: Path) -> None:
+    job = Job(folder=tmp_path, finetune=Finetune(model="/none"), templates=ChatTemplates("", "", None, 0))
+    trainer = Mock()
+    trainer.state.max_steps = 1
+    trainer.state.log_history = [{"step": 1, "loss": 2.0, "grad_norm": float("inf")}, {"train_runtime": 1.0}]
+    train._leave_outcome(job, trainer)
+    assert json.loads(job.log_history.read_bytes()) == [{"step": 1, "loss": 2.0, "grad_norm": None}]
+    events.write(job.log_history, tmp_path / "runs")
+    read = EventAccumulator(str(tmp_path / "runs"))
+    read.Reload()
+    assert read.Tags()["scalars"] == ["train/loss"]
+
+
+def test_a_weight_that_the_last_step_has_broken_is_no_checkpoint() -> None:
+    weights = [("a.weight", torch.ones(2)), ("b.weight", torch.tensor([float("nan")]))]
+    given = train._finite(iter(weights))
+    assert next(given)[0] == "a.weight"
+    with pytest.raises(InputError, match=r"b.weight is not finite any more: lower finetune.learning_rate"):
+        next(given)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_amid_the_training_leaves_whole_states_only(
+    roomy: Path, smollm2: Path, tmp_path: Path
+) -> None:
+    base = tiny.make_model(tmp_path / "tiny", smollm2)
+    job = tiny.make_job(roomy / "job", base, tiny.pairs(24), save_steps=1)
+    (process,) = tiny.start([job])
+    printed = process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+    found = sorted(path.name for path in job.states.iterdir())
+    # Nothing torn, and what was whole before is still there.
+    assert found == [states.name(step) for step in range(1, len(found) + 1)]
+    assert found
+    assert "No space left" in printed
+    for name in found:
+        layout = (job.states / name / states.LAYOUT).read_bytes()
+        assert json.loads(layout)["ranks"] == 1
+        assert len(load_file(job.states / name / "tensors-00000-00000.safetensors")) > 30
+    # So that the stage can be told.
+    job.leave_failure(TransientError("full"))
