@@ -15,12 +15,12 @@ from aitp_tasks.records.plan import Plan
 _OF_NO_STEP = {
     "model", "revision", "chat_template", "deepspeed", "epochs", "max_steps", "learning_rate", "warmup_share",
     "seed", "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
-    "save_steps", "save_minutes", "save_number", "timeout_minutes",
+    "save_steps", "save_minutes", "save_number", "timeout_minutes", "hostfile",
 }  # fmt: skip
 #: Settings that came later, with what they are where a step is as before.
 _LATER = {
     **{"gradient_checkpointing": None, "lora": None, "offload": "none"},
-    **{"packing": False, "group_by_length": False},
+    **{"packing": False, "group_by_length": False, "nodes": 1},
 }
 #: What a figure may be of beside the stages: the share below tau, and the shares that pass the gates.
 BELOW, KEPT, ANSWERED = "below", "kept", "answered"
