@@ -183,7 +183,7 @@ def _planned(
         training_checks.require_packing(config.finetune)
         memory.require(config.finetune)
         if config.finetune.nodes > 1 and config.evaluate.held_out:
-            memory.require(config.finetune.on_one_machine, "evaluate's training")
+            memory.require(config.finetune.on_one_machine, "evaluate's training on one machine")
 
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)
