@@ -7,9 +7,11 @@ told and no other where this machine has it. One machine alone meets nobody, and
 """
 
 import contextlib
+import json
 import logging
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
-_AGAIN_SECONDS = 1.0
+_AGAIN_SECONDS = 0.5
 _PART_SECONDS = 30.0
 #: Of ranks, apart from the stages' own.
 RANKS = "ranks"
+#: Says that all are there, and who.
+_BEGUN = "begun"
 
 
 class Meeting:
@@ -171,18 +175,21 @@ def join(node: Node | None, minutes: float) -> Meeting:
     if not node.first:
         return Meeting(node, _come(node, patience), patience)
     meeting = Meeting(node, _open(node, patience), patience)
-    missing = list(meeting.others)
+    came: dict[int, str | None] = {}
 
     def all_there() -> bool:
-        missing[:] = [rank for rank in missing if meeting.heard(_joined(rank)) is None]
-        return not missing
+        # Again each time: one that was started anew while it waited is another now.
+        came.update((rank, meeting.heard(_joined(rank))) for rank in meeting.others)
+        return None not in came.values()
 
     if not _within(patience, all_there):
+        missing = ", ".join(str(rank) for rank, token in came.items() if token is None)
         raise TransientError(
-            f"of finetune.nodes={node.count} machines NODE_RANK={', '.join(map(str, missing))} did not come "
+            f"of finetune.nodes={node.count} machines NODE_RANK={missing} did not come "
             f"to MASTER_ADDR={node.address} port {node.port} in finetune.timeout_minutes={minutes:g}: start "
             "the same command there, then retry"
         )
+    meeting.tell(_BEGUN, json.dumps(came))
     log.info("met machines=%d", node.count)
     return meeting
 
@@ -233,32 +240,42 @@ def _listened(address: str) -> str:
 
 
 def _come(node: Node, patience: float) -> "Store":
-    """Come to the first machine, whenever it begins; an earlier try of its may still be there."""
-    found: list[Store] = []
-    taken = False
+    """Come to the first machine and wait until all are there; an earlier try of its may still be there.
 
-    def come() -> bool:
-        nonlocal taken
-        with contextlib.suppress(OSError):
-            # PyTorch's own tries fill the log.
-            socket.create_connection((node.address, node.port), timeout=_AGAIN_SECONDS).close()
-            with contextlib.suppress(RuntimeError):
-                there = store(node, timedelta(seconds=patience))
-                taken = there.add(_joined(node.rank), 1) > 1
-                found.extend([] if taken else [there])
-        return bool(found)
+    A machine that is started anew before that takes its own place.
+    """
+    token = uuid.uuid4().hex
+    there: Store | None = None
+    problem = ""
 
-    if not _within(patience, come, _AGAIN_SECONDS):
-        problem = (
-            f"another machine has come as NODE_RANK={node.rank} already: give each its own"
-            if taken
-            else "nobody is there: start the same command on the machine with NODE_RANK=0"
-        )
-        raise TransientError(
-            f"MASTER_ADDR={node.address} port {node.port}, tried for finetune.timeout_minutes="
-            f"{patience / 60:g}: {problem}, then retry"
-        )
-    return found[0]
+    def begun() -> bool:
+        nonlocal there, problem
+        try:
+            if there is None:
+                problem = "nobody is there: start the same command on the machine with NODE_RANK=0"
+                # PyTorch's own tries fill the log.
+                socket.create_connection((node.address, node.port), timeout=_AGAIN_SECONDS).close()
+                found = store(node, timedelta(seconds=patience))
+                if found.check([_BEGUN]):
+                    problem = f"another machine has come as NODE_RANK={node.rank} already: give each its own"
+                    return False
+                problem = "not all machines have come: see the log of the one with NODE_RANK=0"
+                found.set(_joined(node.rank), token)
+                there = found
+            return bool(there.check([_BEGUN]))
+        except (OSError, RuntimeError):
+            # It has ended, and may begin anew.
+            there = None
+            return False
+
+    if _within(patience, begun, _AGAIN_SECONDS) and there is not None:
+        if json.loads(there.get(_BEGUN))[str(node.rank)] == token:
+            return there
+        problem = f"another machine has come as NODE_RANK={node.rank}: give each its own"
+    raise TransientError(
+        f"MASTER_ADDR={node.address} port {node.port}, tried for finetune.timeout_minutes="
+        f"{patience / 60:g}: {problem}, then retry"
+    )
 
 
 def _joined(rank: int) -> str:

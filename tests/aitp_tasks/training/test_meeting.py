@@ -100,12 +100,13 @@ def test_who_is_missing_is_named() -> None:
     machines = _machines(3)
     start = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        come = pool.submit(meeting.join, machines[1], 0.1)
+        come = pool.submit(meeting.join, machines[1], 0.05)
         with pytest.raises(
             TransientError, match=r"of finetune.nodes=3 machines NODE_RANK=2 did not come .* start the same"
         ):
             meeting.join(machines[0], 0.05)
-        come.result()
+        with pytest.raises(TransientError, match=r"not all machines have come: see the log|nobody is there"):
+            come.result()
     assert time.monotonic() - start < 30
 
 
@@ -122,6 +123,23 @@ def test_one_number_is_given_to_one_machine() -> None:
         TransientError, match="another machine has come as NODE_RANK=1 already: give each its"
     ):
         meeting.join(met[1].node, 0.02)
+
+
+def test_one_that_is_started_anew_while_it_waits_takes_its_place() -> None:
+    machines = _machines(3)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(meeting.join, machines[0], 0.5)
+        killed = pool.submit(meeting.join, machines[1], 0.5)
+        time.sleep(1.5)
+        again = pool.submit(meeting.join, machines[1], 0.5)
+        time.sleep(1.5)
+        last = pool.submit(meeting.join, machines[2], 0.5)
+        with pytest.raises(
+            TransientError, match="another machine has come as NODE_RANK=1: give each its own"
+        ):
+            killed.result()
+        met = [one.result() for one in (first, again, last)]
+    assert _all(met, lambda one: one.agree("state", str(one.rank))) == ["0"] * 3
 
 
 def test_what_is_not_told_in_time_is_named() -> None:
