@@ -37,7 +37,19 @@ class Tracker(StrEnum):
 class Finetune(Model):
     """DeepSpeed fine-tuning of the base model on the new dataset version."""
 
-    processes: int = Field(1, ge=1, title="Processes", description="Ranks on this machine, one a device.")
+    processes: int = Field(1, ge=1, title="Processes", description="Ranks on each machine, one a device.")
+    nodes: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        title="Machines",
+        description="That train together, each with the same command, told by variables which one it is.",
+    )
+    hostfile: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        title="Hostfile",
+        description="The machines in DeepSpeed's form, the first one first; null: what the variables say.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(2, title="ZeRO stage", description="DeepSpeed's partitioning.")
     offload: Offload = Field(
         Offload.NONE,
@@ -148,6 +160,23 @@ class Finetune(Model):
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of weights, order and dropout.")
 
+    @property
+    def ranks(self) -> int:
+        """Of all machines."""
+        return self.processes * self.nodes
+
+    @property
+    def examples_per_step(self) -> int:
+        """Of all ranks; with packing, rows."""
+        return self.ranks * self.batch_size * self.gradient_accumulation
+
+    @property
+    def on_one_machine(self) -> Self:
+        """The same training, with as many examples a step, by the ranks of one machine."""
+        accumulation = self.gradient_accumulation * self.nodes
+        changes = {"nodes": 1, "hostfile": None, "gradient_accumulation": accumulation}
+        return self.model_copy(update=changes) if self.nodes > 1 else self
+
     @model_validator(mode="after")
     def _rows_or_groups(self) -> Self:
         if self.packing and self.group_by_length:
@@ -164,6 +193,15 @@ class Finetune(Model):
             raise ValueError(
                 f"{' and '.join(named)} go by validations, and eval_steps=null makes none: set eval_steps, "
                 "to 100 for instance"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_best_where_it_is_whole(self) -> Self:
+        if self.keep_best and self.nodes > 1:
+            raise ValueError(
+                f"keep_best needs the best state whole on each machine, and with nodes={self.nodes} each has "
+                "its share: take keep_best out (patience works), or train on one machine"
             )
         return self
 

@@ -40,7 +40,7 @@ _PLACES = {
     "prompts": {"folder"},
     "finetune": {
         *("model", "chat_template", "deepspeed", "offload", "gradient_checkpointing", "timeout_minutes"),
-        *("save_steps", "save_minutes", "save_number", "report_to"),
+        *("save_steps", "save_minutes", "save_number", "report_to", "hostfile"),
     },
     # What was measured stays the same, whatever is decided by it.
     "evaluate": {"promote", "tolerance", "task_folder"},
@@ -55,7 +55,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "finetune": {
         **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
-        **{"long_examples": "cut", "packing": False, "group_by_length": False, "lora": None},
+        **{"long_examples": "cut", "packing": False, "group_by_length": False, "lora": None, "nodes": 1},
         **{"eval_steps": None, "patience": None, "keep_best": False},
     },
     "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},

@@ -1,8 +1,9 @@
 """The fine-tune on the SFT set alone, which a new version has to be better than.
 
-It is trained as the version was, with as many steps, by a job of its own, and kept for
+It is trained as the version was, with as many steps of as many examples, by a job of its own, and kept for
 all runs that ask for the same: ``baselines/<digest>.json`` is the manifest of
-what was trained on one SFT set with one base model, settings and number of steps.
+what was trained on one SFT set with one base model, settings and number of steps. One machine trains it, also
+where several have trained the version.
 """
 
 import logging
@@ -125,7 +126,7 @@ def _train(run: Run, stage: str, where: str, data: str, length: Length) -> Manif
         if settings.eval_steps:
             making.write_validation(validation.rows(run), maker, job)
         log.info("training on the SFT set alone: examples=%d steps=%d", tally.examples, length.steps)
-        outcome = session.train(run, stage, job)
+        outcome = session.train(run, stage, job, session.meet(run, job))
         for path in sorted(path for path in job.checkpoint.iterdir() if path.is_file()):
             run.storage.upload(f"{prefix}/{path.name}", path)
     return manifest.commit(

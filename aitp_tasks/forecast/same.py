@@ -16,11 +16,12 @@ _OF_NO_STEP = {
     "model", "revision", "chat_template", "deepspeed", "epochs", "max_steps", "learning_rate", "warmup_share",
     "seed", "scheduler", "weight_decay", "max_grad_norm", "neftune_noise", "long_examples",
     "save_steps", "save_minutes", "save_number", "timeout_minutes", "patience", "keep_best", "report_to",
+    "hostfile",
 }  # fmt: skip
 #: Settings that came later, with what they are where a step is as before.
 _LATER = {
     **{"gradient_checkpointing": None, "lora": None, "offload": "none"},
-    **{"packing": False, "group_by_length": False, "eval_steps": None},
+    **{"packing": False, "group_by_length": False, "eval_steps": None, "nodes": 1},
 }
 #: Settings of the evaluation that do not decide how long it takes.
 _OF_NO_EVALUATION = {"promote", "tolerance"}

@@ -211,5 +211,5 @@ def steps(settings: Finetune, examples: int) -> int:
     """Optimiser steps of the fine-tuning, as transformers counts them."""
     if settings.max_steps > 0:
         return settings.max_steps
-    batches = -(-examples // (settings.batch_size * settings.processes))
+    batches = -(-examples // (settings.batch_size * settings.ranks))
     return max(math.ceil(settings.epochs * max(-(-batches // settings.gradient_accumulation), 1)), 1)

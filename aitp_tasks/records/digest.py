@@ -36,9 +36,10 @@ def of_folder(folder: Path) -> str:
     """
     found = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
     files = sorted((name.as_posix(), path) for name, path in found if name.parts[0] != ".cache")
-    return of_value([[name, _of_file(path)] for name, path in files])
+    return of_value([[name, of_file(path)] for name, path in files])
 
 
-def _of_file(path: Path) -> str:
+def of_file(path: Path) -> str:
+    """Digest of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()

@@ -7,6 +7,10 @@ version was trained on with the same settings before, that checkpoint is named, 
 nothing is trained. A killed training goes on from the last state that it has left. In
 ``training``, session.py is one training, template.py chooses the chat template, making.py makes the
 examples, launcher.py runs the ranks, train.py is one of them, kept.py keeps their states.
+
+Of several machines (``finetune.nodes``) each runs the stage, and trains with its own ranks: nodes.py says
+which it is, meeting.py holds what they say to each other. The first alone writes the checkpoint and commits;
+the others end when it has.
 """
 
 import logging
@@ -16,20 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from aitp_tasks.config import Promote
-from aitp_tasks.errors import InputError
+from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records import digest, promoted, published, tables, trainings, validation
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import card, events, examples, kept, making, session, vocabulary
+from aitp_tasks.training import card, events, examples, kept, making, nodes, session, vocabulary
 from aitp_tasks.training.examples import ExampleMaker, Tally
 from aitp_tasks.training.job import Job, Outcome
+from aitp_tasks.training.meeting import Meeting
+from aitp_tasks.training.nodes import Node
 
 log = logging.getLogger(__name__)
 
 STAGE = "finetune"
 #: A checkpoint without it is none to any library, so it comes last.
 _LAST = "config.json"
+#: What the first of several machines says to the others.
+_COMMITTED = "committed"
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -42,14 +50,12 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         TransientError: no GPUs became free, or the launcher or a rank failed for
             another reason.
     """
-    done = run.find_manifest(STAGE) or _standing(run) or _finetune(run)
-    published.publish(run, done, done.output("checkpoint"), _LAST)
-    kept.clear(run)
-    if not done.figures.get("unchanged"):
-        # Only now: another run would name this checkpoint.
-        trainings.add(run, _dataset(run))
-    if run.config.evaluate.promote is Promote.ALWAYS:
-        promoted.point(run, _dataset(run), done.output("checkpoint"))
+    node, done = None, run.find_manifest(STAGE) or _standing(run)
+    if done is None:
+        node = nodes.here(run.config.finetune)
+        done = _finetune(run, node)
+    if node is None or node.first:
+        _hand_on(run, done)
     return {
         "stage": STAGE,
         "run": run.uri,
@@ -59,7 +65,19 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "checkpoint": run.storage.uri(done.output("checkpoint")),
         "train_loss_first": done.figures["train_loss_first"],
         "train_loss_last": done.figures["train_loss_last"],
+        **({"node": node.rank, "nodes": node.count} if node else {}),
     }
+
+
+def _hand_on(run: Run, done: Manifest) -> None:
+    """Give the checkpoint its place, and let go of what was kept until then."""
+    published.publish(run, done, done.output("checkpoint"), _LAST)
+    kept.clear(run)
+    if not done.figures.get("unchanged"):
+        # Only now: another run would name this checkpoint.
+        trainings.add(run, _dataset(run))
+    if run.config.evaluate.promote is Promote.ALWAYS:
+        promoted.point(run, _dataset(run), done.output("checkpoint"))
 
 
 def _standing(run: Run) -> Manifest | None:
@@ -88,7 +106,7 @@ def _dataset(run: Run) -> str:
     return str(run.require_manifest("assemble").figures["version"])
 
 
-def _finetune(run: Run) -> Manifest:
+def _finetune(run: Run, node: Node | None) -> Manifest:
     watch = Stopwatch()
     assembled, version = run.require_manifest("assemble"), _dataset(run)
     # Another training on a version that stands has a name of its own.
@@ -100,7 +118,7 @@ def _finetune(run: Run) -> Manifest:
     settings = run.config.finetune
     devices.require(settings.processes, "finetune.processes")
     with tempfile.TemporaryDirectory(prefix="aitp-finetune-") as folder:
-        job, maker = session.prepare(settings, Path(folder))
+        job, maker = session.prepare(settings, Path(folder), node)
         job = job.model_copy(
             update={"project": run.config.assemble.dataset, "title": f"{version} {settings.label}"}
         )
@@ -109,9 +127,9 @@ def _finetune(run: Run) -> Manifest:
         outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()
         log.info(
-            "finetune version=%s processes=%d examples=%d tokens=%d rejected=%s quarantined=%s "
+            "finetune version=%s ranks=%d examples=%d tokens=%d rejected=%s quarantined=%s "
             "neutralised=%s unused=%s cut=%d split=%d parts_left=%d",
-            *(version, settings.processes, tally.examples, tally.tokens),
+            *(version, settings.ranks, tally.examples, tally.tokens),
             *(ledger.rejected, ledger.quarantined, dict(tally.neutralised), dict(tally.unused)),
             *(tally.cut, tally.further, tally.parts_left),
         )
@@ -119,11 +137,15 @@ def _finetune(run: Run) -> Manifest:
             raise _nothing_to_train(run, assembled.output("parquet"), ledger)
         vocabulary.require_examples(job.finetune, job.examples)
         validated = making.write_validation(validation.rows(run), maker, job) if settings.eval_steps else None
-        outcome = session.train(run, STAGE, job)
-        figures = _figures(outcome, tally) | (_validated(outcome, validated) if validated else {})
+        met = session.meet(run, job)
+        outcome = session.train(run, STAGE, job, met)
+        if not met.first:
+            return _committed(run, met)
+        figures = _figures(outcome, tally, settings.nodes)
+        figures |= _validated(outcome, validated) if validated else {}
         card.write(job.checkpoint, run.config, run.plan.finetune_identity, version, figures)
         outputs |= _upload(run, job, outputs[published.ATTEMPT])
-    return run.commit(
+    done = run.commit(
         Manifest(
             stage=STAGE,
             label=f"{run.config.assemble.dataset} {version}",
@@ -134,6 +156,23 @@ def _finetune(run: Run) -> Manifest:
             peak_memory_mb=watch.peak_memory_mb(),
         )
     )
+    met.tell(_COMMITTED, "")
+    met.part()
+    return done
+
+
+def _committed(run: Run, met: Meeting) -> Manifest:
+    """What the first machine has committed."""
+    try:
+        met.ask(_COMMITTED, "that the checkpoint is committed")
+        met.part()
+    except TransientError:
+        # It may have been, and the first machine have ended, before it was heard.
+        done = run.find_manifest(STAGE)
+        if done is None:
+            raise
+        return done
+    return run.require_manifest(STAGE)
 
 
 def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
@@ -189,7 +228,9 @@ def _validated(outcome: Outcome, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
+def _figures(outcome: Outcome, tally: Tally, machines: int) -> dict[str, Any]:
+    worked_on = devices.figures()
+    worked_on["devices"] *= machines
     return {
         "train_loss_first": outcome.train_loss_first,
         "train_loss_last": outcome.train_loss_last,
@@ -200,7 +241,7 @@ def _figures(outcome: Outcome, tally: Tally) -> dict[str, Any]:
         "parts_left": tally.parts_left,
         "tokens": tally.tokens,
         "trained_tokens": tally.trained_tokens,
-        **devices.figures(),
+        **worked_on,
         "neutralised": dict(sorted(tally.neutralised.items())),
         "unused": dict(sorted(tally.unused.items())),
     }

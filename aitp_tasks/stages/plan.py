@@ -187,6 +187,8 @@ def _planned(
         memory.require(config.finetune)
         # Their rows have to be where evaluate runs.
         benchmarks.require(config.evaluate, load=False)
+        if config.finetune.nodes > 1 and config.evaluate.held_out:
+            memory.require(config.finetune.on_one_machine, "evaluate's training on one machine")
 
     def made_on(base: versions.Version | None) -> str:
         plan = _on(storage, inputs, sources, base)

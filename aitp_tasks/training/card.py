@@ -29,7 +29,7 @@ def write(folder: Path, config: RunConfig, identity: str, version: str, figures:
         figures: of the run's ``finetune`` manifest.
     """
     settings = config.finetune
-    places = {"model", "revision", "chat_template", "deepspeed"}
+    places = {"model", "revision", "chat_template", "deepspeed", "hostfile"}
     lines = [
         f"# {config.assemble.dataset} {version}",
         "",

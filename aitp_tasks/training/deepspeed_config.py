@@ -33,8 +33,8 @@ _PRECISION = {"bf16.enabled": True, "fp16.enabled": False}
 _TAKEN_OUT = {
     "scheduler": "finetune.scheduler={settings.scheduler}, learning_rate={settings.learning_rate} and "
     "warmup_share={settings.warmup_share} say how the rate runs",
-    "elasticity": "finetune.batch_size={settings.batch_size} and processes={settings.processes} say how many "
-    "examples a step has",
+    "elasticity": "finetune.batch_size={settings.batch_size}, processes={settings.processes} and "
+    "nodes={settings.nodes} say how many examples a step has",
 }
 #: Stands for what is not in the file.
 _NOTHING = object()
@@ -98,6 +98,13 @@ def of(settings: Finetune, given: Mapping[str, Any] | None, bf16: bool) -> dict[
     return config
 
 
+def on_one_machine(settings: Finetune, given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A file's content for one machine that takes as many examples a step as several: without their count."""
+    if given is None or settings.nodes == 1:
+        return None if given is None else dict(given)
+    return {name: value for name, value in given.items() if name != "gradient_accumulation_steps"}
+
+
 def contradictions(values: Mapping[str, Any], settings: Finetune) -> list[str]:
     """What a file says otherwise than the settings, each with both values and the remedy."""
     found = []
@@ -136,7 +143,6 @@ def _expected(settings: Finetune) -> dict[str, tuple[str, Any]]:
         "optimizer.params.lr": "learning_rate",
         "optimizer.params.weight_decay": "weight_decay",
     }
-    whole = settings.processes * settings.batch_size * settings.gradient_accumulation
     offload = f"finetune.offload={settings.offload} at zero_stage={settings.zero_stage}, which means "
     return {
         **{
@@ -144,7 +150,10 @@ def _expected(settings: Finetune) -> dict[str, tuple[str, Any]]:
             for name, device in _offloaded(settings).items()
         },
         **{key: (f"finetune.{name}", getattr(settings, name)) for key, name in settings_of.items()},
-        "train_batch_size": ("processes x batch_size x gradient_accumulation", whole),
+        "train_batch_size": (
+            "nodes x processes x batch_size x gradient_accumulation",
+            settings.examples_per_step,
+        ),
         **{f"optimizer.{name}": ("the trainer's own", value) for name, value in _ADAM.items()},
     }
 

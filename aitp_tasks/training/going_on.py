@@ -32,11 +32,11 @@ class GoingOnTrainer(SFTTrainer):  # type: ignore[misc]
     def __init__(self, job: Job, **arguments: Any) -> None:
         self._job = job
         settings = job.finetune
-        self._examples_per_step = settings.processes * settings.batch_size * settings.gradient_accumulation
+        self._examples_per_step = settings.examples_per_step
         found = Dataset.from_file(str(job.packs if settings.packing else job.examples))
         self._rows = len(found)
         if settings.packing:
-            found = packing.filled(found, settings.processes * settings.batch_size)
+            found = packing.filled(found, settings.ranks * settings.batch_size)
             arguments["data_collator"] = packing.collate
         #: Of this rank in the steps since the last entry of the log.
         self._places = self._padding = 0

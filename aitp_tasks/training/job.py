@@ -16,6 +16,7 @@ from aitp_tasks.config import Finetune
 from aitp_tasks.errors import AitpError, InputError, TransientError
 from aitp_tasks.training import curve
 from aitp_tasks.training.curve import Point
+from aitp_tasks.training.nodes import Node
 from aitp_tasks.training.template import ChatTemplates
 
 _ERRORS: dict[str, type[AitpError]] = {kind.__name__: kind for kind in (InputError, TransientError)}
@@ -34,6 +35,8 @@ class Job(BaseModel):
     deepspeed: dict[str, Any] | None = None
     #: Places of the leased GPUs on the PCI bus, one a rank; none on processors.
     gpus: tuple[int, ...] = ()
+    #: This machine among several; none where it is the only one.
+    node: Node | None = None
     #: What is trained with, and what the checkpoint carries.
     templates: ChatTemplates
     #: The step behind which the training ends, where that is before its rate has run down; see ``baseline``.
@@ -54,7 +57,7 @@ class Job(BaseModel):
 
     @property
     def rendezvous(self) -> Path:
-        """Where the ranks find each other."""
+        """Where the ranks of one machine find each other."""
         return self.folder / "rendezvous"
 
     @property

@@ -1,26 +1,33 @@
-"""Runs ``train.py`` on all devices under the ``deepspeed`` launcher, and ends all of it.
+"""Runs ``train.py`` on all devices of this machine under DeepSpeed's launcher, and ends all of it.
 
-One machine; several machines need a launcher of their own. The ranks find each
-other through a file and talk over loopback, so nothing listens to the network.
+It is the launcher of one machine's ranks, started here with what DeepSpeed's front-end would find out by
+itself: that reads /job/hostfile where there is one, and reaches other machines by ssh. Where several train
+together, the same stage runs on each (see nodes.py). On one machine the ranks find each
+other through a file and talk over loopback, so nothing listens to the network; of several, through the store
+of the first (see meeting.py) and over the interface by which that is reached.
 
 The launcher leaves its ranks behind when it is killed. Therefore the stage holds
 the writing end of the ranks' standard input and never writes: however the stage
 ends, SIGKILL included, the ranks then read the end of their input, and leave.
 """
 
+import base64
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from aitp_tasks.errors import TransientError
 from aitp_tasks.machine import processes
-from aitp_tasks.training import operators
+from aitp_tasks.training import nodes, operators
 from aitp_tasks.training.job import Job, Outcome
 
 _MODULE = "aitp_tasks.training.train"
 _PACKAGE_ROOT = Path(__file__).parents[2]
 _STANDARD_ERROR = 2
+_INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 #: The launcher looks at its ranks once a second.
 _END_SECONDS = 15
 
@@ -49,35 +56,39 @@ def run(job: Job) -> Outcome:
             _end(process)
     if code != 0 or not job.outcome.exists():
         raise job.failure() or TransientError(
-            f"the deepspeed launcher ended with code {code}: see the ranks' output above, then retry"
+            f"the deepspeed launcher ended with code {code}: see the ranks' output above"
+            f"{', and that of the other machines' if job.node else ''}, then retry"
         )
     return Outcome.model_validate_json(job.outcome.read_bytes())
 
 
 def _command(job: Job) -> list[str]:
-    launcher = [sys.executable, "-m", "deepspeed.launcher.runner"]
-    return [*launcher, "--log_level", "warning", *_devices(job), "--no_local_rank", "--module", _MODULE]
+    launcher = [sys.executable, "-m", "deepspeed.launcher.launch", "--world_info", _machines(job)]
+    if job.node is not None:
+        place = {"node_rank": job.node.rank, "master_addr": job.node.address, "master_port": job.node.port}
+        launcher += [f"--{name}={value}" for name, value in place.items()]
+    return [*launcher, "--log_level", "warning", "--no_local_rank", "--module", _MODULE]
 
 
-def _devices(job: Job) -> list[str]:
-    """Which devices to use: the leased ones.
+def _machines(job: Job) -> str:
+    """The devices of each machine as the launcher reads them: of this one, the leased ones.
 
-    The launcher knows GPUs by their place only, and with a number of them alone it
-    ignores CUDA_VISIBLE_DEVICES and starts at the first.
+    It knows GPUs by their place only. Of the others' it wants to know how many there are.
     """
-    if not job.gpus:
-        return ["--num_accelerators", str(job.finetune.processes)]
-    return ["--include", "localhost:" + ",".join(map(str, job.gpus))]
+    of_one = list(range(job.finetune.processes))
+    found = {f"machine-{rank}": of_one for rank in range(job.node.count if job.node else 1)}
+    if job.gpus:
+        found[f"machine-{job.node.rank if job.node else 0}"] = list(job.gpus)
+    return base64.urlsafe_b64encode(json.dumps(found).encode()).decode()
 
 
 def _environment(job: Job) -> dict[str, str]:
-    inherited = dict(os.environ)
+    inherited = nodes.without(os.environ)
     paths = [str(_PACKAGE_ROOT), inherited.get("PYTHONPATH", "")]
     environment = {
         **inherited,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "NCCL_SOCKET_IFNAME": "lo",
+        **_interfaces(job, inherited),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PYTHONWARNINGS": "ignore::FutureWarning",
@@ -92,6 +103,17 @@ def _environment(job: Job) -> dict[str, str]:
         cores = len(os.sched_getaffinity(0))
         environment["OMP_NUM_THREADS"] = str(max(cores // job.finetune.processes, 1))
     return environment
+
+
+def _interfaces(job: Job, inherited: Mapping[str, str]) -> dict[str, str]:
+    """By which network interface the ranks talk; of several machines, the user may say another."""
+    found = "lo" if job.node is None else nodes.interface(job.node.address)
+    wanted = {} if found is None else dict.fromkeys(_INTERFACES, found)
+    return (
+        wanted
+        if job.node is None
+        else wanted | {name: inherited[name] for name in _INTERFACES if name in inherited}
+    )
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -94,7 +94,7 @@ def shape(settings: Finetune) -> Shape:
 
 def need(of: Shape, settings: Finetune) -> Need:
     """What the training takes on each GPU."""
-    ranks, stage = settings.processes, settings.zero_stage
+    ranks, stage = settings.ranks, settings.zero_stage
     weights = of.parameters + (of.trained if settings.lora else 0)
     weight_bytes = (weights - of.quantised) * _WEIGHT_BYTES + of.quantised * _QUANTISED_BYTES
     weight_bytes /= ranks if stage >= 3 else 1
@@ -122,11 +122,15 @@ def need(of: Shape, settings: Finetune) -> Need:
     )
 
 
-def require(settings: Finetune) -> None:
+def require(settings: Finetune, what: str = "the fine-tune") -> None:
     """Tell what the training takes, and make sure that the GPUs that are visible here can hold it.
 
     Not checked where there are none, nor for a model whose files are in the storage: its configuration
     is not on this machine yet.
+
+    Args:
+        settings: of the training.
+        what: it is, for people.
 
     Raises:
         InputError: they cannot; the message says what would help.
@@ -138,14 +142,14 @@ def require(settings: Finetune) -> None:
     of = shape(settings)
     needed = need(of, settings)
     log.info(
-        "plan: the fine-tune of %s (%.2f billion parameters) takes about %.0f GB on each of %d GPUs "
+        "plan: %s of %s (%.2f billion parameters) takes about %.0f GB on each of %d GPUs "
         "(states=%.1f activations=%.1f others=%.1f)",
-        *(settings.label, of.parameters / 1e9, needed.total / _GIGABYTE, settings.processes),
+        *(what, settings.label, of.parameters / 1e9, needed.total / _GIGABYTE, settings.ranks),
         *(part / _GIGABYTE for part in (needed.states, needed.activations, needed.others)),
     )
     if needed.offloaded:
         log.info(
-            "plan: offload=%s takes about %.0f GB of the machine's memory",
+            "plan: offload=%s takes about %.0f GB of each machine's memory",
             *(settings.offload.value, needed.offloaded * settings.processes / _GIGABYTE),
         )
     memories = sorted((gpu.memory for gpu in devices.visible() if gpu.memory), reverse=True)
@@ -154,8 +158,8 @@ def require(settings: Finetune) -> None:
     smallest = memories[: settings.processes][-1]
     if needed.total > smallest * _USABLE:
         raise InputError(
-            f"the fine-tune of {settings.label} takes about {needed.total / _GIGABYTE:.0f} GB on each of "
-            f"{settings.processes} GPUs, which have {smallest / _GIGABYTE:.0f} GB: "
+            f"{what} of {settings.label} takes about {needed.total / _GIGABYTE:.0f} GB on each of "
+            f"{settings.ranks} GPUs, which have {smallest / _GIGABYTE:.0f} GB: "
             f"{remedy(of, settings, round(smallest * _USABLE), len(memories))}"
         )
 
@@ -180,7 +184,7 @@ def remedy(of: Shape, settings: Finetune, room: int, gpus: int) -> str:
     ]
     if wanted := _first_that_fits(of, settings, tries, room):
         offers.append(f"set {wanted}, which is slower")
-    best = settings.model_copy(update=least)
+    best = settings.model_copy(update=least | {"nodes": 1})
     fitting = (
         ranks for ranks in range(1, 4097) if _fits(of, best.model_copy(update={"processes": ranks}), room)
     )

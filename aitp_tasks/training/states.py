@@ -1,6 +1,7 @@
 """The state of a training in one folder, from which it goes on as if it had not stopped.
 
-All ranks write it together and read it together: weights and moments whole, in
+All ranks write it together and read it together, each machine's into a folder of its own that holds
+their share; what one goes on from is whole: weights and moments whole, in
 safetensors (so that their number may differ), the trainer's own figures in JSON, and each
 rank's random numbers. No pickle. A folder has its name only when all of it is written.
 """
@@ -73,8 +74,8 @@ def write(
     import torch.distributed as dist
 
     rank, ranks = dist.get_rank(), dist.get_world_size()
-    unfinished = folder.with_suffix(".unfinished")
-    if rank == 0:
+    unfinished, own = folder.with_suffix(".unfinished"), trainer.is_local_process_zero()
+    if own:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
     dist.barrier()
@@ -96,7 +97,7 @@ def write(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     dist.barrier()
-    if rank == 0:
+    if own:
         if also is not None:
             link(unfinished, also)
         unfinished.rename(folder)
@@ -118,7 +119,7 @@ def restore(folder: Path, trainer: Any, examples_per_step: int) -> None:
     if layout.examples_per_step != examples_per_step:
         raise InputError(
             f"the training's state was left by {layout.ranks} ranks with {layout.examples_per_step} examples "
-            f"a step, but now {examples_per_step} are taken: set finetune.processes, batch_size and "
+            f"a step, but now {examples_per_step} are taken: set finetune.nodes, processes, batch_size and "
             "gradient_accumulation so that their product is the same"
         )
     with _Reader(folder) as reader:

@@ -27,6 +27,7 @@ from aitp_tasks.training import (
     curve,
     deepspeed_config,
     lora,
+    meeting,
     parameters,
     progress,
     states,
@@ -88,6 +89,12 @@ def _classify(error: Exception, job: Job) -> AitpError | None:
             f"out of device memory at finetune.batch_size={job.finetune.batch_size}, "
             f"max_length={job.finetune.max_length}: lower one, or raise zero_stage or processes"
         )
+    # gloo has no error type of its own.
+    if job.node is not None and (isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)):
+        return TransientError(
+            "ranks of another machine are not reached any more: see the other machines' logs, "
+            f"then retry on all ({str(error).splitlines()[0]})"
+        )
     # safetensors has an error type of its own, with the number in its text only.
     if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error):
         return TransientError(f"no space left in {job.folder}: free space or set TMPDIR, then retry")
@@ -103,7 +110,8 @@ def train(job: Job) -> None:
     trainer.train_on()
     trainer.take_best()
     _leave_checkpoint(job, trainer)
-    if trainer.is_world_process_zero():
+    # All ranks have the same figures; the stage of each machine looks for its own.
+    if trainer.is_local_process_zero():
         _leave_outcome(job, trainer)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -116,18 +124,20 @@ def _meet(job: Job) -> None:
     """
     import deepspeed.comm
     import torch
-    import torch.distributed
+    from torch.distributed import FileStore, PrefixStore, init_process_group
 
     if job.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "nccl" if job.device == "cuda" else "gloo"
-    torch.distributed.init_process_group(
-        backend,
-        init_method=job.rendezvous.as_uri(),
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        timeout=timedelta(minutes=job.finetune.timeout_minutes),
+    patience, ranks = timedelta(minutes=job.finetune.timeout_minutes), int(os.environ["WORLD_SIZE"])
+    found = (
+        FileStore(str(job.rendezvous), ranks)
+        if job.node is None
+        else PrefixStore(meeting.RANKS, meeting.store(job.node, patience))
     )
+    found.set_timeout(patience)
+    rank = int(os.environ["RANK"])
+    init_process_group(backend, store=found, rank=rank, world_size=ranks, timeout=patience)
     # Under ZeRO 3 weights are loaded in slices, before the trainer tells DeepSpeed how many ranks there are.
     deepspeed.comm.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
 

@@ -208,6 +208,8 @@ def test_a_wrong_setting_is_named_as_it_is_written(override: str, message: str) 
         ({"max_grad_norm": 0.5}, False),
         ({"neftune_noise": 5.0}, False),
         ({"long_examples": "drop"}, False),
+        ({"nodes": 1, "hostfile": "/etc/hostfile"}, True),
+        ({"nodes": 2}, False),
     ],
 )
 def test_what_decides_nothing_of_a_training_makes_no_other_run(

@@ -50,7 +50,7 @@ class Rehearsal:
     """Runs stages over the sample that lies in a folder."""
 
     def __init__(self, config: RunConfig, folder: Path) -> None:
-        self._gates = config.gates
+        self._gates, self._machines = config.gates, config.finetune.nodes
         self._folder = folder
         self._walls: dict[str, list[float]] = {}
         self._at_once = requests_at_once(config.engine, bool(devices.visible()))
@@ -73,7 +73,10 @@ class Rehearsal:
                 ),
                 # Not rehearsed.
                 "evaluate": config.evaluate.model_copy(update={"tasks": (), "task_folder": None}),
-                "finetune": config.finetune.model_copy(update={"max_steps": _steps(config.finetune)}),
+                # Here is one machine; of several, each does as much in a step.
+                "finetune": config.finetune.model_copy(
+                    update={"max_steps": _steps(config.finetune), "nodes": 1, "hostfile": None}
+                ),
             }
         )
 
@@ -173,8 +176,9 @@ class Rehearsal:
             below=self._below,
             devices={
                 stage: max(int(done.figures["devices"]), 1)
-                for stage, done in {"embed": self._unit(run), **prompted, "finetune": trained}.items()
-            },
+                for stage, done in {"embed": self._unit(run), **prompted}.items()
+            }
+            | {"finetune": max(int(trained.figures["devices"]), 1) * self._machines},
         )
 
     @staticmethod

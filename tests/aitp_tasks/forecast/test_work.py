@@ -59,6 +59,10 @@ def test_no_more_documents_are_expected_than_the_dataset_has_room_for(
         ({"batch_size": 4, "gradient_accumulation": 8, "epochs": 3}, 96, 9),
         ({"batch_size": 4, "gradient_accumulation": 8, "epochs": 3}, 97, 12),
         ({"batch_size": 4, "gradient_accumulation": 8, "epochs": 1, "processes": 8}, 52_000, 204),
+        (
+            {"batch_size": 4, "gradient_accumulation": 8, "epochs": 1, "processes": 4, "nodes": 2},
+            *(52_000, 204),
+        ),
         ({"epochs": 0.5}, 320, 5),
         ({}, 0, 3),
     ],

@@ -348,9 +348,13 @@ def test_weights_that_no_gpu_can_hold_are_refused_before_anything_is_spent(
 def test_a_training_that_no_gpu_can_hold_is_refused_before_anything_is_spent(
     configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0, "A card", 6_000_000_000)])
-    with pytest.raises(InputError, match="takes about 8 GB on each of 1 GPUs, which have 6 GB: set"):
+    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0, "A card", 7_000_000_000)])
+    with pytest.raises(InputError, match="takes about 8 GB on each of 1 GPUs, which have 7 GB: set"):
         plan.execute(configure())
+    finetune = configure().finetune.model_dump(mode="json") | {"nodes": 100}
+    # Many machines could; evaluate has one.
+    with pytest.raises(InputError, match="evaluate's training on one machine of .* takes about 8 GB on each"):
+        plan.execute(configure(finetune=finetune, evaluate={"held_out": 0.1}))
     assert not list((root / "runs").rglob("plan.json"))
 
 

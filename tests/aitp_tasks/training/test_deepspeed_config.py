@@ -104,7 +104,10 @@ def test_what_agrees_is_taken_and_filled_in(tmp_path: Path, content: dict[str, A
             '"auto" there',
         ),
         ({"gradient_accumulation_steps": 1}, "but finetune.gradient_accumulation=8: "),
-        ({"train_batch_size": 32}, "train_batch_size=32, but processes x batch_size x gradient_accum.*=64: "),
+        (
+            {"train_batch_size": 32},
+            "train_batch_size=32, but nodes x processes x batch_size x gradient_accum.*=64: ",
+        ),
         ({"gradient_clipping": 0.3}, "gradient_clipping=0.3, but finetune.max_grad_norm=1.0: "),
         ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage=3, but finetune.zero_stage=2: "),
         ({"zero_optimization": {"stage": "2"}}, 'zero_optimization.stage="2", but finetune.zero_stage=2: '),

@@ -122,7 +122,7 @@ def test_other_ranks_go_on_with_as_many_examples_and_are_refused_with_others(
     (process,) = tiny.start([same, other])
     printed = process.communicate(timeout=300)[0]
     assert process.returncode == 1
-    assert "left by 2 ranks with 4 examples a step, but now 2 are taken: set finetune.processes" in printed
+    assert "left by 2 ranks with 4 examples a step, but now 2 are taken: set finetune.nodes" in printed
     # Sums in another order; the same examples.
     assert _gap(tiny.losses(whole), tiny.losses(same)) <= 5e-3
     assert tiny.losses(whole)[:5] == tiny.losses(same)[:5]

@@ -129,6 +129,23 @@ def test_what_cannot_fit_is_refused_with_what_would(
         memory.require(finetune)
 
 
+def test_ranks_are_those_of_all_machines(seven: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = Finetune(model=seven, processes=8, nodes=4, zero_stage=3)
+    of = memory.shape(several)
+    assert memory.need(of, several) == memory.need(
+        of, several.model_copy(update={"processes": 32, "nodes": 1})
+    )
+    found = [devices.Gpu(f"GPU-{n}", n, memory=24 * 10**9) for n in range(8)]
+    monkeypatch.setattr(devices, "visible", lambda: found)
+    memory.require(several)
+    with pytest.raises(
+        InputError, match="^evaluate's training on one machine of .* on each of 8 GPUs, which"
+    ):
+        memory.require(several.on_one_machine, "evaluate's training on one machine")
+    with pytest.raises(InputError, match="about 25 GB on each of 32 GPUs, which have 24 GB: "):
+        memory.require(several.model_copy(update={"zero_stage": 2}))
+
+
 @pytest.mark.parametrize(
     # Training computes in bfloat16 wherever there is a GPU.
     "case",
