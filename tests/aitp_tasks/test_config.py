@@ -229,6 +229,10 @@ def test_what_decides_nothing_of_a_training_makes_no_other_run(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"finetune": {"eval_steps": 1, "keep_best": True, "nodes": 2}},
+            "keep_best needs the best state whole on each machine, and with nodes=2",
+        ),
         ({"finetune": {"patience": 2}}, "patience=2 go by validations, and eval_steps=null makes none"),
         ({"finetune": {"keep_best": True}}, "keep_best=True go by validations"),
         ({"finetune": {"eval_steps": 5}}, "evaluate.held_out=0 holds nothing out: set evaluate.held_out"),
