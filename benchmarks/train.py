@@ -1,21 +1,23 @@
 """Training as it is shipped, packed, beside TRL's trainer as it comes, on the same examples and model.
 
-SmolLM2-135M-Instruct on Alpaca's examples of the demo, tokenised once. Every step takes all of
-them, so that both trainers learn the same at each and their losses can be compared: TRL's
+    make bench-train                    # everything
+    make bench-train PARTS="resume"     # some of: speed resume
+
+resume: what five kills cost; see resume.py.
+
+speed: SmolLM2-135M-Instruct on Alpaca's examples of the demo, tokenised once. Every step takes all
+of them, so that both trainers learn the same at each and their losses can be compared: TRL's
 defaults but for that, for the number of steps and the learning rate; this trainer with rows of as
 many tokens as TRL takes at most, and once more with the same batches as TRL. One process each, in
-turn; the first step is not timed. The last line of output is JSON: ``speedup_vs_trl_default`` is of
-tokens without padding a second, ``cpu_ratio`` the same of processor time, which other work on the
-machine changes less, ``loss_gap`` the largest difference of the two losses at a step.
-
-    make bench-train
+turn; the first step is not timed. ``speedup_vs_trl_default`` is of tokens without padding a second,
+``cpu_ratio`` the same of processor time, which other work on the machine changes less, ``loss_gap``
+the largest difference of the two losses at a step. The last line of output is one JSON object.
 """
 
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from functools import partial
 from itertools import islice
@@ -24,21 +26,22 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measure import processor
+from measure import run_parts
+from resume import resume
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _EXAMPLES, _STEPS = 16, 3
 #: As TRL has them.
 _BATCH, _LENGTH = 8, 1024
 _RATE = 2e-5
+#: Before the name of a trainer that a process of its own runs.
+_ONE = "--one"
 
 
-def main() -> None:
-    """Train with each in turn, and print the figures."""
-    with tempfile.TemporaryDirectory(prefix="aitp-bench-") as name:
-        folder = Path(name)
-        tokens = _prepare(folder)
-        found = {kind: _run(kind, folder) for kind in ("trl", "alone", "packed")}
+def speed(folder: Path) -> dict[str, Any]:
+    """Train with each in turn; the figures."""
+    tokens = _prepare(folder)
+    found = {kind: _run(kind, folder) for kind in ("trl", "alone", "packed")}
     for kind, one in found.items():
         print(kind, json.dumps(one), flush=True)
     trl, alone, packed = (found[kind] for kind in ("trl", "alone", "packed"))
@@ -46,22 +49,20 @@ def main() -> None:
         kind: max(abs(a - b) for a, b in zip(found[kind]["losses"], trl["losses"], strict=True))
         for kind in ("alone", "packed")
     }
-    speed = {kind: tokens * (_STEPS - 1) / one["seconds"] for kind, one in found.items()}
-    figures = {
+    rates = {kind: tokens * (_STEPS - 1) / one["seconds"] for kind, one in found.items()}
+    return {
         "examples": _EXAMPLES,
         "tokens": tokens,
-        "tokens_per_second": {kind: round(value, 1) for kind, value in speed.items()},
-        "speedup_vs_trl_default": round(speed["packed"] / speed["trl"], 3),
-        "speedup_unpacked": round(speed["alone"] / speed["trl"], 3),
+        "tokens_per_second": {kind: round(value, 1) for kind, value in rates.items()},
+        "speedup_vs_trl_default": round(rates["packed"] / rates["trl"], 3),
+        "speedup_unpacked": round(rates["alone"] / rates["trl"], 3),
         "cpu_ratio": round(trl["processor_seconds"] / packed["processor_seconds"], 3),
         "cpu_ratio_unpacked": round(trl["processor_seconds"] / alone["processor_seconds"], 3),
         "loss_gap": round(gaps["packed"], 6),
         "loss_gap_unpacked": round(gaps["alone"], 6),
         "padding": packed["padding"],
         "padding_unpacked": alone["padding"],
-        "processor": processor(),
     }
-    print(json.dumps(figures))
 
 
 def _prepare(folder: Path) -> int:
@@ -113,7 +114,7 @@ def _conversations() -> list[list[dict[str, str]]]:
 def _run(kind: str, folder: Path) -> dict[str, Any]:
     """Train in a process of its own; what its clock says."""
     done = subprocess.run(
-        [sys.executable, __file__, kind, str(folder)],
+        [sys.executable, __file__, _ONE, kind, str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -199,7 +200,7 @@ def _clock() -> Any:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        _one(sys.argv[1], Path(sys.argv[2]))
+    if sys.argv[1:2] == [_ONE]:
+        _one(sys.argv[2], Path(sys.argv[3]))
     else:
-        main()
+        run_parts({"speed": speed, "resume": resume}, sys.argv[1:])

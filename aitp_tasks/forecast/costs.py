@@ -49,7 +49,7 @@ class Measured:
 def seconds_per_step(history: list[dict[str, float]]) -> float:
     """Mean of all optimiser steps but the first, which warms up; of a single step, its own."""
     # Validations lie between steps, and their time is the steps'.
-    steps = [entry for entry in history if "loss" in entry]
+    steps = [entry for entry in history if "eval_loss" not in entry]
     first, last = steps[0], history[-1]
     if len(steps) == 1:
         return float(last["seconds"])

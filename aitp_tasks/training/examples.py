@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aitp_tasks.machine import missing_bytes
 from aitp_tasks.machine.control_tokens import Neutraliser, reading_marks_only, special_tokens, turn_marks
 from aitp_tasks.records import conversations
 from aitp_tasks.records.manifest import Ledger
@@ -94,6 +95,8 @@ class ExampleMaker:
         marks = turn_marks(tokenizer, self._divided, answers=False) | self._marks_of_calls()
         self._neutralise = Neutraliser(tokenizer, marks)
         self._reading = reading_marks_only(tokenizer, marks, template)
+        backend = getattr(self._reading, "backend_tokenizer", None)
+        self._missing = missing_bytes.of(backend) if backend is not None else b""
         # No token is longer, so what is cut off could not have been among the first max_length tokens.
         self._max_characters = max_length * max(len(token) for token in tokenizer.get_vocab())
 
@@ -196,7 +199,7 @@ class ExampleMaker:
             spans = [span for span, turn in zip(spans, answers, strict=True) if _is_learnt(turn)]
         encoded = self._reading(text, add_special_tokens=False, return_offsets_mapping=True)
         input_ids: list[int] = encoded["input_ids"][: self._max_length]
-        offsets: list[tuple[int, int]] = encoded["offset_mapping"][: self._max_length]
+        offsets = self._offsets(text, encoded)
         labels = [
             token if _within(offset, spans) else IGNORED
             for token, offset in zip(input_ids, offsets, strict=True)
@@ -208,6 +211,14 @@ class ExampleMaker:
         unused = taken.passed_over(self._taken, turns, tools)
         cut = len(encoded["input_ids"]) > self._max_length
         return Example(input_ids, labels, neutralised, frozenset(unused), cut)
+
+    def _offsets(self, text: str, encoded: Mapping[str, Any]) -> list[tuple[int, int]]:
+        """From which character to which each token stands, as far as an example goes."""
+        told: list[tuple[int, int]] = encoded["offset_mapping"][: self._max_length]
+        if not missing_bytes.holds(text, self._missing):
+            return told
+        ids = encoded["input_ids"][: self._max_length]
+        return missing_bytes.spans(self._reading.backend_tokenizer, text, ids, self._missing) or told
 
     def _marks_of_calls(self) -> set[str]:
         """Special tokens around tools, calls and results; other marks of calls may stand in an answer."""

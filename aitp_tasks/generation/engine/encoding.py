@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from aitp_tasks.machine import missing_bytes
+
 #: Of a text that begins like another one, so many common characters are read again.
 _OVERLAP = 128
 #: Where so many tokens in a row are the same, both readings go on alike.
@@ -59,7 +61,7 @@ def encoder(tokenizer: Any) -> Encode:
     backend.no_padding()
     backend.encode_special_tokens = tokenizer.split_special_tokens
 
-    unknown = _unknown_bytes(backend)
+    missing = missing_bytes.of(backend)
 
     def encode(texts: Sequence[str], placed: bool) -> Sequence[Encoding]:
         if not placed:
@@ -67,39 +69,11 @@ def encoder(tokenizer: Any) -> Encode:
             return [Encoding(one.ids) for one in read]
         read = backend.encode_batch(list(texts), add_special_tokens=False)
         return [
-            Encoding(one.ids, None if _holds(text, unknown) else one.token_to_chars)
+            Encoding(one.ids, None if missing_bytes.holds(text, missing) else one.token_to_chars)
             for text, one in zip(texts, read, strict=True)
         ]
 
     return encode
-
-
-def _unknown_bytes(backend: Any) -> bytes:
-    """The bytes that a tokenizer of bytes passes over, because its vocabulary lacks them.
-
-    Behind one, it tells of each token in the same word that it stands further left than it does.
-    """
-    from tokenizers.decoders import ByteLevel
-    from tokenizers.pre_tokenizers import ByteLevel as Bytes
-
-    if not isinstance(backend.decoder, ByteLevel):
-        return b""
-    letters = _letters_of_bytes()
-    assert set(letters) == set(Bytes.alphabet())
-    return bytes(byte for byte, letter in enumerate(letters) if backend.token_to_id(letter) is None)
-
-
-def _letters_of_bytes() -> list[str]:
-    """The letter that each byte has in a vocabulary: its own where that is seen, the others behind them."""
-    seen = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    others = iter(range(256, 512))
-    return [chr(byte if byte in seen else next(others)) for byte in range(256)]
-
-
-def _holds(text: str, some: bytes) -> bool:
-    """Whether a text has some of these bytes."""
-    data = text.encode() if some else b""
-    return len(data) != len(data.translate(None, some))
 
 
 def together(encode: Encode, steps: Sequence[Steps[Made]]) -> list[Made | ValueError]:

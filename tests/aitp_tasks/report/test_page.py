@@ -346,6 +346,30 @@ def test_benchmark_tasks_are_a_table(finish_run: FinishRun) -> None:
     assert cells["group"] == ["–", "f1", "–", "–", "–"]
 
 
+def test_validations_are_told_beside_the_training_loss(finish_run: FinishRun) -> None:
+    run = finish_run()
+    report.execute(run)
+    plain = run.storage.read(run.key("report", "report.html")).decode()
+    assert "held out for choosing" not in plain
+    done = run.require_manifest("finetune")
+    history = json.loads(run.storage.read(done.output("log_history")))
+    history += [{"step": 12, "eval_loss": 2.0}, {"step": 24, "eval_loss": 1.75}]
+    run.storage.write(done.output("log_history"), json.dumps(history).encode())
+    told = {"eval_loss_first": 2.0, "eval_loss_best": 1.75, "eval_loss_last": 1.8, "best_step": 24}
+    told |= {"planned_steps": 36, "validation": {"examples": 1234}}
+    changed = done.model_copy(update={"figures": done.figures | told})
+    run.storage.write(run.manifest_key("finetune"), changed.model_dump_json().encode())
+    facts = gather(run)
+    page = _Page(_render(run))
+    assert (
+        "On 1,234 examples held out for choosing, the best was 1.7500 at step 24 of 36, the last 1.8000."
+        in page.text
+    )
+    drawn = [pictures.losses(some).data for some in (facts.log_history, facts.log_history[:-2])]
+    assert drawn[0] != drawn[1]
+    assert [data.count(b"<!-- held out for choosing -->") for data in drawn] == [1, 0]
+
+
 def test_where_nothing_was_evaluated_nothing_is_told_of_it(finish_run: FinishRun) -> None:
     run = finish_run()
     report.execute(run)

@@ -33,6 +33,11 @@ class _Told:
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self.callback.on_log(self.arguments, self.state, self.control, logs=logs)
 
+    def validate(self, loss: float) -> None:
+        logs = {"eval_loss": loss}
+        self.state.log_history.append({**logs, "step": self.state.global_step})
+        self.callback.on_log(self.arguments, self.state, self.control, logs=logs)
+
 
 def test_a_line_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -69,3 +74,28 @@ def test_a_loss_that_is_none_ends_the_training(
         InputError, match=rf"the loss is {loss} at step 1: lower finetune.learning_rate=2e-06"
     ):
         _Told(tmp_path, monkeypatch).step(1.0, 10, loss)
+
+
+def test_a_validation_has_a_line_and_is_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = _Told(tmp_path, monkeypatch)
+    with caplog.at_level(logging.INFO):
+        told.step(4.0, 1000)
+        for loss in (2.5, 2.25, 2.75):
+            told.now += 1.0
+            told.validate(loss)
+        told.step(4.0, 2000)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[1:] == [
+        "step=1 eval_loss=2.5000 best=2.5000 best_step=1",
+        "step=1 eval_loss=2.2500 best=2.2500 best_step=1",
+        "step=1 eval_loss=2.7500 best=2.2500 best_step=1",
+    ]
+    assert [entry["seconds"] for entry in told.state.log_history] == [4.0, 5.0, 6.0, 7.0, 11.0]
+    # What follows a stop goes by the last step, not by the validation behind it.
+    again = _Told(tmp_path, monkeypatch, global_step=1, log_history=told.state.log_history[:2])
+    again.step(2.0, 1500)
+    assert again.state.log_history[-1]["seconds"] == 6.0
+    with pytest.raises(InputError, match="the loss on what is held out is nan at step 2: lower"):
+        again.validate(float("nan"))
