@@ -9,6 +9,7 @@ nothing more, and nothing here reads a model or a template.
 
 from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble, OrderKey
+from aitp_tasks.config.contamination import Contamination, EvaluationSet, SftHits
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
 from aitp_tasks.config.difference import Criterion, Difference, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
@@ -33,6 +34,7 @@ __all__ = [
     "Assemble",
     "BandwidthRule",
     "Columns",
+    "Contamination",
     "Criterion",
     "Density",
     "Difference",
@@ -41,6 +43,7 @@ __all__ = [
     "Endpoint",
     "Engine",
     "Evaluate",
+    "EvaluationSet",
     "Event",
     "Examples",
     "Finetune",
@@ -64,6 +67,7 @@ __all__ = [
     "Sampling",
     "Schedule",
     "Section",
+    "SftHits",
     "SftText",
     "Tags",
     "UnknownFiles",

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from aitp_tasks.config import file
 from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble
+from aitp_tasks.config.contamination import Contamination
 from aitp_tasks.config.density import Density
 from aitp_tasks.config.difference import Difference
 from aitp_tasks.config.encoder import Encoder
@@ -57,7 +58,18 @@ _ADDED: dict[str, dict[str, Any]] = {
         **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
         **{"long_examples": "cut", "packing": False, "group_by_length": False, "lora": None},
     },
-    "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+    "assemble": {
+        **{"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+        **{
+            "max_text_similarity": 1.0,
+            "languages": [],
+            "max_same_opening": 1.0,
+            "max_pairs_per_source": None,
+        },
+        **{"min_question_words": None, "max_question_words": None},
+        **{"min_answer_words": None, "max_answer_words": None},
+    },
+    "contamination": {"sets": [], "ngram": 13, "min_share": 0.0, "max_similarity": 1.0, "sft": "report"},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
     "evaluate": {"held_out": 0.0, "max_examples": 1000},
 }
@@ -114,6 +126,7 @@ class RunConfig(Section):
     prompts: Prompts
     gates: Gates = Gates()
     assemble: Assemble = Assemble()
+    contamination: Contamination = Contamination()
     finetune: Finetune
     evaluate: Evaluate = Evaluate()
     schedule: Schedule = Schedule()

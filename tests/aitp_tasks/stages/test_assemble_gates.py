@@ -1,0 +1,152 @@
+"""Gates of assemble in a run: what holds evaluation items, what is near, long or crowded; and the reports."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from aitp_tasks.errors import InputError
+from aitp_tasks.records.run import Run
+from aitp_tasks.stages import assemble, plan
+from tests.aitp_tasks import made
+from tests.aitp_tasks.conftest import Configure, alpaca
+from tests.aitp_tasks.generation import test_part as test_generation
+from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn
+from tests.aitp_tasks.stages.test_assemble import NOT_COMPARED, answered
+
+pytestmark = pytest.mark.slow
+
+engine = test_generation.engine
+small_models = test_generation.small_models
+
+
+@pytest.fixture(autouse=True)
+def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("stages.embed", "selection.contest"):
+        monkeypatch.setattr(f"aitp_tasks.{module}.open_encoder", lambda *_: made.encoder())
+
+
+ITEMS = [
+    {"question": "What of Document 0-3?", "answer": "Because"},
+    {"question": "Add 3 and one.", "answer": "The sum is 4."},
+    {"question": "Who has never been asked of here?", "answer": "Nobody"},
+]
+OPEN = NOT_COMPARED | {"max_rewritten_share": 1.0}
+
+
+def write_items(root: Path, items: list[dict[str, str]] = ITEMS) -> None:
+    path = root / "evaluation/asked/test.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{json.dumps(item)}\n" for item in items))
+
+
+def rows_of(root: Path, run: Run) -> list[str]:
+    """Questions in the dataset."""
+    version = root / run.require_manifest("assemble").output("parquet")
+    return [row["messages"][0]["content"] for row in pq.read_table(version).to_pylist()]
+
+
+def tsv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_what_holds_an_item_is_left_out_and_told(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    write_items(root)
+    config = configure(**SELECT_ALL, assemble=OPEN, contamination={"sets": ["evaluation/asked"]})
+    run = answered(config)
+    result = assemble.execute(run)
+    done = run.require_manifest("assemble")
+    assert done.ledger is not None
+    assert (result["pairs"], done.ledger.rejected["contaminated"]) == (23, 1)
+    questions = rows_of(root, run)
+    assert len(questions) == 31
+    assert "What of Document 0-3 ?" not in questions
+    assert "Add 3 and one." in questions
+    (left,) = pq.read_table(root / done.output("left_out")).to_pylist()
+    assert (left["reason"], left["like"]) == ("contaminated", "evaluation/asked/test.jsonl:0 (whole, 100%)")
+    summary = {row["dataset"]: row for row in tsv(root / done.output("contamination"))}
+    assert summary.keys() == {"new_pairs", "sft"}
+    assert {name: (row["rows"], row["hits"], row["whole"]) for name, row in summary.items()} == {
+        "new_pairs": ("24", "1", "1"),
+        "sft": ("8", "1", "1"),
+    }
+    assert {row["share_touched"] for row in summary.values()} == {"0.333333"}
+    hits = {row["dataset"]: row for row in tsv(root / done.output("contamination_hits"))}
+    assert hits["sft"]["row"] == "sft/sums/sums-00000.parquet:3"
+    assert (hits["new_pairs"]["row"], hits["new_pairs"]["spans"]) == (left["pair_id"], "0:0-5 1:2-7")
+    (removed,) = json.loads((root / done.output("removals")).read_text())
+    assert (removed["rule"], removed["new"], removed["sft"]) == ("contaminated", 1, 0)
+    assert removed["examples"] == [
+        {"id": left["pair_id"], "excerpt": "What of Document 0-3 ?", "like": left["like"], "similarity": None}
+    ]
+    assert done.figures["contamination"]["sets"] == {
+        "evaluation/asked": {"items": 3, "layouts": ["GSM8K"], "refused": {}}
+    }
+    # A file that was replaced is another input.
+    (root / "evaluation/asked/test.jsonl").write_text(json.dumps(ITEMS[2]) + "\n")
+    assert plan.execute(config)["run"] != run.uri
+
+
+def test_gates_of_texts_and_crowds_close_in_their_order(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    write_items(root)
+    gates = {"max_text_similarity": 0.9, "min_question_words": 5, "max_pairs_per_source": 10}
+    run = answered(
+        configure(
+            **SELECT_ALL,
+            assemble=OPEN | gates,
+            contamination={"sets": ["evaluation/asked"], "sft": "drop"},
+        )
+    )
+    result = assemble.execute(run)
+    done = run.require_manifest("assemble")
+    assert done.ledger is not None
+    rejected = {name: count for name, count in done.ledger.rejected.items() if count}
+    # Twelve questions of four words; a pair and an example that hold an item; one more than ten of a source.
+    assert rejected == {"question_too_short": 12, "contaminated": 2, "over_source_cap": 1}
+    assert (result["pairs"], result["sft_examples"]) == (10, 7)
+    assert "Add 3 and one." not in rows_of(root, run)
+    told: list[dict[str, Any]] = json.loads((root / done.output("removals")).read_text())
+    assert [(one["rule"], one["settings"]) for one in told] == [
+        ("question_too_short", {"assemble.min_question_words": 5}),
+        (
+            "contaminated",
+            {
+                "contamination.ngram": 13,
+                "contamination.min_share": 0.0,
+                "contamination.max_similarity": 1.0,
+            },
+        ),
+        ("over_source_cap", {"assemble.max_pairs_per_source": 10}),
+    ]
+    assert [len(one["examples"]) for one in told] == [10, 2, 1]
+
+
+def test_what_is_no_evaluation_set_is_refused_at_plan(configure: Configure, root: Path) -> None:
+    write_items(root, [{"frage": "Was?"}])
+    (root / "evaluation/empty.jsonl").write_text("")
+    (root / "evaluation/own.parquet").write_bytes((root / "sft/sums/sums-00000.parquet").read_bytes())
+    for path, message in (
+        ("evaluation/asked", "test.jsonl is of no layout that is known: it has frage"),
+        ("evaluation/none", "evaluation/none is no file that is read"),
+        ("evaluation/empty.jsonl", "has no row that is an object"),
+        ("sft/sums", "is the SFT set's .*sft/sums/sums-00000.parquet"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plan.execute(configure(contamination={"sets": path}), check=True)
+
+
+def test_a_set_that_says_what_the_sft_set_says_is_refused(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    write_items(root, [{"question": row["instruction"], "answer": row["output"]} for row in alpaca(8)])
+    run = answered(configure(**SELECT_ALL, assemble=OPEN, contamination={"sets": "evaluation/asked"}))
+    with pytest.raises(InputError, match="evaluation/asked says what the SFT set says: all its 8 items"):
+        assemble.execute(run)
