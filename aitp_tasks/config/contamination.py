@@ -36,9 +36,9 @@ class EvaluationSet(Section):
 def _named(value: Any) -> Any:
     """A set may be written as its path alone, and one set without a list."""
     sets = [value] if isinstance(value, str | dict) else value
-    return (
-        [{"path": one} if isinstance(one, str) else one for one in sets] if isinstance(sets, list) else sets
-    )
+    if not isinstance(sets, list | tuple):
+        return sets
+    return [{"path": one} if isinstance(one, str) else one for one in sets]
 
 
 class Contamination(Section):

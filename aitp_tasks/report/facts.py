@@ -144,6 +144,8 @@ class Facts:
     gained: Densities | None
     quality: ScoreCounts
     difficulty: ScoreCounts
+    #: What each gate has left out, as ``selection.removals`` tells it; none of earlier releases.
+    removals: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     log_history: list[dict[str, Any]]
 
@@ -204,6 +206,7 @@ def gather(run: Run) -> Facts:
         gained=_gained(run, assemble),
         quality=counts.quality,
         difficulty=counts.difficulty,
+        removals=_removals(run, assemble),
         samples=_samples(run, headline["pairs"], assemble),
         log_history=json.loads(run.storage.read(finetune.output("log_history"))),
     )
@@ -397,6 +400,13 @@ def _scores(run: Run) -> _Scored:
         counts.quality.add(table["quality"].to_numpy(), kept)
         counts.difficulty.add(table["difficulty"].to_numpy(), kept)
     return counts
+
+
+def _removals(run: Run, assemble: Manifest) -> list[dict[str, Any]]:
+    if "removals" not in assemble.outputs:
+        return []
+    found: list[dict[str, Any]] = json.loads(run.storage.read(assemble.output("removals")))
+    return found
 
 
 def _samples(run: Run, pairs_in_dataset: int, assemble: Manifest) -> list[dict[str, Any]]:

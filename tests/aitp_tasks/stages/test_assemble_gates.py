@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.records import generated
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import assemble, plan
 from tests.aitp_tasks import made
@@ -25,7 +27,7 @@ small_models = test_generation.small_models
 
 @pytest.fixture(autouse=True)
 def encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("stages.embed", "selection.contest"):
+    for module in ("stages.embed", "selection.contest", "selection.incoming"):
         monkeypatch.setattr(f"aitp_tasks.{module}.open_encoder", lambda *_: made.encoder())
 
 
@@ -129,6 +131,45 @@ def test_gates_of_texts_and_crowds_close_in_their_order(
     assert [len(one["examples"]) for one in told] == [10, 2, 1]
 
 
+def test_what_says_the_same_is_found_in_the_index_and_among_new_pairs(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    items = [
+        {"question": "Add up and down.", "answer": "No."},
+        {"question": "What of it all?", "answer": "A"},
+    ]
+    write_items(root, items)
+    compared = {"sets": "evaluation/asked", "max_similarity": 0.92}
+    run = answered(configure(**SELECT_ALL, assemble=OPEN, contamination=compared))
+    result = assemble.execute(run)
+    done = run.require_manifest("assemble")
+    hits = tsv(root / done.output("contamination_hits"))
+    sought = [made.vector(f"{item['question']}\n{item['answer']}") for item in items]
+
+    def nearest(text: str) -> float:
+        values = made.vector(text)
+        return max(float(one @ values / np.linalg.norm(one) / np.linalg.norm(values)) for one in sought)
+
+    near = {
+        f"sft/sums/sums-00000.parquet:{number}"
+        for number, row in enumerate(alpaca(8))
+        if nearest(f"{row['instruction']}\n{row['output']}") > 0.92
+    }
+    assert 0 < len(near) < 8
+    assert {row["row"] for row in hits if row["dataset"] == "sft"} == near
+    assert {row["rule"] for row in hits} == {"similar"}
+    said = [(question, f"Because of {question}") for question in questions_of(run)]
+    close = sum(nearest("\n".join(pair)) > 0.92 for pair in said)
+    assert 0 < close < 24
+    assert result["pairs"] == 24 - close
+    assert sum(row["dataset"] == "new_pairs" for row in hits) == close
+
+
+def questions_of(run: Run) -> list[str]:
+    """Questions of all answers."""
+    return [row["question"] for part in run.parts for row in generated.kept_rows(run, "answer", part)]
+
+
 def test_what_is_no_evaluation_set_is_refused_at_plan(configure: Configure, root: Path) -> None:
     write_items(root, [{"frage": "Was?"}])
     (root / "evaluation/empty.jsonl").write_text("")
@@ -150,3 +191,21 @@ def test_a_set_that_says_what_the_sft_set_says_is_refused(
     run = answered(configure(**SELECT_ALL, assemble=OPEN, contamination={"sets": "evaluation/asked"}))
     with pytest.raises(InputError, match="evaluation/asked says what the SFT set says: all its 8 items"):
         assemble.execute(run)
+
+
+def test_earlier_pairs_leave_once_a_set_is_named_that_they_hold(
+    configure: Configure, root: Path, engine: type[StandIn]
+) -> None:
+    first = assemble.execute(answered(configure(**SELECT_ALL, assemble=OPEN)))
+    write_items(root)
+    second = answered(configure(**SELECT_ALL, assemble=OPEN, contamination={"sets": "evaluation/asked"}))
+    result = assemble.execute(second)
+    done = second.require_manifest("assemble")
+    assert (first["pairs"], result["pairs"], result["earlier_pairs"]) == (24, 0, 23)
+    assert not result["unchanged"]
+    assert done.figures["left"] == {"contaminated": 1}
+    assert "What of Document 0-3 ?" not in rows_of(root, second)
+    (left,) = pq.read_table(root / done.output("left_out")).to_pylist()
+    assert (left["earlier"], left["reason"]) == (True, "contaminated")
+    (removed,) = json.loads((root / done.output("removals")).read_text())
+    assert (removed["new"], removed["earlier"]) == (0, 1)
