@@ -11,7 +11,7 @@ from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble, OrderKey
 from aitp_tasks.config.contamination import Contamination, EvaluationSet, SftHits
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
-from aitp_tasks.config.difference import Criterion, Difference, Sampling
+from aitp_tasks.config.difference import Criterion, Difference, Quality, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
@@ -62,6 +62,7 @@ __all__ = [
     "Preference",
     "Promote",
     "Prompts",
+    "Quality",
     "Refit",
     "RunConfig",
     "Sampling",

@@ -12,16 +12,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashLSH
 
-from aitp_tasks.selection.contamination.index import Hasher, runs
+from aitp_tasks.texts.hashes import Hasher, Hashes, runs
 
 SHINGLE = 3
 _PERMUTATIONS, _BANDS = 128, 32
 _SEED = 42
 
-Shingles = NDArray[np.uint64]
+#: The different runs of a text, rising.
+Shingles = Hashes
 
 
 @dataclass(frozen=True)

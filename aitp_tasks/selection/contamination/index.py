@@ -9,34 +9,27 @@ shorter than ``n``, the row must say both: "which of the following is true" is a
 things. What more than ``COMMON`` different passages say tells none of them from others, and
 finds none that has runs of its own.
 
-A run is a number of 64 bits: the sum of its words' hashes (xxh3), each times a power of an
-odd number. The n-grams of a million words take some 40 MB.
+The n-grams of a million words take some 40 MB.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from aitp_tasks.inputs.benchmarks import Item
 from aitp_tasks.texts import plain
+from aitp_tasks.texts.hashes import Hasher, Hashes, runs
 
 #: Words of the shortest question that is looked for within a text, and of the shortest answer.
 LEAST_QUESTION, LEAST_ANSWER = 5, 8
 #: An n-gram of more passages than this is common.
 COMMON = 10
-#: Odd, so that no word is lost by it, and 3 modulo 4, so that hardly any order of words is.
-_FACTOR = np.uint64(0x9E3779B97F4A7C17 | 3)
 #: Of the filter before the search, by n-grams: false alarms are one in so many.
 _FILTER = 16
-_CACHED_WORDS = 1 << 20
 _EXCERPT_WORDS = 20
-
-Hashes = NDArray[np.uint64]
-Split = Callable[[str], list[str]]
 
 
 class Rule(StrEnum):
@@ -79,10 +72,10 @@ class Hit:
 class Index:
     """The passages of all items of some evaluation sets."""
 
-    def __init__(self, items: Iterable[Item], n: int, split: Split = plain.split) -> None:
+    def __init__(self, items: Iterable[Item], n: int) -> None:
         """Take in the items; ``n`` is the number of words in a run."""
         self.n = n
-        self._hasher = Hasher(split)
+        self._hasher = Hasher()
         self.size = 0
         # Equal passages are one, which many items may have.
         numbers: dict[bytes, int] = {}
@@ -116,7 +109,7 @@ class Index:
 
     def hits(self, rows: Sequence[Sequence[str]]) -> list[list[Hit]]:
         """Of each row of texts, the items that it holds, in the order of their numbers."""
-        split = [[self._hasher.words_of(text) for text in row] for row in rows]
+        split = [[plain.split(text) for text in row] for row in rows]
         texts = [words for row in split for words in row]
         owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         hashes = [self._hasher.of_words(words) for words in texts]
@@ -204,17 +197,6 @@ class Index:
             yield Hit(item, rule, float(covered.mean()), share_of_text, tuple(spans), " ".join(excerpt))
 
 
-def runs(hashes: Hashes, length: int) -> Hashes:
-    """The number of each run of so many words, uint64 (words - length + 1,)."""
-    if len(hashes) < length:
-        return np.empty(0, np.uint64)
-    sums = np.zeros(len(hashes) - length + 1, np.uint64)
-    for place in range(length):
-        sums *= _FACTOR
-        sums += hashes[place : place + len(sums)]
-    return sums
-
-
 @dataclass(frozen=True)
 class _Table:
     """Runs of one length, each with the passages that have it.
@@ -263,32 +245,6 @@ class _Table:
         counts = self.starts[at + 1] - self.starts[at]
         firsts = np.repeat(self.starts[at] - np.cumsum(counts) + counts, counts)
         return np.repeat(likely, counts), self.passages[firsts + np.arange(counts.sum())]
-
-
-class Hasher:
-    """Hashes of words; those that were seen are remembered, up to a number."""
-
-    def __init__(self, split: Split = plain.split) -> None:
-        self.words_of = split
-        self._known = _Known()
-
-    def of(self, text: str) -> Hashes:
-        """Of the words of a text, uint64 (words,)."""
-        return self.of_words(self.words_of(text))
-
-    def of_words(self, words: Sequence[str]) -> Hashes:
-        """Of some words, uint64 (words,)."""
-        if len(self._known) > _CACHED_WORDS:
-            self._known.clear()
-        return np.fromiter(map(self._known.__getitem__, words), np.uint64, len(words))
-
-
-class _Known(dict[str, int]):
-    """Words with their hashes, each made when it is first asked for."""
-
-    def __missing__(self, word: str) -> int:
-        self[word] = made = xxhash.xxh3_64_intdigest(word.encode("utf-8", "surrogatepass"))
-        return made
 
 
 def _holds(text: Hashes, part: Hashes) -> bool:
