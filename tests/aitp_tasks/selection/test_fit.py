@@ -117,5 +117,7 @@ def test_without_the_filter_no_text_is_read(tmp_path: Path) -> None:
     texts = texts_with(0.5)
     storage = open_storage(f"file://{tmp_path}")
     pieces = tables(storage, tmp_path, texts, 1)
-    found = fit.draw(Difference(), 1.0, 20, lambda sample: sample.add(pieces[0]), lambda _: pytest.fail())
+    found = fit.draw(
+        Difference(), 1.0, 20, lambda sample: sample.add(pieces[0]), lambda _: pytest.fail("a text is read")
+    )
     assert (len(found.drawn), len(found.unfit), found.looked_at) == (20, 0, 0)
