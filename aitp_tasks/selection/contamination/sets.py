@@ -18,6 +18,9 @@ from aitp_tasks.storage import ObjectInfo, Storage
 
 log = logging.getLogger(__name__)
 
+#: Bytes that two files are compared by.
+_BLOCK = 1 << 20
+
 
 @dataclass
 class EvaluationSets:
@@ -66,7 +69,6 @@ def planned(storage: Storage, settings: Contamination, sft: Sequence[Shard]) -> 
     Raises:
         InputError: a set is not there, empty, of no known layout, or the SFT set itself.
     """
-    own = {(info.etag, info.size): info.key for info in sft}
     files = []
     for named in settings.sets:
         found = benchmarks.find(storage, named)
@@ -75,13 +77,22 @@ def planned(storage: Storage, settings: Contamination, sft: Sequence[Shard]) -> 
             "plan evaluation=%s files=%d layouts=%s", named.path, len(found), "+".join(sorted({*layouts}))
         )
         for info in found:
-            if twin := own.get((info.etag, info.size)):
-                raise InputError(
-                    f"contamination.sets: {storage.uri(info.key)} is the SFT set's {storage.uri(twin)}: "
-                    "name what models are evaluated on, and not what they learn"
-                )
+            for shard in sft:
+                if _is_copy(storage, info, shard):
+                    raise InputError(
+                        f"contamination.sets: {storage.uri(info.key)} is the SFT set's "
+                        f"{storage.uri(shard.key)}: name what models are evaluated on, and not what they learn"
+                    )
             files.append(EvaluationFile(set=named.path, key=info.key, etag=info.etag, size=info.size))
     return tuple(files)
+
+
+def _is_copy(storage: Storage, info: ObjectInfo, shard: Shard) -> bool:
+    """Whether a file has the bytes of an SFT shard; both are read where only their sizes are equal."""
+    if info.size != shard.size or info.etag == shard.etag:
+        return info.etag == shard.etag
+    with storage.open(info) as ours, storage.open(ObjectInfo(shard.key, shard.size, shard.etag)) as theirs:
+        return all(ours.read(_BLOCK) == theirs.read(_BLOCK) for _ in range(0, info.size, _BLOCK))
 
 
 def read(storage: Storage, settings: Contamination, files: Sequence[EvaluationFile]) -> EvaluationSets:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from aitp_tasks.config import Difference, Examples, Finetune, Gates, Plan, RunConfig
+from aitp_tasks.config import Contamination, Difference, Examples, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
 from aitp_tasks.forecast.costs import Cost, Measured, seconds_per_step
 from aitp_tasks.forecast.observed import requests
@@ -71,6 +71,8 @@ class Rehearsal:
                 "assemble": config.assemble.model_copy(
                     update={"base": versions.NONE, "max_rewritten_share": 1.0}
                 ),
+                # Evaluation sets lie elsewhere, and comparing costs little.
+                "contamination": Contamination(),
                 "finetune": config.finetune.model_copy(update={"max_steps": _steps(config.finetune)}),
             }
         )
