@@ -81,7 +81,7 @@ def planned(storage: Storage, settings: Contamination, sft: Sequence[Shard]) -> 
                 if _is_copy(storage, info, shard):
                     raise InputError(
                         f"contamination.sets: {storage.uri(info.key)} is the SFT set's "
-                        f"{storage.uri(shard.key)}: name what models are evaluated on, and not what they learn"
+                        f"{storage.uri(shard.key)}: name what models are evaluated on, not what they learn"
                     )
             files.append(EvaluationFile(set=named.path, key=info.key, etag=info.etag, size=info.size))
     return tuple(files)
