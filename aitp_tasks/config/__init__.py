@@ -8,7 +8,7 @@ nothing more, and nothing here reads a model or a template.
 """
 
 from aitp_tasks.config.approval import Approval
-from aitp_tasks.config.assemble import Assemble, OrderKey
+from aitp_tasks.config.assemble import Assemble, OrderKey, PersonalKind
 from aitp_tasks.config.contamination import Contamination, EvaluationSet, SftHits
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
 from aitp_tasks.config.difference import Criterion, Difference, Quality, Sampling
@@ -58,6 +58,7 @@ __all__ = [
     "Model",
     "Offload",
     "OrderKey",
+    "PersonalKind",
     "Plan",
     "Preference",
     "Promote",

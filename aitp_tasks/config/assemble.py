@@ -23,6 +23,18 @@ class OrderKey(StrEnum):
     AGE = "age"
 
 
+class PersonalKind(StrEnum):
+    """Kinds of personal data that patterns see."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    SSN = "ssn"
+    CREDIT_CARD = "credit_card"
+    IP_ADDRESS = "ip_address"
+    DATE = "date"
+    ZIP = "zip"
+
+
 def _listed(value: object) -> object:
     """One may be written without a list, several joined by commas."""
     return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
@@ -76,6 +88,17 @@ class Assemble(Section):
         title="Pairs per source",
         description="Most new pairs of a run from documents of one source (difference.source_column).",
     )
+    personal_data: bool = Field(
+        False,
+        title="Count personal data",
+        description="Tell how much of each kind new pairs and the SFT set seem to hold.",
+    )
+    mask: Annotated[tuple[PersonalKind, ...], BeforeValidator(_listed)] = Field(
+        (),
+        title="Mask personal data",
+        description="Kinds that are replaced in new pairs by their name in brackets, e.g. email, phone; SFT "
+        "examples stay as they are.",
+    )
     order: Annotated[tuple[OrderKey, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
         (OrderKey.RARITY, OrderKey.SCORES, OrderKey.AGE),
         title="Order of pairs",
@@ -89,7 +112,7 @@ class Assemble(Section):
         description="Versions of prompts whose pairs leave the dataset, e.g. answer@1.0.",
     )
 
-    @field_validator("order", "withdrawn_prompts", "languages")
+    @field_validator("order", "withdrawn_prompts", "languages", "mask")
     @classmethod
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):

@@ -68,7 +68,7 @@ _ADDED: dict[str, dict[str, Any]] = {
             "max_pairs_per_source": None,
         },
         **{"min_question_words": None, "max_question_words": None},
-        **{"min_answer_words": None, "max_answer_words": None},
+        **{"min_answer_words": None, "max_answer_words": None, "personal_data": False, "mask": []},
     },
     "contamination": {"sets": [], "ngram": 13, "min_share": 0.0, "max_similarity": 1.0, "sft": "report"},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},

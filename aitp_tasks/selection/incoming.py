@@ -27,6 +27,7 @@ from aitp_tasks.selection.contamination.guard import CONTAMINATED, EARLIER, NEW,
 from aitp_tasks.selection.contamination.meanings import Embedded
 from aitp_tasks.selection.contamination.report import Found
 from aitp_tasks.selection.pair_gates import Pair
+from aitp_tasks.selection.personal_data import PersonalData
 from aitp_tasks.vector_index.opened import OpenIndex
 
 #: The reason of pairs whose text another text is like.
@@ -37,7 +38,14 @@ Item = Example | Rejection | Refusal
 class Incoming:
     """The new pairs on their way into a version."""
 
-    def __init__(self, config: RunConfig, made: Sequence[Pair], before: Earlier, guard: Guard) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        made: Sequence[Pair],
+        before: Earlier,
+        guard: Guard,
+        personal: PersonalData | None = None,
+    ) -> None:
         """Look at all pairs; the SFT set has not passed yet.
 
         Args:
@@ -45,6 +53,7 @@ class Incoming:
             made: the new pairs, in the order in which they are taken.
             before: the pairs of the version before.
             guard: with the evaluation sets.
+            personal: counts what the SFT set holds of personal data.
         """
         self._config = config
         self.before = before
@@ -54,6 +63,7 @@ class Incoming:
         #: Why some earlier pairs leave, rows of ``left_out.SCHEMA`` by the pairs' ids.
         self.leaving: dict[str, dict[str, Any]] = {}
         self.guard = guard
+        self._personal = personal or PersonalData(config.assemble)
         #: SFT examples that are left out, with what each holds.
         self.dropped: list[Found] = []
         open_ = self._keep(made, lambda pair: pair_gates.closed(pair, self._settings))
@@ -68,7 +78,7 @@ class Incoming:
                     self._texts.see(str(pair["pair_id"]), _text(pair))
 
     @classmethod
-    def of_run(cls, run: Run, made: Sequence[Pair]) -> Self:
+    def of_run(cls, run: Run, made: Sequence[Pair], personal: PersonalData) -> Self:
         """The same, of a run.
 
         Raises:
@@ -80,7 +90,7 @@ class Incoming:
         if guard.compares_meanings:
             with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
                 guard.embed(open_encoder(run.config.encoder, run.plan.encoder_identity), index)
-        return cls(run.config, made, earlier.read(run), guard)
+        return cls(run.config, made, earlier.read(run), guard, personal)
 
     def watched(self, examples: Iterable[tuple[str, Item]]) -> Iterator[tuple[Item, str | None]]:
         """Each row of the SFT set, given with its place, and why it is left out here, if it is.
@@ -90,6 +100,8 @@ class Incoming:
         """
         looked = self.guard.looked_at(SFT, map(self._sft_row, examples))
         for (place, item), found in looked:
+            if isinstance(item, Example):
+                self._personal.count(SFT, _said(item))
             drops = found is not None and self._config.contamination.sft is SftHits.DROP
             if found is not None and drops:
                 self.dropped.append(found)

@@ -10,6 +10,7 @@ from aitp_tasks.records.run import Run
 from aitp_tasks.selection import contest, incoming, pair_gates
 from aitp_tasks.selection.contamination.guard import CONTAMINATED, Guard
 from aitp_tasks.selection.contamination.report import Found
+from aitp_tasks.selection.personal_data import PersonalData
 
 #: Outputs of assemble's manifest.
 REMOVALS, SUMMARY, HITS = "removals", "contamination", "contamination_hits"
@@ -78,13 +79,15 @@ def write(run: Run, removed: Sequence[Mapping[str, Any]], guard: Guard) -> dict[
     return outputs
 
 
-def figures(removed: Sequence[Mapping[str, Any]], guard: Guard) -> dict[str, Any]:
+def figures(removed: Sequence[Mapping[str, Any]], guard: Guard, personal: PersonalData) -> dict[str, Any]:
     """The same as figures of the manifest, without examples; nothing where nothing was compared."""
     counts = {one["rule"]: {name: one[name] for name in ("new", "earlier", "sft")} for one in removed}
     figures: dict[str, Any] = {"removed": counts} if counts else {}
     if guard:
         rows = [{k: v for k, v in one.items() if k != "examples"} for one in guard.report.figures()]
         figures["contamination"] = {"sets": guard.sets.figures(), "found": rows}
+    if personal:
+        figures["personal_data"] = personal.figures()
     return figures
 
 

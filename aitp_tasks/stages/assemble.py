@@ -49,8 +49,10 @@ from aitp_tasks.records import (
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import contest, gain, left_out, near_duplicates, removals
+from aitp_tasks.selection.contamination.guard import NEW
 from aitp_tasks.selection.contest import Choice
 from aitp_tasks.selection.incoming import Incoming
+from aitp_tasks.selection.personal_data import PersonalData
 from aitp_tasks.storage import ObjectInfo
 
 log = logging.getLogger(__name__)
@@ -142,9 +144,10 @@ class _Made:
 
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
-    made, attempt = _made(run), published.attempt(run, "assemble")
+    personal = PersonalData(run.config.assemble)
+    made, attempt = _made(run, personal), published.attempt(run, "assemble")
     with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, Export(Path(folder)) as export:
-        incoming = Incoming.of_run(run, made.fresh)
+        incoming = Incoming.of_run(run, made.fresh, personal)
         sft = _export_sft(run, export, made.apart, incoming)
         room = budget.room(sft.rows_out, run.config.assemble.max_rewritten_share)
         choice = contest.choose(run, incoming, _sft_digest(run), room)
@@ -155,7 +158,9 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         )
         left = removals.told(run.config, made.refused + choice.left_out, choice.duplicates, incoming.dropped)
         aside |= removals.write(run, left, incoming.guard)
-        done = done.model_copy(update={"figures": done.figures | removals.figures(left, incoming.guard)})
+        done = done.model_copy(
+            update={"figures": done.figures | removals.figures(left, incoming.guard, personal)}
+        )
         if _changes_nothing(run, choice):
             return _commit(run, done, _standing(run) | _listed(run, choice, made) | aside, watch)
         export.write(choice.earlier)
@@ -192,11 +197,11 @@ def _settle(run: Run) -> None:
         versions.call_for_refit(run.storage, line, base.name)
 
 
-def _made(run: Run) -> _Made:
+def _made(run: Run, personal: PersonalData) -> _Made:
     """The pairs of this run, apart from those that it need not look at."""
     # Looked up once: a part that is done meanwhile is given up all the same, and told so.
     without, share = _without(run), run.config.evaluate.held_out
-    made = _pairs(run, [part for part in run.parts if part not in without])
+    made = personal.masked(NEW, _pairs(run, [part for part in run.parts if part not in without]))
     before = pairs.read(run.storage, run.plan.base.pairs) if run.plan.base else None
     known = set() if before is None else set(before["pair_id"].to_pylist())
     fresh = [pair for pair in made if pair["pair_id"] not in known]

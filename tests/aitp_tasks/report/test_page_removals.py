@@ -8,12 +8,14 @@ from aitp_tasks.records.run import Run
 from aitp_tasks.report.facts import Facts, gather
 from aitp_tasks.report.page import draw, render
 
+PERSONAL = {"sft": {"email": {"rows": 3, "found": 1234, "masked": 0}}}
 HOSTILE = "<script>alert(1)</script>\x1b[2J"
 
 
 def rendered(run: Run, removals: list[dict[str, Any]], contamination: dict[str, Any] | None) -> str:
     facts: Facts = gather(run)
-    figures = facts.assemble.figures | ({"contamination": contamination} if contamination else {})
+    told = {"contamination": contamination, "personal_data": PERSONAL} if contamination else {}
+    figures = facts.assemble.figures | told
     assemble = facts.assemble.model_copy(update={"figures": figures})
     facts = replace(facts, removals=removals, assemble=assemble)
     return " ".join(render(run, facts, draw(facts, run.config.gates)).split())
@@ -40,9 +42,13 @@ def test_gates_are_told_with_examples_and_evaluation_sets_by_dataset(
     assert "<script>alert" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;\u241b[2J") == 3
     assert '<td class="number">0.970</td>' in html
+    assert "<tr><td>sft</td><td>email</td>" in html
+    assert '<td class="number">1,234</td>' in html
     assert '<td>GSM8K</td><td class="number">1,319</td><td>new_pairs</td>' in html
     assert '<td class="number">2 (0.1%)</td><td class="number">75.0%</td>' in html
 
 
 def test_where_nothing_was_left_out_nothing_is_said(finish_run: Callable[..., Run]) -> None:
-    assert "What was left out of the dataset" not in rendered(finish_run(2), [], None)
+    html = rendered(finish_run(2), [], None)
+    assert "What was left out of the dataset" not in html
+    assert "Personal data" not in html

@@ -16,7 +16,7 @@ from aitp_tasks.stages import assemble, plan
 from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, alpaca
 from tests.aitp_tasks.generation import test_part as test_generation
-from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn
+from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn, good
 from tests.aitp_tasks.stages.test_assemble import NOT_COMPARED, answered
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,10 @@ def test_gates_of_texts_and_crowds_close_in_their_order(
     configure: Configure, root: Path, engine: type[StandIn]
 ) -> None:
     write_items(root)
-    gates = {"max_text_similarity": 0.9, "min_question_words": 5, "max_pairs_per_source": 10}
+    gates = {"max_text_similarity": 0.9, "min_question_words": 5, "max_pairs_per_source": 10, "mask": "email"}
+    engine.respond = staticmethod(
+        lambda stage, values: good(stage, values).replace("Because of", "Because, says a@b.org, of")
+    )
     run = answered(
         configure(
             **SELECT_ALL,
@@ -115,6 +118,10 @@ def test_gates_of_texts_and_crowds_close_in_their_order(
     assert rejected == {"question_too_short": 12, "contaminated": 2, "over_source_cap": 1}
     assert (result["pairs"], result["sft_examples"]) == (10, 7)
     assert "Add 3 and one." not in rows_of(root, run)
+    data = pq.read_table(root / done.output("parquet")).to_pylist()
+    answers = [row["messages"][1]["content"] for row in data if row["origin"] == "aitp"]
+    assert all(answer.startswith("Because, says [EMAIL], of") for answer in answers)
+    assert done.figures["personal_data"]["new_pairs"] == {"email": {"found": 24, "masked": 24, "rows": 24}}
     told: list[dict[str, Any]] = json.loads((root / done.output("removals")).read_text())
     assert [(one["rule"], one["settings"]) for one in told] == [
         ("question_too_short", {"assemble.min_question_words": 5}),
