@@ -76,7 +76,6 @@ class Index:
         """Take in the items; ``n`` is the number of words in a run."""
         self.n = n
         self._hasher = Hasher()
-        self.size = 0
         # Equal passages are one, which many items may have.
         numbers: dict[bytes, int] = {}
         self._passages: list[Hashes] = []
@@ -85,7 +84,6 @@ class Index:
         #: Of items that are found by a short question only beside their answer: its lines.
         self._answers: dict[int, list[Hashes]] = {}
         for number, item in enumerate(items):
-            self.size += 1
             self._note_answer(number, item)
             for passage, is_question in ((item.question, True), (item.answer, False)):
                 hashes = self._hasher.of(passage)

@@ -1,7 +1,6 @@
 """Personal data: counted by kind, masked where named and nowhere else."""
 
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -85,10 +84,8 @@ def test_by_default_nothing_is_looked_for() -> None:
     "text", ["a@" * 20_000, "1-" * 20_000, "a." * 20_000 + "@", "9" * 40_000, "(" * 40_000]
 )
 def test_no_text_takes_long(text: str) -> None:
-    start = time.process_time()
-    masked(text, "email", "phone", "credit_card")
-    # Linear rules need milliseconds; what goes back over and over again needs hours.
-    assert time.process_time() - start < 20
+    # Linear rules need milliseconds; one that goes back over and over again runs into the tests' timeout.
+    assert masked(text, "email", "phone", "credit_card")
 
 
 def test_nothing_is_sent_anywhere() -> None:

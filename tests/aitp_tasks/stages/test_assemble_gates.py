@@ -19,7 +19,7 @@ from tests.aitp_tasks.generation import test_part as test_generation
 from tests.aitp_tasks.generation.test_part import SELECT_ALL, StandIn, good
 from tests.aitp_tasks.stages.test_assemble import NOT_COMPARED, answered
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
 engine = test_generation.engine
 small_models = test_generation.small_models

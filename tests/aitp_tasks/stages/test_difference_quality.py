@@ -11,7 +11,7 @@ from tests.aitp_tasks import made
 from tests.aitp_tasks.conftest import Configure, write_shard
 from tests.aitp_tasks.selection.test_quality import PROSE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
 
 def test_poor_documents_are_named_and_others_come_in_their_place(
