@@ -8,9 +8,10 @@ nothing more, and nothing here reads a model or a template.
 """
 
 from aitp_tasks.config.approval import Approval
-from aitp_tasks.config.assemble import Assemble, OrderKey
+from aitp_tasks.config.assemble import Assemble, OrderKey, PersonalKind
+from aitp_tasks.config.contamination import Contamination, EvaluationSet, SftHits
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
-from aitp_tasks.config.difference import Criterion, Difference, Sampling
+from aitp_tasks.config.difference import Criterion, Difference, Quality, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
@@ -33,6 +34,7 @@ __all__ = [
     "Assemble",
     "BandwidthRule",
     "Columns",
+    "Contamination",
     "Criterion",
     "Density",
     "Difference",
@@ -41,6 +43,7 @@ __all__ = [
     "Endpoint",
     "Engine",
     "Evaluate",
+    "EvaluationSet",
     "Event",
     "Examples",
     "Finetune",
@@ -55,15 +58,18 @@ __all__ = [
     "Model",
     "Offload",
     "OrderKey",
+    "PersonalKind",
     "Plan",
     "Preference",
     "Promote",
     "Prompts",
+    "Quality",
     "Refit",
     "RunConfig",
     "Sampling",
     "Schedule",
     "Section",
+    "SftHits",
     "SftText",
     "Tags",
     "Tracker",

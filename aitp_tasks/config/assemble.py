@@ -1,14 +1,18 @@
 """``assemble``: the line of dataset versions that a run adds to."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aitp_tasks.config.section import Name, Section, Share
 
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=220)]
 PromptVersion = Annotated[str, Field(pattern=r"^(rewrite|score|answer)@.+$")]
+
+
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+Words = Annotated[int, Field(ge=1)]
 
 
 class OrderKey(StrEnum):
@@ -17,6 +21,18 @@ class OrderKey(StrEnum):
     RARITY = "rarity"
     SCORES = "scores"
     AGE = "age"
+
+
+class PersonalKind(StrEnum):
+    """Kinds of personal data that patterns see."""
+
+    EMAIL = "email"
+    PHONE = "phone"
+    SSN = "ssn"
+    CREDIT_CARD = "credit_card"
+    IP_ADDRESS = "ip_address"
+    DATE = "date"
+    ZIP = "zip"
 
 
 def _listed(value: object) -> object:
@@ -43,6 +59,46 @@ class Assemble(Section):
         title="Largest similarity of a new pair",
         description="Leave out pairs whose cosine to an SFT example or another pair is larger; 1: none.",
     )
+    max_text_similarity: Annotated[float, Field(ge=0.6, le=1)] = Field(
+        1.0,
+        title="Largest similarity of texts",
+        description="Leave out new pairs that share more of their runs of three words (Jaccard) with an SFT "
+        "example or another pair; 1: not compared.",
+    )
+    languages: Annotated[tuple[LanguageCode, ...], BeforeValidator(_listed)] = Field(
+        (),
+        title="Languages",
+        description="Keep new pairs in these languages only (ISO 639-1, e.g. en); those that are surely in "
+        "another are left out.",
+    )
+    min_question_words: Words | None = Field(
+        None, title="Shortest question", description="In words; estimated in scripts without spaces."
+    )
+    max_question_words: Words | None = Field(None, title="Longest question", description="In words.")
+    min_answer_words: Words | None = Field(None, title="Shortest answer", description="In words.")
+    max_answer_words: Words | None = Field(None, title="Longest answer", description="In words.")
+    max_same_opening: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        title="Largest share of one opening",
+        description="Of a run's new pairs, so many may begin with the same four words, and one always may; "
+        "1: any.",
+    )
+    max_pairs_per_source: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        title="Pairs per source",
+        description="Most new pairs of a run from documents of one source (difference.source_column).",
+    )
+    personal_data: bool = Field(
+        False,
+        title="Count personal data",
+        description="Tell how much of each kind new pairs and the SFT set seem to hold.",
+    )
+    mask: Annotated[tuple[PersonalKind, ...], BeforeValidator(_listed)] = Field(
+        (),
+        title="Mask personal data",
+        description="Kinds that are replaced in new pairs by their name in brackets, e.g. email, phone; SFT "
+        "examples stay as they are.",
+    )
     order: Annotated[tuple[OrderKey, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
         (OrderKey.RARITY, OrderKey.SCORES, OrderKey.AGE),
         title="Order of pairs",
@@ -56,9 +112,19 @@ class Assemble(Section):
         description="Versions of prompts whose pairs leave the dataset, e.g. answer@1.0.",
     )
 
-    @field_validator("order", "withdrawn_prompts")
+    @field_validator("order", "withdrawn_prompts", "languages", "mask")
     @classmethod
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
             raise ValueError(f"{', '.join(value)}: one is named twice")
         return value
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        for what in ("question", "answer"):
+            low, high = (getattr(self, f"{bound}_{what}_words") for bound in ("min", "max"))
+            if low is not None and high is not None and low > high:
+                raise ValueError(
+                    f"min_{what}_words={low} is more than max_{what}_words={high}: no pair would be left"
+                )
+        return self

@@ -25,6 +25,13 @@ class Sampling(StrEnum):
     STRATIFIED = "stratified"
 
 
+class Quality(StrEnum):
+    """Which documents are worth drawing, by their texts."""
+
+    NONE = "none"
+    DEFAULT = "default"
+
+
 class Difference(Section):
     """The difference set and the sample that is rewritten."""
 
@@ -75,6 +82,12 @@ class Difference(Section):
     )
     max_per_source: Annotated[int, Field(ge=1)] | None = Field(
         None, title="Documents per source", description="Most documents drawn of one source."
+    )
+    quality: Quality = Field(
+        Quality.NONE,
+        title="Quality filter",
+        description="default draws no document that is short, repeats itself, is a list, symbols or "
+        "boilerplate, or of no clear language; others come in its place.",
     )
     documents_per_part: int = Field(
         5000, ge=1, title="Documents per part", description="A part is one unit of the prompt stages."

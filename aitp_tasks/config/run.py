@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from aitp_tasks.config import file
 from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble
+from aitp_tasks.config.contamination import Contamination
 from aitp_tasks.config.density import Density
 from aitp_tasks.config.difference import Difference
 from aitp_tasks.config.encoder import Encoder
@@ -51,6 +52,7 @@ _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
 #: planned without them is found again. A gate is left out while it is as the rules have it (``Plan.rules``).
 _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
+    "difference": {"quality": "none"},
     "gates": {"answer_language": True},
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "finetune": {
@@ -58,7 +60,18 @@ _ADDED: dict[str, dict[str, Any]] = {
         **{"long_examples": "cut", "packing": False, "group_by_length": False, "lora": None, "nodes": 1},
         **{"eval_steps": None, "patience": None, "keep_best": False},
     },
-    "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+    "assemble": {
+        **{"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+        **{
+            "max_text_similarity": 1.0,
+            "languages": [],
+            "max_same_opening": 1.0,
+            "max_pairs_per_source": None,
+        },
+        **{"min_question_words": None, "max_question_words": None},
+        **{"min_answer_words": None, "max_answer_words": None, "personal_data": False, "mask": []},
+    },
+    "contamination": {"sets": [], "ngram": 13, "min_share": 0.0, "max_similarity": 1.0, "sft": "report"},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
     "evaluate": {
         **{"held_out": 0.0, "max_examples": 1000, "generations": 20, "generated_tokens": 256},
@@ -118,6 +131,7 @@ class RunConfig(Section):
     prompts: Prompts
     gates: Gates = Gates()
     assemble: Assemble = Assemble()
+    contamination: Contamination = Contamination()
     finetune: Finetune
     evaluate: Evaluate = Evaluate()
     schedule: Schedule = Schedule()

@@ -60,6 +60,16 @@ class Unread(Frozen):
     skipped: dict[str, int]
 
 
+class EvaluationFile(Frozen):
+    """One file of an evaluation set that the dataset is compared with."""
+
+    #: Path of its set, as ``contamination.sets`` has it.
+    set: str
+    key: str
+    etag: str
+    size: int
+
+
 class Group(Frozen):
     """The shards of one unit of embed and density, all of one role and source."""
 
@@ -127,6 +137,8 @@ class Plan(Frozen):
     tasks_identity: str = ""
     #: What lies beside the shards and is not read; decides nothing.
     unread: tuple[Unread, ...] = ()
+    #: What ``contamination.sets`` names.
+    evaluation: tuple[EvaluationFile, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -165,6 +177,11 @@ class Plan(Frozen):
                 # Left out while there are none, as in the plans of releases that did not know them.
                 **({"marked_bad": self.marked_bad} if self.marked_bad else {}),
                 **({"tasks": self.tasks_identity} if self.tasks_identity else {}),
+                **(
+                    {"evaluation": [[file.set, file.key, file.etag] for file in self.evaluation]}
+                    if self.evaluation
+                    else {}
+                ),
                 **({"rules": self.rules} if self.rules != _FIRST_RULES else {}),
             }
         )

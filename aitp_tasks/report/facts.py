@@ -146,6 +146,8 @@ class Facts:
     gained: Densities | None
     quality: ScoreCounts
     difficulty: ScoreCounts
+    #: What each gate has left out, as ``selection.removals`` tells it; none of earlier releases.
+    removals: list[dict[str, Any]]
     samples: list[dict[str, Any]]
     log_history: list[dict[str, Any]]
 
@@ -207,6 +209,7 @@ def gather(run: Run) -> Facts:
         gained=_gained(run, assemble),
         quality=counts.quality,
         difficulty=counts.difficulty,
+        removals=_removals(run, assemble),
         samples=_samples(run, headline["pairs"], assemble),
         log_history=json.loads(run.storage.read(finetune.output("log_history"))),
     )
@@ -407,6 +410,13 @@ def _answers(run: Run, evaluated: Manifest | None) -> list[dict[str, Any]]:
     key = evaluated.outputs.get("generations") if evaluated else None
     rows: list[dict[str, Any]] = tables.read(run.storage, key).to_pylist() if key else []
     return rows
+
+
+def _removals(run: Run, assemble: Manifest) -> list[dict[str, Any]]:
+    if "removals" not in assemble.outputs:
+        return []
+    found: list[dict[str, Any]] = json.loads(run.storage.read(assemble.output("removals")))
+    return found
 
 
 def _samples(run: Run, pairs_in_dataset: int, assemble: Manifest) -> list[dict[str, Any]]:

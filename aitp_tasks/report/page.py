@@ -47,6 +47,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture], decision: str = ""
         "share": _share,
         "interval": _interval,
         "shown": _shown,
+        "excerpt": _excerpt,
         "loss": _loss,
     }
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
@@ -77,6 +78,10 @@ def cut(text: str, characters: int) -> str:
 def _shown(name: str) -> str:
     """A name that comes from the data."""
     return cut(name, _NAME_CHARACTERS)
+
+
+def _excerpt(text: str) -> str:
+    return cut(text, _EXCERPT_CHARACTERS)
 
 
 def _cut_sample(sample: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from aitp_tasks.records.run import Run
 from aitp_tasks.selection import left_out, near_duplicates, race, twins
 from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.gain import Sides
+from aitp_tasks.selection.incoming import Incoming
 from aitp_tasks.selection.near_duplicates import Pair
 from aitp_tasks.vector_index.opened import OpenIndex
 
@@ -61,32 +62,32 @@ def compared_with(run: Run, sft: str) -> str:
     return digest.of_value([run.plan.encoder_digest, sft, run.config.sft_text.value, limit])
 
 
-def choose(run: Run, made: list[Pair], sft: str, room: int | None) -> Choice:
+def choose(run: Run, incoming: Incoming, sft: str, room: int | None) -> Choice:
     """Choose among the earlier pairs and new ones.
 
     Args:
-        run: whose earlier pairs they are.
-        made: the new pairs, in the order of their ids.
+        run: whose pairs they are.
+        incoming: the earlier pairs and the new ones, in the order of their ids; which of both do not stay.
         sft: digest of the SFT set.
         room: for so many pairs in all; None for any number.
 
     Raises:
         InputError: an earlier stage has not been run, or what it has left is damaged.
     """
-    before = earlier.read(run)
+    before = incoming.before
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
         gone = _twins(run, before, index, compared_with(run, sft))
-        fresh = _without_duplicates(run, made, index)
-    leaving = [
-        left_out.row(pair, TWIN, earlier=True, example=gone[text_id])
+        fresh = _without_duplicates(run, incoming, index)
+    leaving = incoming.leaving | {
+        str(pair["pair_id"]): left_out.row(pair, TWIN, earlier=True, example=gone[text_id])
         for pair, text_id in zip(before.rows, before.text_ids, strict=True)
         if text_id in gone
-    ]
+    }
     contest = _Contest(
-        run, before, np.array([text_id not in gone for text_id in before.text_ids], bool), fresh
+        run, before, np.array([pair["pair_id"] not in leaving for pair in before.rows], bool), fresh
     )
     chosen = contest.settle(room)
-    chosen.left_out[:0] = leaving
+    chosen.left_out[:0] = [*leaving.values(), *incoming.refused]
     chosen.duplicates = fresh.duplicates
     return chosen
 
@@ -103,13 +104,15 @@ def _twins(run: Run, before: Earlier, index: OpenIndex, compared: str) -> dict[s
     return near | {text_id: {"shard": None, "row": None, "similarity": 1.0} for text_id in same}
 
 
-def _without_duplicates(run: Run, made: list[Pair], index: OpenIndex) -> near_duplicates.Selection:
+def _without_duplicates(run: Run, incoming: Incoming, index: OpenIndex) -> near_duplicates.Selection:
     """The new pairs with their vectors, but for those that the dataset has already."""
+    made = incoming.settle()
     if not made:
         return near_duplicates.Selection()
     texts = (compared.of_pair(pair["messages"], run.config.sft_text) for pair in made)
-    encoder = open_encoder(run.config.encoder, run.plan.encoder_identity)
-    return near_duplicates.select(made, encoder.vectors_of(texts), index, run.config.assemble.max_similarity)
+    encoder = incoming.guard.encoder or open_encoder(run.config.encoder, run.plan.encoder_identity)
+    embedded = incoming.unlike_items(made, encoder.vectors_of(texts))
+    return near_duplicates.select(made, embedded, index, run.config.assemble.max_similarity)
 
 
 class _Contest:

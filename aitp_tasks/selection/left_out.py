@@ -15,12 +15,18 @@ SCHEMA = pa.schema(
         ("similarity", pa.float64()),
         ("nearest_shard", pa.string()),
         ("nearest_row", pa.int64()),
+        ("like", pa.string()),  # what else it was left out for, by name: an evaluation item, another text
     ]
 )
 
 
 def row(
-    pair: dict[str, Any], reason: str, *, earlier: bool, example: dict[str, Any] | None = None
+    pair: dict[str, Any],
+    reason: str,
+    *,
+    earlier: bool,
+    example: dict[str, Any] | None = None,
+    like: str | None = None,
 ) -> dict[str, Any]:
     """A row of ``SCHEMA``.
 
@@ -29,6 +35,7 @@ def row(
         reason: why.
         earlier: whether the version before held it.
         example: the SFT example that says the same: ``shard``, ``row`` and ``similarity``.
+        like: what else it was left out for, by name.
     """
     nearest = {f"nearest_{name}": example[name] for name in ("shard", "row")} if example else {}
     return {
@@ -39,4 +46,5 @@ def row(
         "reason": reason,
         "similarity": example["similarity"] if example else None,
         **nearest,
+        "like": like,
     }

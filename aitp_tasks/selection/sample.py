@@ -8,6 +8,7 @@ will, so they are forgotten: shards may come in any order and any cut, and the
 sample is the same.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -31,27 +32,37 @@ def draws(seed: int, doc_ids: Iterable[str]) -> NDArray[np.uint64]:
 class Sample:
     """The documents drawn so far, of all that were added."""
 
-    def __init__(self, settings: Difference, cell: float, size: int | None = None) -> None:
+    def __init__(
+        self, settings: Difference, cell: float, size: int | None = None, margin: float = 1.0
+    ) -> None:
         """Nothing was added yet.
 
         Args:
             settings: how documents are drawn.
             cell: side of a stratum, in projected units.
             size: documents to draw, at most ``settings.max_documents``; by default that many.
+            margin: so many times as many are drawn, in all and of each source.
         """
         self._settings = settings
-        self._size = settings.max_documents if size is None else size
+        self._size = math.ceil(margin * (settings.max_documents if size is None else size))
+        cap = settings.max_per_source
+        self._cap = None if cap is None else math.ceil(margin * cap)
+        #: Whether there were documents that were not drawn, beside repeats.
+        self.left_any = False
         self._cell = cell
         self._drawn: pa.Table | None = None
         self._pending: list[pa.Table] = []
 
     def add(self, table: pa.Table) -> None:
-        """Take in documents below the threshold: doc_id, source, shard, row and coordinates."""
+        """Take in documents below the threshold: doc_id, source, shard, row, coordinates, perhaps copies."""
         # A dictionary's order is that of its first appearance; strings have their own.
         table = table.set_column(table.column_names.index("shard"), "shard", table["shard"].cast(pa.string()))
+        if "copies" not in table.column_names:
+            table = table.append_column("copies", pa.array(np.ones(len(table), np.int64)))
         table = table.append_column("draw", pa.array(draws(self._settings.seed, table["doc_id"].to_pylist())))
-        table = table.append_column("stratum", pa.array(_strata(projected.points(table), self._cell)))
-        self._pending.append(table.append_column("copies", pa.array(np.ones(len(table), np.int64))))
+        self._pending.append(
+            table.append_column("stratum", pa.array(_strata(projected.points(table), self._cell)))
+        )
         if sum(map(len, self._pending)) > _PENDING:
             self._forget()
 
@@ -60,18 +71,21 @@ class Sample:
         self._forget()
         assert self._drawn is not None
         drawn = self._in_order(self._drawn).slice(0, self._size)
+        self.left_any |= len(drawn) < len(self._drawn)
         return drawn.drop_columns(["draw", "stratum"]).sort_by("doc_id")
 
     def _forget(self) -> None:
         """Keep what can still be drawn."""
         tables = ([self._drawn] if self._drawn is not None else []) + self._pending
         table = _unique(pa.concat_tables(tables).unify_dictionaries())
-        if self._settings.max_per_source is not None:
+        different = len(table)
+        if self._cap is not None:
             rank = _ranks(table["source"].combine_chunks().dictionary_encode().indices.to_numpy())
-            table = table.filter(pa.array(rank < self._settings.max_per_source))
+            table = table.filter(pa.array(rank < self._cap))
         # A cap takes documents out of strata, so that others may come in again.
-        if self._settings.max_per_source is None or self._settings.sampling is Sampling.UNIFORM:
+        if self._cap is None or self._settings.sampling is Sampling.UNIFORM:
             table = self._in_order(table).slice(0, self._size)
+        self.left_any |= len(table) < different
         self._drawn, self._pending = table, []
 
     def _in_order(self, table: pa.Table) -> pa.Table:

@@ -27,7 +27,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitp_tasks.config import Promote
+from aitp_tasks.config import Promote, SftHits
 from aitp_tasks.dataset import budget, card
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import SCHEMA, Export, Told
@@ -48,8 +48,11 @@ from aitp_tasks.records import (
 )
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
-from aitp_tasks.selection import contest, gain, left_out, near_duplicates
+from aitp_tasks.selection import contest, gain, left_out, near_duplicates, removals
+from aitp_tasks.selection.contamination.guard import NEW
 from aitp_tasks.selection.contest import Choice
+from aitp_tasks.selection.incoming import Incoming
+from aitp_tasks.selection.personal_data import PersonalData
 from aitp_tasks.storage import ObjectInfo
 
 log = logging.getLogger(__name__)
@@ -141,11 +144,13 @@ class _Made:
 
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
-    made, attempt = _made(run), published.attempt(run, "assemble")
+    personal = PersonalData(run.config.assemble)
+    made, attempt = _made(run, personal), published.attempt(run, "assemble")
     with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, Export(Path(folder)) as export:
-        sft = _export_sft(run, export, made.apart)
+        incoming = Incoming.of_run(run, made.fresh, personal)
+        sft = _export_sft(run, export, made.apart, incoming)
         room = budget.room(sft.rows_out, run.config.assemble.max_rewritten_share)
-        choice = contest.choose(run, made.fresh, _sft_digest(run), room)
+        choice = contest.choose(run, incoming, _sft_digest(run), room)
         made.apart.trained(choice.earlier + choice.new)
         done = _manifest(run, made, choice, sft, room)
         aside = _picture(run, choice) | made.apart.write(
@@ -153,6 +158,11 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
             run.key("assemble", "held-out-"),
             run.config.evaluate.max_examples,
             validated=run.config.finetune.eval_steps is not None,
+        )
+        left = removals.told(run.config, made.refused + choice.left_out, choice.duplicates, incoming.dropped)
+        aside |= removals.write(run, left, incoming.guard)
+        done = done.model_copy(
+            update={"figures": done.figures | removals.figures(left, incoming.guard, personal)}
         )
         if _changes_nothing(run, choice):
             return _commit(run, done, _standing(run) | _listed(run, choice, made) | aside, watch)
@@ -190,11 +200,11 @@ def _settle(run: Run) -> None:
         versions.call_for_refit(run.storage, line, base.name)
 
 
-def _made(run: Run) -> _Made:
+def _made(run: Run, personal: PersonalData) -> _Made:
     """The pairs of this run, apart from those that it need not look at."""
     # Looked up once: a part that is done meanwhile is given up all the same, and told so.
     without, share = _without(run), run.config.evaluate.held_out
-    made = _pairs(run, [part for part in run.parts if part not in without])
+    made = personal.masked(NEW, _pairs(run, [part for part in run.parts if part not in without]))
     before = pairs.read(run.storage, run.plan.base.pairs) if run.plan.base else None
     known = set() if before is None else set(before["pair_id"].to_pylist())
     fresh = [pair for pair in made if pair["pair_id"] not in known]
@@ -277,7 +287,10 @@ def _sft_digest(run: Run) -> str:
     ]
     share = run.config.evaluate.held_out
     # Without what some of it is held out of, as before.
-    apart = [{held_out.HELD_OUT: share}] if share else []
+    apart: list[Any] = [{held_out.HELD_OUT: share}] if share else []
+    if run.config.contamination.sft is SftHits.DROP:
+        files = [[file.set, file.key, file.etag] for file in run.plan.evaluation]
+        apart.append([run.config.contamination.model_dump(mode="json"), files])
     return digest.of_value([embedded.reading_of_sft(run.config), sorted(found), *apart])
 
 
@@ -450,7 +463,7 @@ def _pairs(run: Run, parts: Sequence[str]) -> list[dict[str, Any]]:
         "version": version(run),
     }
     made = []
-    columns = ["doc_id", "dump", "shard", "row", "ratio"]
+    columns = ["doc_id", "dump", "source", "shard", "row", "ratio"]
     for part in parts:
         answers = generated.kept_rows(run, "answer", part)
         documents = {row["doc_id"]: row for row in selected.documents(run, part, columns)}
@@ -465,7 +478,7 @@ def _pairs(run: Run, parts: Sequence[str]) -> list[dict[str, Any]]:
                     "density_ratio": document["ratio"],
                     # Answers of an earlier release do not say it.
                     "cut_characters": row.get("cut_characters"),
-                    **{name: document[name] for name in ("doc_id", "dump", "shard", "row")},
+                    **{name: document[name] for name in ("doc_id", "dump", "source", "shard", "row")},
                     **{name: score[name] for name in ("quality", "difficulty")},
                     **provenance,
                 }
@@ -482,16 +495,18 @@ def _messages(question: str, answer: str) -> list[Turn]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def _export_sft(run: Run, export: Export, apart: Apart) -> Ledger:
-    """Write the SFT examples, in the order of their shards, but those that are held out."""
+def _export_sft(run: Run, export: Export, apart: Apart, incoming: Incoming) -> Ledger:
+    """Write the SFT examples, in the order of their shards, but those that are held out or contaminated."""
     read = written = quarantined = 0
     rejected: Counter[str] = Counter()
-    for example in _examples(run):
+    for example, closed in incoming.watched(_examples(run)):
         read += 1
         if isinstance(example, Rejection):
             rejected[example.reason] += 1
         elif not isinstance(example, Example):
             quarantined += 1
+        elif closed is not None:
+            rejected[closed] += 1
         elif apart.takes(example):
             rejected[held_out.HELD_OUT] += 1
         else:
@@ -505,13 +520,15 @@ def _export_sft(run: Run, export: Export, apart: Apart) -> Ledger:
     )
 
 
-def _examples(run: Run) -> Iterator[Example | Rejection | Refusal]:
+def _examples(run: Run) -> Iterator[tuple[str, Example | Rejection | Refusal]]:
+    """Each row of the SFT set, with its place."""
     for group in run.plan.groups_of("sft"):
         # Pairs of earlier versions are shards too, and come from their own tables.
         for shard in embedded.shards(run, group) if group.source == run.config.sft else []:
             key = shard.figures["shard"]
             info = ObjectInfo(key, run.storage.stat(key).size, shard.figures["etag"])
-            yield from shards.Sft(run.storage, info, run.config.sft_text, run.config.examples).examples()
+            rows = shards.Sft(run.storage, info, run.config.sft_text, run.config.examples).examples()
+            yield from ((f"{key}:{row}", item) for row, item in enumerate(rows))
 
 
 def _told(told: Told) -> dict[str, Any]:

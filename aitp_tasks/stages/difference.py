@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aitp_tasks.config import Criterion
+from aitp_tasks.config import Criterion, Quality
 from aitp_tasks.dataset import budget
 from aitp_tasks.densities.field import FLOOR
 from aitp_tasks.densities.geometry import ROLES, Geometry
@@ -27,8 +27,9 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.records import embedded, indexed, prefetched, projected, tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run, part_name, part_of
-from aitp_tasks.selection import agreement, criteria, race
+from aitp_tasks.selection import agreement, criteria, fit, race
 from aitp_tasks.selection.coverage import Coverage
+from aitp_tasks.selection.fit import Fit
 from aitp_tasks.selection.nearest import Nearest
 from aitp_tasks.selection.sample import Sample
 from aitp_tasks.selection.tally import Errors, Tally, measured_errors
@@ -63,19 +64,22 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     settings = run.config.difference
     threshold = criteria.threshold(settings, lambda: (scored[1:] for scored in _scored(run, coverage)))
     wanted = _wanted(run, coverage, threshold)
-    tally, drawn = _draw(run, coverage, geometry, threshold, wanted)
+    tally, found = _draw(run, coverage, geometry, threshold, wanted)
+    drawn = found.drawn
     errors = _require_precision(run, _measured_errors(run, coverage, tally.probes()))
     parts = -(-len(drawn) // settings.documents_per_part)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
         nearest = Nearest(run.storage, index, embedded.shards_of(run, "corpus"), drawn)
         agreement = _agreement(run, geometry, coverage, index, tally.share)
     outputs = _write_figures(run, coverage, tally, drawn) | _write_parts(run, drawn, nearest, parts)
+    if len(found.unfit):
+        outputs["unfit"] = tables.write(run.storage, run.key("difference", "unfit"), found.unfit)
     log.info("difference documents=%d below_tau=%d selected=%d", tally.documents, tally.below, len(drawn))
     return run.commit(
         Manifest(
             stage="difference",
             label=run.config.dump,
-            ledger=_ledger(coverage.now["corpus"].grid.count, tally, drawn, wanted),
+            ledger=_ledger(coverage.now["corpus"].grid.count, tally, found, wanted),
             outputs=outputs,
             figures={
                 **tally.figures(),
@@ -85,6 +89,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
                 "tau": threshold.tau,
                 "last_at_tau": threshold.last,
                 "budget": wanted.budget,
+                **({"looked_at": found.looked_at} if settings.quality is not Quality.NONE else {}),
                 "sources": tally.sources(drawn),
                 "nearest_sft": nearest.figures(),
                 "agreement": agreement,
@@ -163,17 +168,25 @@ def _documents_below(
 
 def _draw(
     run: Run, coverage: Coverage, geometry: Geometry, threshold: criteria.Threshold, wanted: _Wanted
-) -> tuple[Tally, pa.Table]:
+) -> tuple[Tally, Fit]:
     """Count all documents, and draw the sample of those below the threshold."""
     settings = run.config.difference
     tally = Tally(threshold, settings.criterion)
-    sample = Sample(settings, geometry.bandwidths["corpus"], wanted.documents)
-    for facts, table, scores in _scored(run, coverage):
-        below = table.filter(pa.array(tally.add(facts, table, scores)))
-        if wanted.crowd < np.inf:
-            crowds = coverage.crowds().at(projected.points(below), coverage.now["sft"])
-            below = below.filter(pa.array(crowds < wanted.crowd))
-        sample.add(below)
+
+    def sampled(sample: Sample) -> None:
+        nonlocal tally
+        # Whoever passes once more counts the same once more.
+        tally = Tally(threshold, settings.criterion)
+        for facts, table, scores in _scored(run, coverage):
+            below = table.filter(pa.array(tally.add(facts, table, scores)))
+            if wanted.crowd < np.inf:
+                crowds = coverage.crowds().at(projected.points(below), coverage.now["sft"])
+                below = below.filter(pa.array(crowds < wanted.crowd))
+            sample.add(below)
+
+    drawn = fit.draw(
+        settings, geometry.bandwidths["corpus"], wanted.documents, sampled, lambda table: _texts(run, table)
+    )
     if not tally.below:
         sweep = tally.figures()["sweep"]
         log.warning("no document is below tau=%g; below other thresholds: %s", threshold.tau, sweep)
@@ -181,7 +194,7 @@ def _draw(
         log.warning("no document is drawn: the dataset has no place that a pair of one could win")
     if threshold.last is not None:
         log.warning("documents tie at tau=%g: their hashes decide which are selected", threshold.tau)
-    return tally, sample.documents()
+    return tally, drawn
 
 
 def _scored(run: Run, coverage: Coverage) -> Iterator[tuple[dict[str, str], pa.Table, criteria.Scores]]:
@@ -233,8 +246,7 @@ def _write_figures(run: Run, coverage: Coverage, tally: Tally, drawn: pa.Table) 
 def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dict[str, str]:
     places = np.array([part_of(doc_id, parts) for doc_id in drawn["doc_id"].to_pylist()], np.int64)
     outputs = {}
-    embeddings = embedded.shards_of(run, "corpus")
-    with Texts(run.storage, run.config.text_columns, drawn, embeddings) as texts:
+    with _texts(run, drawn) as texts:
         for unit in range(parts):
             positions = np.flatnonzero(places == unit)
             part = drawn.take(positions)
@@ -246,10 +258,15 @@ def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dic
     return outputs
 
 
-def _ledger(documents: int, tally: Tally, drawn: pa.Table, wanted: _Wanted) -> Ledger:
+def _texts(run: Run, documents: pa.Table) -> Texts:
+    return Texts(run.storage, run.config.text_columns, documents, embedded.shards_of(run, "corpus"))
+
+
+def _ledger(documents: int, tally: Tally, found: Fit, wanted: _Wanted) -> Ledger:
     """Where every document that was projected went."""
-    repeated = int(np.sum(drawn["copies"].to_numpy())) - len(drawn)
-    left = tally.below - repeated - len(drawn)
+    drawn = found.drawn
+    repeated = int(np.sum(drawn["copies"].to_numpy())) - len(drawn) + found.repeats
+    left = tally.below - repeated - len(drawn) - len(found.unfit)
     return Ledger(
         rows_in=documents,
         rows_out=len(drawn),
@@ -258,6 +275,7 @@ def _ledger(documents: int, tally: Tally, drawn: pa.Table, wanted: _Wanted) -> L
             "repeated_text": repeated,
             "not_sampled": 0 if wanted.is_short else left,
             "no_room": left if wanted.is_short else 0,
+            **found.reasons,
         },
     )
 

@@ -31,6 +31,7 @@ from aitp_tasks.records import pairs, versions
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard, Unread
 from aitp_tasks.records.run import Run
+from aitp_tasks.selection.contamination import sets
 from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 from aitp_tasks.training import checks as training_checks
 from aitp_tasks.training import memory
@@ -177,6 +178,11 @@ def _planned(
         marked_bad=pairs.marked_bad(storage, config.assemble.dataset),
         tasks_identity=task_files.identity(config.evaluate),
         unread=tuple(unread),
+        evaluation=sets.planned(
+            storage,
+            config.contamination,
+            [shard for shards in sources for shard in shards if shard.role == "sft"],
+        ),
     )
 
     if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):

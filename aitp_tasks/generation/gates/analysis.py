@@ -2,8 +2,9 @@
 
 from functools import cached_property
 
-from aitp_tasks.generation.gates import languages, words
+from aitp_tasks.generation.gates import languages
 from aitp_tasks.generation.gates.languages import Language
+from aitp_tasks.texts import words
 
 
 class Text:

@@ -2,10 +2,10 @@
 
 import re
 
-from aitp_tasks.generation.gates import identification
 from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.languages import Language
-from aitp_tasks.generation.gates.words import split
+from aitp_tasks.texts import identification
+from aitp_tasks.texts.words import split
 
 #: Of Latin, full-width, Greek, Armenian, Arabic, Ethiopic, Limbu, Coptic, Vai and Bamum writing.
 _QUESTION_MARK = re.compile(

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from aitp_tasks.generation.gates import identification, languages
+from aitp_tasks.generation.gates import languages
 from aitp_tasks.generation.gates.analysis import Text
 from aitp_tasks.generation.gates.languages import Language
+from aitp_tasks.texts import identification
 
 #: Shorter questions and shorter answers are not identified; in words, as ``Text.length`` counts them.
 _IDENTIFIED_WORDS, _ANSWERED_WORDS = 5, 8

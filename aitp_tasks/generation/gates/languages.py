@@ -36,8 +36,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from aitp_tasks.generation.gates import identification
-from aitp_tasks.generation.gates.words import mostly_unspaced
+from aitp_tasks.texts import identification
+from aitp_tasks.texts.words import mostly_unspaced
 
 _FOLDER = Path(__file__).with_name("languages")
 _NEVER = "(?!)"

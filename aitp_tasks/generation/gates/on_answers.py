@@ -6,7 +6,7 @@ import unicodedata
 from aitp_tasks.config import Gates
 from aitp_tasks.generation.gates import endings, foreign, mentions, overlap, refusing
 from aitp_tasks.generation.gates.analysis import Text
-from aitp_tasks.generation.gates.words import runs
+from aitp_tasks.texts.words import runs
 
 #: A loop is the same words so often in a row, and so many words in all.
 _LOOP_REPEATS, _LOOP_WORDS = 5, 15

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 from aitp_tasks.generation.gates.analysis import Text
-from aitp_tasks.generation.gates.words import is_unspaced, mostly_unspaced, runs, stem
+from aitp_tasks.texts.words import is_unspaced, mostly_unspaced, runs, stem
 
 #: Words in a row that are compared; of scripts without spaces, pieces of words.
 _RUN, _UNSPACED_RUN = 8, 16

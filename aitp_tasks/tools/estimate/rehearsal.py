@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from aitp_tasks.config import Difference, Examples, Finetune, Gates, Plan, RunConfig
+from aitp_tasks.config import Contamination, Difference, Examples, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
 from aitp_tasks.forecast.costs import Cost, Measured, seconds_per_step
 from aitp_tasks.forecast.observed import requests
@@ -73,6 +73,8 @@ class Rehearsal:
                 ),
                 # Not rehearsed.
                 "evaluate": config.evaluate.model_copy(update={"tasks": (), "task_folder": None}),
+                # Evaluation sets lie elsewhere, and comparing costs little.
+                "contamination": Contamination(),
                 # Here is one machine; of several, each does as much in a step.
                 "finetune": config.finetune.model_copy(
                     update={"max_steps": _steps(config.finetune), "nodes": 1, "hostfile": None}

@@ -164,7 +164,9 @@ def test_a_rehearsal_needs_no_sources(root: Path, configure: Configure, tmp_path
         table = pq.read_table(shard)
         pq.write_table(table.append_column("site", table["text"]), shard)
     settings = {"source_column": "site", "max_per_source": 1, "tau": 1e9}
-    config = configure(difference=settings)
+    # Nor has it evaluation sets.
+    (root / "asked.jsonl").write_text(json.dumps({"question": "Why?", "answer": "So."}))
+    config = configure(difference=settings, contamination={"sets": "asked.jsonl"})
     sample.write(Run.open(plan.execute(config)["run"]), tmp_path, 12, 8)
     assert Rehearsal(config, tmp_path).below_tau() == 1.0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aitp_tasks.generation.gates import words
+from aitp_tasks.texts import words
 
 
 @pytest.mark.parametrize(
