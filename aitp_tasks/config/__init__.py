@@ -8,7 +8,7 @@ nothing more, and nothing here reads a model or a template.
 """
 
 from aitp_tasks.config.approval import Approval
-from aitp_tasks.config.assemble import Assemble, OrderKey
+from aitp_tasks.config.assemble import Assemble, Marks, OrderKey
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
 from aitp_tasks.config.difference import Criterion, Difference, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
@@ -51,6 +51,7 @@ __all__ = [
     "Lora",
     "Maintenance",
     "Mapping",
+    "Marks",
     "Messages",
     "Model",
     "Offload",

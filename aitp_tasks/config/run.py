@@ -57,7 +57,7 @@ _ADDED: dict[str, dict[str, Any]] = {
         **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},
         **{"long_examples": "cut", "packing": False, "group_by_length": False, "lora": None},
     },
-    "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+    "assemble": {"order": ["rarity", "scores", "age"], "withdrawn_prompts": [], "marks": "keep"},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
     "evaluate": {"held_out": 0.0, "max_examples": 1000},
 }

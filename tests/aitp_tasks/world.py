@@ -131,7 +131,7 @@ class World:
         """The rewritten pairs of a version, as its own data file holds them."""
         if version is None:
             return []
-        data = pq.read_table(self.root / f"datasets/{LINE}/{version.name}/data.parquet").to_pylist()
+        data = pq.read_table(self.root / f"datasets/{LINE}/{version.name}/data").to_pylist()
         return [row for row in data if row["origin"] == "aitp"]
 
     def night(self, night: dict[str, Any]) -> dict[str, Any]:

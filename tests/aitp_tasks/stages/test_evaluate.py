@@ -19,7 +19,7 @@ from aitp_tasks.errors import TransientError
 from aitp_tasks.evaluation import intervals
 from aitp_tasks.inputs.examples import Example
 from aitp_tasks.machine import models
-from aitp_tasks.records import digest, held_out, tables, versions
+from aitp_tasks.records import data_files, digest, held_out, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.plan import Plan
@@ -139,9 +139,9 @@ def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
                 export.write([{"messages": turns, "origin": "sft"}])
         learnt = [pair for pair in pairs if not held_out.is_held_out(pair["doc_id"], share)]
         export.write([{**pair, "origin": "aitp"} for pair in learnt])
-        path = export.close(LINE)["parquet"]
-    key = f"{versions.prefix(LINE, run.config.dump)}/data.parquet"
-    run.storage.upload(key, path)
+        export.close(LINE)
+    key = f"{versions.prefix(LINE, run.config.dump)}/{data_files.shard(0, 1)}"
+    run.storage.upload(key, folder / data_files.shard(0, 1))
     made = versions.Version(
         name=run.config.dump,
         run=run.prefix,
@@ -150,7 +150,10 @@ def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
         sft="the set",
     )
     versions.write(run.storage, LINE, made)
-    outputs = {"parquet": key, **apart.write(run.storage, run.key("assemble", "held-out-"), most)}
+    outputs = {
+        data_files.output(key): key,
+        **apart.write(run.storage, run.key("assemble", "held-out-"), most),
+    }
     figures = {"version": run.config.dump, "pairs": len(learnt), "earlier_pairs": 0, "sft_examples": 42}
     run.commit(Manifest(stage="assemble", label=run.config.dump, outputs=outputs, figures=figures))
     documents = [
@@ -327,7 +330,8 @@ def test_the_losses_of_every_example_are_kept_and_add_up(
 def test_nothing_of_what_is_evaluated_is_trained_on(leave: Leave) -> None:
     run = leave()
     assembled = run.require_manifest("assemble")
-    data = tables.read(run.storage, assembled.output("parquet")).to_pylist()
+    (key,) = data_files.keys(assembled)
+    data = tables.read(run.storage, key).to_pylist()
     trained = {json.dumps(row["messages"]) for row in data}
     for name in (SFT, PAIRS):
         rows = tables.read(run.storage, assembled.output(f"held_out_{name}")).to_pylist()

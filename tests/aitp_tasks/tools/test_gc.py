@@ -11,7 +11,7 @@ import pytest
 from aitp_tasks import cli
 from aitp_tasks.config import Evaluate, Maintenance, RunConfig
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.records import pairs, published
+from aitp_tasks.records import data_files, pairs, published
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
@@ -190,7 +190,7 @@ def test_responses_of_runs_that_are_not_kept_are_dropped(world: World) -> None:
 def test_a_try_whose_objects_have_not_all_their_names_stays(world: World) -> None:
     world.night(NIGHTS[0])
     done = world.runs[0].require_manifest("assemble")
-    (world.root / done.output("parquet")).unlink()
+    (world.root / data_files.keys(done)[0]).unlink()
     before = objects(world, done.output(published.ATTEMPT))
     collect(world)
     assert objects(world, done.output(published.ATTEMPT)) == before != {}
