@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aitp_tasks.config import Marks
 from aitp_tasks.dataset import alpaca, sharegpt
@@ -115,7 +116,6 @@ class Export:
             dataset: the name by which LLaMA-Factory is to know the dataset.
         """
         schema = pa.schema([*conversations.columns(+self.told.kept), *_PROVENANCE])
-        self.told.columns = {column.name: str(column.type) for column in schema}
         # A column that is named has to be there, and in each row, for readers that take it from the first.
         side = [name for name in (sharegpt.SYSTEM, sharegpt.TOOLS) if self.told.kept[name]]
         shards = Shards(self._folder, schema)
@@ -127,7 +127,11 @@ class Export:
                 shards.write(row, _characters(row["messages"]))
                 self._share(row, side, shared, asked)
             self.told.rows = {SHAREGPT: shared.rows, ALPACA: asked.rows}
-        self.told.rows |= shards.close()
+        made = shards.close()
+        self.told.rows |= made
+        # As readers see them.
+        columns = pq.read_schema(self._folder / min(made))
+        self.told.columns = {column.name: str(column.type) for column in columns}
         info = _dataset_info(dataset, {name: name for name in side})
         (self._folder / DATASET_INFO).write_text(json.dumps(info, indent=1))
 

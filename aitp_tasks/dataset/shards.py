@@ -34,14 +34,13 @@ def with_whole_numbers(schema: pa.Schema) -> pa.Schema:
 class Shards:
     """Writes rows into as many shards as they need."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
         """
         Args:
             folder: of the version; an existing one.
             schema: of the rows, with the columns of ``conversations``.
-            most_bytes: of a shard, unless a single row group has more.
         """
-        self._folder, self._schema, self._most = folder, with_whole_numbers(schema), most_bytes
+        self._folder, self._schema = folder, with_whole_numbers(schema)
         self._made: list[Path] = []
         self._rows: list[int] = []
         self._writer: pq.ParquetWriter | None = None
@@ -70,7 +69,7 @@ class Shards:
     def _flush(self) -> None:
         table = conversations.table(self._group, self._schema)
         # Compressed, a group is smaller than in memory.
-        if self._writer is not None and self._sink.tell() + table.nbytes > self._most:
+        if self._writer is not None and self._sink.tell() + table.nbytes > MOST_BYTES:
             self._end()
         if self._writer is None:
             self._begin()

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl.data_utils import maybe_convert_to_chatml
 from trl.trainer.utils import remove_none_values
 
-from aitp_tasks.dataset import card, export
+from aitp_tasks.dataset import export
 from aitp_tasks.dataset.export import SCHEMA, Export
 from aitp_tasks.records import conversations
 from tests.aitp_tasks.dataset.test_sharegpt import CALLING, TOOL, as_row, call, exported, of, read_in
@@ -239,15 +239,3 @@ def test_the_counts_are_of_conversations(tmp_path: Path) -> None:
     assert told.kept == {"name": 2, "reasoning_content": 1, "system": 2, "tool_call_id": 2, "tool_calls": 2,
                          "tools": 2, "weight": 1}  # fmt: skip
     assert told.lost == {"name": 2, "tool_call_id": 2, "tool_calls.id": 2, "weight": 1}
-
-
-def test_the_card_tells_them() -> None:
-    lines = card.said(
-        {"kept": {"tools": 3}, "lost": {"weight": 2}},
-        {"images": 4, "a`b\nc": 1} | {f"column{number:02}": 1 for number in range(30)},
-    )
-    assert lines[2:4] == ["| `tools` | 3 | 0 |", "| `weight` |  | 2 |"]
-    (line,) = (line for line in lines if line.startswith("Not kept of the SFT set's rows: "))
-    assert "`images` of 4, `a'b c` of 1, `column00` of 1, " in line
-    assert line.endswith("`column17` of 1, and 12 more.")
-    assert card.said({"kept": {}, "lost": {}}, {}) == []
