@@ -74,6 +74,11 @@ def read(storage: Storage, keys: Iterable[str]) -> pa.Table | None:
     return pa.concat_tables(found, promote_options="permissive") if found else None
 
 
+def ids(storage: Storage, keys: Iterable[str]) -> set[str]:
+    """Ids of all pairs of some objects."""
+    return {pair_id for key in keys for pair_id in tables.read(storage, key, ["pair_id"])[0].to_pylist()}
+
+
 def _dated(rows: pa.Table, key: str) -> pa.Table:
     """Pairs with the version that they came with: those of an earlier release lie below it."""
     if "version" in rows.column_names:

@@ -191,9 +191,11 @@ def _made(run: Run) -> _Made:
     # Looked up once: a part that is done meanwhile is given up all the same, and told so.
     without, share = _without(run), run.config.evaluate.held_out
     made = new_pairs.read(run, [part for part in run.parts if part not in without], version(run))
-    before = pairs.read(run.storage, run.plan.base.pairs) if run.plan.base else None
-    known = set() if before is None else set(before["pair_id"].to_pylist())
+    standing = run.plan.base.pairs if run.plan.base else ()
+    known = pairs.ids(run.storage, standing)
     fresh = [pair for pair in made if pair["pair_id"] not in known]
+    # Of a version only some pairs leave; none as a rule.
+    before = pairs.read(run.storage, standing) if run.plan.left else None
     against = pairs.against(
         pa.Table.from_pylist(fresh, SCHEMA),
         run.plan.marked_bad,
@@ -212,7 +214,7 @@ def _made(run: Run) -> _Made:
         ]
         + [
             left_out.row(pair, run.plan.left[pair["pair_id"]], earlier=True)
-            for pair in (before.to_pylist() if before is not None and run.plan.left else [])
+            for pair in (before.to_pylist() if before is not None else [])
             if pair["pair_id"] in run.plan.left
         ],
         apart=Apart(share, made),
@@ -282,7 +284,7 @@ def _write_records(run: Run, choice: Choice) -> dict[str, str]:
     records, kept = versions.records(run.config.assemble.dataset), choice.earlier + choice.new
     outputs = {}
     if kept:
-        outputs["pairs"] = tables.write(run.storage, f"{records}/pairs", pa.Table.from_pylist(kept, SCHEMA))
+        outputs["pairs"] = tables.write_rows(run.storage, f"{records}/pairs", kept, SCHEMA)
     line = projected.line_corpus(run, projected.grids(run, projected.geometry(run))["corpus"])
     if line is None:
         # That of the first lies in its run.
