@@ -86,6 +86,10 @@ def _dated(rows: pa.Table, key: str) -> pa.Table:
     return rows.append_column("version", pa.array([key.split("/")[2]] * len(rows), pa.string()))
 
 
+#: What ``against`` looks at, but for texts.
+DECIDING = ("pair_id", "doc_id", "prompts")
+
+
 def against(
     rows: pa.Table,
     bad: Collection[str],
@@ -96,7 +100,8 @@ def against(
     """Why some of the pairs leave or do not come in, by their id.
 
     Args:
-        rows: with ``pair_id``, ``doc_id``, ``messages``, and ``prompts`` where their release has written it.
+        rows: with the columns of ``DECIDING``, ``prompts`` where their release has written it; and with
+            ``messages`` where marks are dropped.
         bad: ids of pairs that are marked bad.
         withdrawn: versions of prompts, as ``assemble.withdrawn_prompts`` names them.
         held_out: share of the documents whose pairs are never trained on.

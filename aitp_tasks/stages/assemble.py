@@ -28,7 +28,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitp_tasks.config import Promote
+from aitp_tasks.config import Marks, Promote
 from aitp_tasks.dataset import budget, card, figures, new_pairs, sft
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import ALPACA, DATASET_INFO, SCHEMA, SHAREGPT, Export, Told
@@ -196,8 +196,9 @@ def _made(run: Run) -> _Made:
     fresh = [pair for pair in made if pair["pair_id"] not in known]
     # Of a version only some pairs leave; none as a rule.
     before = pairs.read(run.storage, standing) if run.plan.left else None
+    columns = [*pairs.DECIDING, *(["messages"] if run.config.assemble.marks is Marks.DROP else [])]
     against = pairs.against(
-        pa.Table.from_pylist(fresh, SCHEMA),
+        pa.Table.from_pylist(fresh, pa.schema([SCHEMA.field(name) for name in columns])),
         run.plan.marked_bad,
         run.config.assemble.withdrawn_prompts,
         share,

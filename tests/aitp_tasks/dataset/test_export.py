@@ -1,6 +1,8 @@
 """The Parquet file holds all that examples say, and trainers take it without code of their own."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -239,3 +241,26 @@ def test_the_counts_are_of_conversations(tmp_path: Path) -> None:
     assert told.kept == {"name": 2, "reasoning_content": 1, "system": 2, "tool_call_id": 2, "tool_calls": 2,
                          "tools": 2, "weight": 1}  # fmt: skip
     assert told.lost == {"name": 2, "tool_call_id": 2, "tool_calls.id": 2, "weight": 1}
+
+
+_MEASURED = """
+import resource, sys, tempfile
+from pathlib import Path
+from aitp_tasks.dataset.export import Export
+with tempfile.TemporaryDirectory() as folder, Export(Path(folder)) as export:
+    for n in range(int(sys.argv[1])):
+        turns = [{"role": "user", "content": str(n)}, {"role": "assistant", "content": f"{n} is so. " * 200}]
+        export.write([{"messages": turns, "origin": "sft"}])
+    export.close("aitp")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.side_by_side
+def test_memory_does_not_grow_with_the_rows() -> None:
+    few, many = (
+        int(subprocess.check_output([sys.executable, "-c", _MEASURED, str(rows)])) for rows in (4_000, 24_000)
+    )
+    # The further rows have 48 MB of text, in kB as these figures are.
+    assert many - few < 12_000
