@@ -26,9 +26,10 @@ def read(run: Run, parts: Sequence[str], version: str) -> list[dict[str, Any]]:
     }
     made = []
     for part in parts:
+        answers = generated.kept_rows(run, "answer", part)
         documents = {row["doc_id"]: row for row in selected.documents(run, part, [*_OF_DOCUMENT, "ratio"])}
         scores = {row["question_id"]: row for row in generated.kept_rows(run, "score", part)}
-        for row in generated.kept_rows(run, "answer", part):
+        for row in answers:
             document, score = documents[row["doc_id"]], scores[row["question_id"]]
             made.append(
                 {
