@@ -89,8 +89,8 @@ lock: $(TOOLS_STAMP) ## Compile requirements/ from pyproject.toml
 	compile --extra worker-gpu -o requirements/worker-gpu.txt; \
 	compile --extra worker-cpu $${links:+--find-links "$$links"} -o requirements/worker-cpu.txt; \
 	compile --extra dev --extra sinks --extra browser -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
-	compile --extra dev --extra demo --extra quantised $${links:+--find-links "$$links"} -c requirements/worker-cpu.txt \
-	    -o requirements/worker-dev.txt; \
+	compile --extra dev --extra demo --extra quantised --extra readers $${links:+--find-links "$$links"} \
+	    -c requirements/worker-cpu.txt -o requirements/worker-dev.txt; \
 	printf '%s\n' $(PEERS) | $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 \
 	    $${links:+--find-links "$$links"} - -o requirements/peers.txt
 

@@ -8,7 +8,7 @@ nothing more, and nothing here reads a model or a template.
 """
 
 from aitp_tasks.config.approval import Approval
-from aitp_tasks.config.assemble import Assemble, OrderKey, PersonalKind
+from aitp_tasks.config.assemble import Assemble, Marks, OrderKey, PersonalKind
 from aitp_tasks.config.contamination import Contamination, EvaluationSet, SftHits
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
 from aitp_tasks.config.difference import Criterion, Difference, Quality, Sampling
@@ -54,6 +54,7 @@ __all__ = [
     "Lora",
     "Maintenance",
     "Mapping",
+    "Marks",
     "Messages",
     "Model",
     "Offload",

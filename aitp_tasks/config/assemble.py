@@ -35,6 +35,14 @@ class PersonalKind(StrEnum):
     ZIP = "zip"
 
 
+class Marks(StrEnum):
+    """What is done with marks of chat templates that stand in texts."""
+
+    KEEP = "keep"
+    ESCAPE = "escape"
+    DROP = "drop"
+
+
 def _listed(value: object) -> object:
     """One may be written without a list, several joined by commas."""
     return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
@@ -110,6 +118,12 @@ class Assemble(Section):
         (),
         title="Withdrawn prompts",
         description="Versions of prompts whose pairs leave the dataset, e.g. answer@1.0.",
+    )
+    marks: Marks = Field(
+        Marks.KEEP,
+        title="Marks of chat templates in texts",
+        description="Such as <|im_end|>, which other trainers take for a turn's end: keep them; escape them "
+        "by a backslash behind the first character; or drop examples and pairs that hold any.",
     )
 
     @field_validator("order", "withdrawn_prompts", "languages", "mask")

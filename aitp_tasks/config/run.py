@@ -61,7 +61,7 @@ _ADDED: dict[str, dict[str, Any]] = {
         **{"eval_steps": None, "patience": None, "keep_best": False},
     },
     "assemble": {
-        **{"order": ["rarity", "scores", "age"], "withdrawn_prompts": []},
+        **{"order": ["rarity", "scores", "age"], "withdrawn_prompts": [], "marks": "keep"},
         **{
             "max_text_similarity": 1.0,
             "languages": [],

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, manifest, validation
+from aitp_tasks.records import data_files, digest, manifest, validation
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import kept, making, session
@@ -88,14 +88,14 @@ def used(run: Run) -> str | None:
     return None if done is None else done.outputs.get(_OUTPUT)
 
 
-def make(run: Run, stage: str, where: str, data: str, length: Length) -> Manifest:
+def make(run: Run, stage: str, where: str, assembled: Manifest, length: Length) -> Manifest:
     """The baseline, trained where there is none yet.
 
     Args:
         run: whose settings count.
         stage: that trains; its states are kept there.
         where: see ``key``.
-        data: key of the version's Parquet file.
+        assembled: manifest of the version.
         length: of the version's training.
 
     Raises:
@@ -106,23 +106,24 @@ def make(run: Run, stage: str, where: str, data: str, length: Length) -> Manifes
     if done is not None:
         log.info("the SFT set alone was trained on before: %s", run.storage.uri(where))
         return done
-    made = _train(run, stage, where, data, length)
+    made = _train(run, stage, where, assembled, length)
     kept.clear(run, stage)
     return made
 
 
-def _train(run: Run, stage: str, where: str, data: str, length: Length) -> Manifest:
+def _train(run: Run, stage: str, where: str, assembled: Manifest, length: Length) -> Manifest:
     watch, settings = Stopwatch(), _settings(run.config.finetune, length)
     prefix = f"{where.removesuffix('.json')}/attempt-{uuid.uuid4().hex}"
     with tempfile.TemporaryDirectory(prefix="aitp-baseline-") as name:
         job, maker = session.prepare(settings, Path(name))
         job = job.model_copy(update={"last_step": length.last_step})
-        whole, alone = job.folder / "data.parquet", job.folder / "sft.parquet"
-        run.storage.download(data, whole)
+        whole, alone = job.folder / "data", job.folder / "sft.parquet"
+        data_files.download(run, assembled, whole)
         write_sft(whole, alone)
         tally = making.write(alone, maker, job)
         if not tally.examples:
-            raise InputError(f"the SFT set alone has no example in {run.storage.uri(data)}: give it some")
+            dataset = run.storage.uri(data_files.folder(assembled))
+            raise InputError(f"the SFT set alone has no example in {dataset}: give it some")
         if settings.eval_steps:
             making.write_validation(validation.rows(run), maker, job)
         log.info("training on the SFT set alone: examples=%d steps=%d", tally.examples, length.steps)
@@ -144,8 +145,12 @@ def _train(run: Run, stage: str, where: str, data: str, length: Length) -> Manif
     )
 
 
-def write_sft(data: Path, target: Path) -> None:
-    """Write the rows of a version's Parquet file that are the SFT set's, in their order."""
-    with pq.ParquetFile(data) as file, pq.ParquetWriter(target, file.schema_arrow) as writer:
-        for batch in file.iter_batches(_ROWS_PER_BATCH):
-            writer.write_table(pa.Table.from_batches([batch]).filter(pc.equal(batch["origin"], "sft")))
+def write_sft(whole: Path, target: Path) -> None:
+    """Write the rows of a version's shards that are the SFT set's, in their order."""
+    files = data_files.paths(whole)
+    with pq.ParquetWriter(target, pq.read_schema(files[0])) as writer:
+        for path in files:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_ROWS_PER_BATCH):
+                    rows = pa.Table.from_batches([batch])
+                    writer.write_table(rows.filter(pc.equal(rows["origin"], "sft")))

@@ -29,6 +29,12 @@ def of_value(value: Mapping[str, Any] | list[Any]) -> str:
     return of_bytes(canonical.encode("ascii"))
 
 
+def of_file(path: Path) -> str:
+    """Digest of a file's bytes, as ``of_bytes`` makes it."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+
+
 def of_folder(folder: Path) -> str:
     """Digest of all files below ``folder``: their relative names and their content.
 
@@ -36,10 +42,9 @@ def of_folder(folder: Path) -> str:
     """
     found = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
     files = sorted((name.as_posix(), path) for name, path in found if name.parts[0] != ".cache")
-    return of_value([[name, of_file(path)] for name, path in files])
+    return of_value([[name, _of_all(path)] for name, path in files])
 
 
-def of_file(path: Path) -> str:
-    """Digest of a file's bytes."""
+def _of_all(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()

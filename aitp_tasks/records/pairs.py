@@ -1,8 +1,9 @@
 """The rewritten pairs of a line: those that a version holds, and which of them somebody has decided against.
 
-A pair that was marked bad, whose prompt was withdrawn or whose document is held out by now,
-leaves when the next run is planned: what is left is one of that run's inputs, so that the
-place where such a pair lay counts as uncovered again.
+A pair that was marked bad, whose prompt was withdrawn, whose document is held out by now or
+whose text holds marks that are to be dropped, leaves when the next run is planned: what is
+left is one of that run's inputs, so that the place where such a pair lay counts as uncovered
+again.
 """
 
 import logging
@@ -13,8 +14,9 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from aitp_tasks.config import Marks
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import tables
+from aitp_tasks.records import marks, tables
 from aitp_tasks.records.held_out import HELD_OUT, is_held_out
 from aitp_tasks.storage import Storage
 
@@ -72,6 +74,11 @@ def read(storage: Storage, keys: Iterable[str]) -> pa.Table | None:
     return pa.concat_tables(found, promote_options="permissive") if found else None
 
 
+def ids(storage: Storage, keys: Iterable[str]) -> set[str]:
+    """Ids of all pairs of some objects."""
+    return {pair_id for key in keys for pair_id in tables.read(storage, key, ["pair_id"])[0].to_pylist()}
+
+
 def _dated(rows: pa.Table, key: str) -> pa.Table:
     """Pairs with the version that they came with: those of an earlier release lie below it."""
     if "version" in rows.column_names:
@@ -79,16 +86,26 @@ def _dated(rows: pa.Table, key: str) -> pa.Table:
     return rows.append_column("version", pa.array([key.split("/")[2]] * len(rows), pa.string()))
 
 
+#: What ``against`` looks at, but for texts.
+DECIDING = ("pair_id", "doc_id", "prompts")
+
+
 def against(
-    rows: pa.Table, bad: Collection[str], withdrawn: Collection[str], held_out: float = 0.0
+    rows: pa.Table,
+    bad: Collection[str],
+    withdrawn: Collection[str],
+    held_out: float = 0.0,
+    marked: Marks = Marks.KEEP,
 ) -> dict[str, str]:
     """Why some of the pairs leave or do not come in, by their id.
 
     Args:
-        rows: with ``pair_id`` and ``doc_id``, and ``prompts`` where their release has written it down.
+        rows: with the columns of ``DECIDING``, ``prompts`` where their release has written it; and with
+            ``messages`` where marks are dropped.
         bad: ids of pairs that are marked bad.
         withdrawn: versions of prompts, as ``assemble.withdrawn_prompts`` names them.
         held_out: share of the documents whose pairs are never trained on.
+        marked: what is done with pairs that have marks of chat templates in their texts.
     """
     ids = rows["pair_id"].to_pylist()
     prompts = rows["prompts"].to_pylist() if "prompts" in rows.column_names else [None] * len(ids)
@@ -97,6 +114,14 @@ def against(
         log.warning("pairs=%d do not say by which versions of prompts they were made: they stay", unknown)
     refused, taken_back = set(bad), set(withdrawn)
     reasons = {key: WITHDRAWN for key, used in zip(ids, prompts, strict=True) if taken_back & set(used or ())}
+    if marked is Marks.DROP:
+        # One by one: all texts at once would be as large as all pairs.
+        texts = (turns.as_py() for turns in rows["messages"])
+        reasons |= {
+            key: marks.HOLDS_MARKS
+            for key, turns in zip(ids, texts, strict=True)
+            if marks.of_conversation(turns)
+        }
     reasons |= {key: MARKED for key in ids if key in refused}
     documents = zip(ids, rows["doc_id"].to_pylist(), strict=True) if held_out else ()
     return reasons | {key: HELD_OUT for key, document in documents if is_held_out(document, held_out)}

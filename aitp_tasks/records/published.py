@@ -74,14 +74,19 @@ def committed_prefix(run: Run, done: Manifest, output: str) -> str:
     return source if source is not None and kept else done.output(output)
 
 
-def committed(run: Run, done: Manifest, output: str) -> str:
+def committed(run: Run, done: Manifest, key: str, target: str) -> str:
     """Key of an object as it was committed, whether or not its fixed name is there yet.
 
     The fixed name where the try's own object is not kept.
+
+    Args:
+        run: the run.
+        done: the stage's manifest, as it stands.
+        key: the fixed name.
+        target: prefix of the fixed names.
     """
-    fixed = done.output(output)
     source = done.outputs.get(ATTEMPT)
     if source is None:
-        return fixed
-    own = f"{source}/{fixed.rpartition('/')[2]}"
-    return fixed if run.storage.find(own) is None else own
+        return key
+    own = f"{source}/{key.removeprefix(f'{target}/')}"
+    return key if run.storage.find(own) is None else own

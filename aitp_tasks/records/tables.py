@@ -1,6 +1,9 @@
 """Small Parquet tables as objects: written whole under a content-addressed key, read whole."""
 
 import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +12,7 @@ import pyarrow.parquet as pq
 from aitp_tasks.records import digest
 from aitp_tasks.storage import Storage
 
+_ROWS_AT_A_TIME = 4096
 QUARANTINE = pa.schema([("id", pa.string()), ("error_class", pa.string()), ("message", pa.string())])
 
 
@@ -24,6 +28,20 @@ def write(storage: Storage, prefix: str, table: pa.Table, group_rows: int | None
     data = to_bytes(table, group_rows)
     key = f"{prefix}-{digest.of_bytes(data)}.parquet"
     storage.write_if_absent(key, data)
+    return key
+
+
+def write_rows(storage: Storage, prefix: str, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
+    """Write rows as ``write`` writes a table, some at a time, so that they are not in memory as one too."""
+    with tempfile.TemporaryDirectory(prefix="aitp-rows-") as folder:
+        path = Path(folder) / "rows.parquet"
+        with pq.ParquetWriter(path, schema, compression="zstd") as target:
+            for start in range(0, len(rows), _ROWS_AT_A_TIME):
+                some = rows[start : start + _ROWS_AT_A_TIME]
+                target.write_table(pa.Table.from_pylist(some, schema))
+        key = f"{prefix}-{digest.of_file(path)}.parquet"
+        if storage.find(key) is None:
+            storage.upload(key, path)
     return key
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pydantic import BaseModel, ConfigDict
 
 from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.records.contents import Contents
 from aitp_tasks.storage import Storage, Tagged
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class Version(BaseModel):
     compared: str = ""
     #: Of the nights up to this version.
     measured: Yield = Yield()
+    #: What it holds; None in earlier releases.
+    contents: Contents | None = None
 
     @property
     def position(self) -> dict[str, int]:
@@ -87,6 +90,14 @@ def source(line: str) -> str:
 def prefix(line: str, name: str) -> str:
     """Prefix of a version's objects."""
     return f"datasets/{line}/{name}"
+
+
+def records(line: str) -> str:
+    """Prefix of what later runs need of the versions of a line, and no reader of a dataset; named by content.
+
+    An earlier release has it among each version's own objects.
+    """
+    return f"datasets/{line}/records"
 
 
 def load(storage: Storage, line: str, name: str) -> Version:

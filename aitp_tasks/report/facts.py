@@ -1,8 +1,7 @@
 """What the report tells: gathered from manifests, and for scores and samples from small tables.
 
-Nothing here draws or formats. All parts' scores are read by three columns; the
-samples come from the first parts only, which are slices of the hash space and
-therefore a fair sample.
+Nothing here draws or formats. All parts' scores are read by three columns; see
+``samples`` for the pairs that are shown.
 """
 
 import json
@@ -18,6 +17,7 @@ from aitp_tasks.records import generated, projected, selected, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, add_counts
 from aitp_tasks.records.plan import Unread
 from aitp_tasks.records.run import Run
+from aitp_tasks.report import samples
 
 SCORES = range(1, 11)
 _SCORE_NAMES = {
@@ -210,7 +210,7 @@ def gather(run: Run) -> Facts:
         quality=counts.quality,
         difficulty=counts.difficulty,
         removals=_removals(run, assemble),
-        samples=_samples(run, headline["pairs"], assemble),
+        samples=samples.read(run, assemble, _SAMPLES),
         log_history=json.loads(run.storage.read(finetune.output("log_history"))),
     )
 
@@ -417,31 +417,3 @@ def _removals(run: Run, assemble: Manifest) -> list[dict[str, Any]]:
         return []
     found: list[dict[str, Any]] = json.loads(run.storage.read(assemble.output("removals")))
     return found
-
-
-def _samples(run: Run, pairs_in_dataset: int, assemble: Manifest) -> list[dict[str, Any]]:
-    """Some pairs of the dataset with their documents and scores: those of the smallest ids."""
-    samples: list[dict[str, Any]] = []
-    held: set[str] = set()
-    if "pairs" in assemble.outputs:
-        held |= set(tables.read(run.storage, assemble.output("pairs"), ["pair_id"])["pair_id"].to_pylist())
-    for part in generated.parts(run, "answer"):
-        if len(samples) >= min(_SAMPLES, pairs_in_dataset):
-            break
-        pairs, scores = generated.kept_rows(run, "answer", part), generated.rows(run, "score", part)
-        pairs = [pair for pair in pairs if not held or pair["pair_id"] in held]
-        samples += _join(pairs, scores, selected.documents(run, part))
-    return samples[: min(_SAMPLES, pairs_in_dataset)]
-
-
-def _join(
-    pairs: list[dict[str, Any]], scores: list[dict[str, Any]], documents: list[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """Pairs with what belongs to them, one for each document."""
-    by_question = {row["question_id"]: row for row in scores}
-    by_document = {row["doc_id"]: row for row in documents}
-    seen: set[str] = set()
-    for pair in sorted(pairs, key=lambda row: str(row["pair_id"])):
-        if pair["doc_id"] not in seen:
-            seen.add(pair["doc_id"])
-            yield {**by_document[pair["doc_id"]], **by_question[pair["question_id"]], **pair}

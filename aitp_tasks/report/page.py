@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aitp_tasks.config import Gates, RunConfig
+from aitp_tasks.records import data_files
 from aitp_tasks.records.run import Run
 from aitp_tasks.report import pictures
 from aitp_tasks.report.facts import Facts
@@ -63,7 +64,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture], decision: str = ""
         answers=[_cut_answers(row) for row in facts.answers],
         samples=[_cut_sample(sample) for sample in facts.samples],
         models=_models(run.config),
-        dataset=run.storage.uri(facts.assemble.output("parquet").rpartition("/")[0]),
+        dataset=run.storage.uri(data_files.folder(facts.assemble)),
         checkpoint=run.storage.uri(facts.finetune.output("checkpoint")),
     )
 

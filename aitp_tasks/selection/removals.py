@@ -6,6 +6,8 @@ from typing import Any
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.records import digest
+from aitp_tasks.records.held_out import HELD_OUT
+from aitp_tasks.records.marks import HOLDS_MARKS
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import contest, incoming, pair_gates
 from aitp_tasks.selection.contamination.guard import CONTAMINATED, Guard
@@ -32,8 +34,11 @@ _SETTINGS = {
     "answer_too_short": ("assemble.min_answer_words",),
     "answer_too_long": ("assemble.max_answer_words",),
     "prompt_withdrawn": ("assemble.withdrawn_prompts",),
-    "held_out": ("evaluate.held_out",),
+    HELD_OUT: ("evaluate.held_out",),
+    HOLDS_MARKS: ("assemble.marks",),
 }
+#: For these SFT examples are left out too, and counted alone.
+_OF_SFT = (HELD_OUT, HOLDS_MARKS)
 
 
 def told(
@@ -41,6 +46,7 @@ def told(
     left: Iterable[Mapping[str, Any]],
     duplicates: Iterable[Mapping[str, Any]],
     dropped: Iterable[Found],
+    rejected: Mapping[str, int],
 ) -> list[dict[str, Any]]:
     """What each rule has left out, the most first.
 
@@ -49,6 +55,7 @@ def told(
         left: rows of ``left_out.SCHEMA``.
         duplicates: rows of ``near_duplicates.SCHEMA``.
         dropped: SFT examples that hold an evaluation item.
+        rejected: how many rows of the SFT set are not in the version, by the reason.
 
     Returns:
         For each reason: ``rule``, the ``settings`` that decide as they are set, how many ``new`` and
@@ -62,6 +69,9 @@ def told(
     for one in dropped:
         example = {"id": one.row, "excerpt": one.excerpt, "like": one.item, "similarity": one.similarity}
         _count(config, found, CONTAMINATED, "sft", example)
+    for rule in _OF_SFT:
+        if rejected.get(rule):
+            _under(config, found, rule)["sft"] += rejected[rule]
     return sorted(found.values(), key=lambda one: (-_removed(one), one["rule"]))
 
 
@@ -94,7 +104,15 @@ def figures(removed: Sequence[Mapping[str, Any]], guard: Guard, personal: Person
 def _count(
     config: RunConfig, found: dict[str, dict[str, Any]], rule: str, what: str, example: dict[str, Any]
 ) -> None:
-    one = found.setdefault(
+    one = _under(config, found, rule)
+    one[what] += 1
+    if len(one["examples"]) < _EXAMPLES:
+        one["examples"].append(example)
+
+
+def _under(config: RunConfig, found: dict[str, dict[str, Any]], rule: str) -> dict[str, Any]:
+    """What is told of a rule, nothing as yet where it is new."""
+    return found.setdefault(
         rule,
         {
             "rule": rule,
@@ -102,9 +120,6 @@ def _count(
             **{"new": 0, "earlier": 0, "sft": 0, "examples": []},
         },
     )
-    one[what] += 1
-    if len(one["examples"]) < _EXAMPLES:
-        one["examples"].append(example)
 
 
 def _example(row: Mapping[str, Any]) -> dict[str, Any]:

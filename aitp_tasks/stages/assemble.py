@@ -1,25 +1,27 @@
 """assemble: the new pairs, the earlier ones and the SFT set become one dataset version.
 
-Reads pairs, scores and documents of all parts, the SFT shards, the pairs of the
-version that the run builds on, the SFT index and both densities, by which it is
-chosen who stays (see ``selection.contest``). Writes ``datasets/<name>/<version>/``:
-Parquet with a ``messages`` column and where each pair comes from, the same as
-ShareGPT JSON with the ``dataset_info.json`` that LLaMA-Factory loads, the version's
-pairs, those that are left out, the near-duplicates, a card; and adds the version to
-its line (see ``versions``). The files lie below a prefix of this try first, and get
-their names in the version once it is committed (see ``published``).
+Reads pairs, scores and documents of all parts, the SFT shards, the pairs of the version
+that the run builds on, the SFT index and both densities, by which it is chosen who comes in
+and who stays (see ``selection.incoming`` and ``selection.contest``). Writes
+``datasets/<name>/<version>/``: Parquet shards with a ``messages`` column and where each
+pair comes from, the same as ShareGPT and Alpaca JSON with the ``dataset_info.json`` that
+LLaMA-Factory loads, a card; and adds the version to its line (see ``versions``). These
+files lie below a prefix of this try first, and get their names in the version once it is
+committed (see ``published``). What no reader of the dataset should come across is named by
+its content and lies elsewhere: for later runs, the version's pairs below
+``datasets/<name>/records/``; with the run, those that are left out and by which rule (see
+``selection.removals``).
 
 A run whose pairs and SFT set are those of the version that it builds on makes no
 version: its dataset is that one.
 
 With ``evaluate.held_out``, SFT examples and the pairs of documents are left out that
 nothing is ever to be trained on; they become files of the run. Whether the version becomes
-the latest of its line is evaluate's to say then, if ``evaluate.promote`` wants that.
+the latest of its line is promote's to say then, if ``evaluate.promote`` wants that.
 """
 
 import logging
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,14 +29,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from aitp_tasks.config import Promote, SftHits
-from aitp_tasks.dataset import budget, card
+from aitp_tasks.config import Marks, Promote
+from aitp_tasks.dataset import budget, card, figures, new_pairs, sft
 from aitp_tasks.dataset.apart import Apart
-from aitp_tasks.dataset.export import SCHEMA, Export, Told
-from aitp_tasks.inputs import shards
-from aitp_tasks.inputs.examples import Example, Rejection, Turn
-from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.dataset.export import ALPACA, DATASET_INFO, SCHEMA, SHAREGPT, Export, Told
 from aitp_tasks.records import (
+    data_files,
     digest,
     embedded,
     generated,
@@ -47,19 +47,19 @@ from aitp_tasks.records import (
     versions,
 )
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
+from aitp_tasks.records.marks import HOLDS_MARKS
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import contest, gain, left_out, near_duplicates, removals
 from aitp_tasks.selection.contamination.guard import NEW
 from aitp_tasks.selection.contest import Choice
 from aitp_tasks.selection.incoming import Incoming
 from aitp_tasks.selection.personal_data import PersonalData
-from aitp_tasks.storage import ObjectInfo
 
 log = logging.getLogger(__name__)
 
-_IN_AN_EARLIER_VERSION, _NEAR_DUPLICATE = "in_an_earlier_version", "near_duplicate"
-_PART_GIVEN_UP = "document_of_a_part_given_up"
-_CORPUS_GRID = "corpus-grid.safetensors"
+_IN_AN_EARLIER_VERSION, _PART_GIVEN_UP = "in_an_earlier_version", "document_of_a_part_given_up"
+#: What the manifest calls the files that are no shards.
+_OUTPUTS = {SHAREGPT: "sharegpt", ALPACA: "alpaca", DATASET_INFO: "dataset_info", card.NAME: "card"}
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "stage": "assemble",
         "run": run.uri,
         "label": done.label,
-        "dataset": run.storage.uri(done.output("parquet").rpartition("/")[0]),
+        "dataset": run.storage.uri(data_files.folder(done)),
         "unchanged": is_unchanged(done),
         "pairs": done.figures["pairs"],
         "earlier_pairs": done.figures["earlier_pairs"],
@@ -144,35 +144,28 @@ class _Made:
 
 
 def _assemble(run: Run, watch: Stopwatch) -> Manifest:
-    personal = PersonalData(run.config.assemble)
+    personal, marks = PersonalData(run.config.assemble), run.config.assemble.marks
     made, attempt = _made(run, personal), published.attempt(run, "assemble")
-    with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as folder, Export(Path(folder)) as export:
+    with tempfile.TemporaryDirectory(prefix="aitp-assemble-") as name, Export(Path(name), marks) as export:
         incoming = Incoming.of_run(run, made.fresh, personal)
-        sft = _export_sft(run, export, made.apart, incoming)
-        room = budget.room(sft.rows_out, run.config.assemble.max_rewritten_share)
-        choice = contest.choose(run, incoming, _sft_digest(run), room)
+        rows = sft.write(run, export, made.apart, incoming.watched(sft.examples(run)))
+        room = budget.room(rows.rows_out, run.config.assemble.max_rewritten_share)
+        choice = contest.choose(run, incoming, sft.identity(run), room)
         made.apart.trained(choice.earlier + choice.new)
-        done = _manifest(run, made, choice, sft, room)
-        aside = _picture(run, choice) | made.apart.write(
-            run.storage,
-            run.key("assemble", "held-out-"),
-            run.config.evaluate.max_examples,
-            validated=run.config.finetune.eval_steps is not None,
-        )
-        left = removals.told(run.config, made.refused + choice.left_out, choice.duplicates, incoming.dropped)
-        aside |= removals.write(run, left, incoming.guard)
-        done = done.model_copy(
-            update={"figures": done.figures | removals.figures(left, incoming.guard, personal)}
-        )
+        left = made.refused + choice.left_out
+        removed = removals.told(run.config, left, choice.duplicates, incoming.dropped, rows.rejected)
+        found = removals.figures(removed, incoming.guard, personal)
+        done = _manifest(run, made, choice, rows, room, found)
+        aside = _aside(run, choice, made) | removals.write(run, removed, incoming.guard)
         if _changes_nothing(run, choice):
-            return _commit(run, done, _standing(run) | _listed(run, choice, made) | aside, watch)
+            return _commit(run, done, _standing(run) | aside, watch)
         export.write(choice.earlier)
         export.write(choice.new)
-        files = export.close(run.config.assemble.dataset)
-        done = done.model_copy(update={"figures": done.figures | {"examples": _told(export.told)}})
-        files["card"] = card.write(Path(folder), run.config, done.figures)
-        outputs = _upload(run, attempt, files)
-    outputs |= aside | _write_choice(run, attempt, choice, made) | _write_corpus_grid(run, attempt)
+        export.close(run.config.assemble.dataset)
+        done = done.model_copy(update={"figures": done.figures | _told(run, done, export.told)})
+        card.write(Path(name), run.config, done.figures)
+        outputs = _upload(run, attempt, Path(name))
+    outputs |= aside | _write_records(run, choice)
     return _commit(run, done, {**outputs, published.ATTEMPT: attempt}, watch)
 
 
@@ -204,15 +197,21 @@ def _made(run: Run, personal: PersonalData) -> _Made:
     """The pairs of this run, apart from those that it need not look at."""
     # Looked up once: a part that is done meanwhile is given up all the same, and told so.
     without, share = _without(run), run.config.evaluate.held_out
-    made = personal.masked(NEW, _pairs(run, [part for part in run.parts if part not in without]))
-    before = pairs.read(run.storage, run.plan.base.pairs) if run.plan.base else None
-    known = set() if before is None else set(before["pair_id"].to_pylist())
+    made = personal.masked(
+        NEW, new_pairs.read(run, [part for part in run.parts if part not in without], version(run))
+    )
+    standing = run.plan.base.pairs if run.plan.base else ()
+    known = pairs.ids(run.storage, standing)
     fresh = [pair for pair in made if pair["pair_id"] not in known]
+    # Of a version only some pairs leave; none as a rule.
+    before = pairs.read(run.storage, standing) if run.plan.left else None
+    columns = [*pairs.DECIDING, *(["messages"] if run.config.assemble.marks is Marks.DROP else [])]
     against = pairs.against(
-        pa.Table.from_pylist(fresh, SCHEMA),
+        pa.Table.from_pylist(fresh, pa.schema([SCHEMA.field(name) for name in columns])),
         run.plan.marked_bad,
         run.config.assemble.withdrawn_prompts,
         share,
+        run.config.assemble.marks,
     )
     return _Made(
         count=len(made),
@@ -225,7 +224,7 @@ def _made(run: Run, personal: PersonalData) -> _Made:
         ]
         + [
             left_out.row(pair, run.plan.left[pair["pair_id"]], earlier=True)
-            for pair in (before.to_pylist() if before is not None and run.plan.left else [])
+            for pair in (before.to_pylist() if before is not None else [])
             if pair["pair_id"] in run.plan.left
         ],
         apart=Apart(share, made),
@@ -246,28 +245,35 @@ def _without(run: Run) -> dict[str, dict[str, Any]]:
 
 def _changes_nothing(run: Run, choice: Choice) -> bool:
     base = run.plan.base
-    if base is None or base.sft != _sft_digest(run) or choice.new or run.plan.left:
+    if base is None or base.sft != sft.identity(run) or choice.new or run.plan.left:
         return False
     return len(choice.earlier) == embedded.earlier_pairs(run)
 
 
 def _standing(run: Run) -> dict[str, str]:
-    """The files of the version that the run builds on."""
-    assert run.plan.base is not None
-    prefix = versions.prefix(run.config.assemble.dataset, run.plan.base.name)
-    found = {
-        info.key.rpartition("/")[2].partition(".")[0]: info.key for info in run.storage.list(f"{prefix}/")
-    }
-    return {"parquet": found["data"], **({"pairs": found["pairs"]} if "pairs" in found else {})}
+    """The rows and the pairs of the version that the run builds on."""
+    base = run.plan.base
+    assert base is not None
+    rows = data_files.standing(run.storage, versions.prefix(run.config.assemble.dataset, base.name))
+    return rows | ({"pairs": base.pairs[-1]} if base.pairs else {})
 
 
-def _listed(run: Run, choice: Choice, made: _Made) -> dict[str, str]:
-    """Write what did not come in, of a run that makes no version."""
-    return {
+def _aside(run: Run, choice: Choice, made: _Made) -> dict[str, str]:
+    """Write what is told of the version and is no part of it: figures, what is not in it and why."""
+    densities = run.key("assemble", "densities.safetensors")
+    run.storage.write(densities, choice.sides.picture())
+    apart = made.apart.write(
+        run.storage,
+        run.key("assemble", "held-out-"),
+        run.config.evaluate.max_examples,
+        validated=run.config.finetune.eval_steps is not None,
+    )
+    not_in = {
         name: tables.write(run.storage, run.key("assemble", name), pa.Table.from_pylist(found, schema))
         for name, found, schema in _not_in(choice, made)
         if found
     }
+    return {"densities": densities} | apart | not_in
 
 
 def _not_in(choice: Choice, made: _Made) -> list[tuple[str, list[dict[str, Any]], pa.Schema]]:
@@ -277,63 +283,37 @@ def _not_in(choice: Choice, made: _Made) -> list[tuple[str, list[dict[str, Any]]
     ]
 
 
-def _sft_digest(run: Run) -> str:
-    """Identity of the SFT set as it was read."""
-    found = [
-        [shard.figures["shard"], shard.figures["etag"]]
-        for group in run.plan.groups_of("sft")
-        if group.source == run.config.sft
-        for shard in embedded.shards(run, group)
-    ]
-    share = run.config.evaluate.held_out
-    # Without what some of it is held out of, as before.
-    apart: list[Any] = [{held_out.HELD_OUT: share}] if share else []
-    if run.config.contamination.sft is SftHits.DROP:
-        files = [[file.set, file.key, file.etag] for file in run.plan.evaluation]
-        apart.append([run.config.contamination.model_dump(mode="json"), files])
-    return digest.of_value([embedded.reading_of_sft(run.config), sorted(found), *apart])
-
-
-def _upload(run: Run, attempt: str, files: Mapping[str, Path]) -> dict[str, str]:
+def _upload(run: Run, attempt: str, folder: Path) -> dict[str, str]:
     """Write the version's files below this try's prefix; the keys that they are to have."""
-    for file in files.values():
-        run.storage.upload(f"{attempt}/{file.name}", file)
-    return {name: f"{version_key(run)}/{file.name}" for name, file in files.items()}
-
-
-def _write_choice(run: Run, attempt: str, choice: Choice, made: _Made) -> dict[str, str]:
-    """Write the version's pairs, those that are left out, and the near-duplicates, where there are any."""
     outputs = {}
-    for name, found, schema in (
-        ("pairs", choice.earlier + choice.new, SCHEMA),
-        *_not_in(choice, made),
-    ):
-        if found:
-            outputs[name] = f"{version_key(run)}/{name}.parquet"
-            table = tables.to_bytes(pa.Table.from_pylist(found, schema))
-            run.storage.write(f"{attempt}/{name}.parquet", table)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        run.storage.upload(f"{attempt}/{name}", path)
+        output = data_files.output(name) if path.suffix == ".parquet" else _OUTPUTS[name]
+        outputs[output] = f"{version_key(run)}/{name}"
     return outputs
 
 
-def _picture(run: Run, choice: Choice) -> dict[str, str]:
-    """Write the densities before and after the new pairs, for the report."""
-    key = run.key("assemble", "densities.safetensors")
-    run.storage.write(key, choice.sides.picture())
-    return {"densities": key}
-
-
-def _write_corpus_grid(run: Run, attempt: str) -> dict[str, str]:
-    """Write the grid of all dumps that the line has seen; that of the first lies in its run."""
-    grids = projected.grids(run, projected.geometry(run))
-    line = projected.line_corpus(run, grids["corpus"])
+def _write_records(run: Run, choice: Choice) -> dict[str, str]:
+    """Write what later runs need: all pairs, if there are any, and the grid of all dumps of the line."""
+    records, kept = versions.records(run.config.assemble.dataset), choice.earlier + choice.new
+    outputs = {}
+    if kept:
+        outputs["pairs"] = tables.write_rows(run.storage, f"{records}/pairs", kept, SCHEMA)
+    line = projected.line_corpus(run, projected.grids(run, projected.geometry(run))["corpus"])
     if line is None:
-        return {"corpus": run.require_manifest("difference").output("corpus_grid")}
-    run.storage.write(f"{attempt}/{_CORPUS_GRID}", line.to_bytes())
-    return {"corpus": f"{version_key(run)}/{_CORPUS_GRID}"}
+        # That of the first lies in its run.
+        return outputs | {"corpus": run.require_manifest("difference").output("corpus_grid")}
+    grid = line.to_bytes()
+    outputs["corpus"] = f"{records}/corpus-grid-{digest.of_bytes(grid)}.safetensors"
+    run.storage.write_if_absent(outputs["corpus"], grid)
+    return outputs
 
 
-def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | None) -> Manifest:
-    """What is told of the version, without its objects."""
+def _manifest(
+    run: Run, made: _Made, choice: Choice, rows: Ledger, room: int | None, found: Mapping[str, Any]
+) -> Manifest:
+    """What is told of the version, without its objects; ``found`` are figures of what was looked for."""
     unchanged = _changes_nothing(run, choice)
     name = run.plan.base.name if unchanged and run.plan.base else version(run)
     left = _reasons(row for row in made.refused + choice.left_out if row["earlier"])
@@ -341,16 +321,17 @@ def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | No
     return Manifest(
         stage="assemble",
         label=f"{name} (unchanged)" if unchanged else name,
-        ledger=_ledger(run, made, choice, sft),
+        ledger=_ledger(run, made, choice, rows),
         figures={
             "version": name,
+            "inputs": run.plan.inputs,
             "unchanged": unchanged,
             "base": run.plan.base and run.plan.base.name,
             "pairs": len(choice.new),
             "earlier_pairs": len(choice.earlier),
-            "sft_examples": sft.rows_out,
+            "sft_examples": rows.rows_out,
             "not_kept": embedded.not_kept(run),
-            "rewritten_share": round(rewritten / max(rewritten + sft.rows_out, 1), 6),
+            "rewritten_share": round(rewritten / max(rewritten + rows.rows_out, 1), 6),
             "room": room,
             "order": [key.value for key in run.config.assemble.order],
             "left": left,
@@ -360,12 +341,13 @@ def _manifest(run: Run, made: _Made, choice: Choice, sft: Ledger, room: int | No
             "uncovered_before": choice.uncovered_before,
             "coverage": choice.sides.figures(gain.by_source(run, choice.sides.corpus.grid.step)),
             "parts_given_up": made.without,
-            **_held_out_figures(run, made, sft),
+            **_held_out_figures(run, made, rows),
+            **found,
         },
     )
 
 
-def _held_out_figures(run: Run, made: _Made, sft: Ledger) -> dict[str, Any]:
+def _held_out_figures(run: Run, made: _Made, rows: Ledger) -> dict[str, Any]:
     """How much is held out, where anything is."""
     share = run.config.evaluate.held_out
     if not share:
@@ -373,7 +355,7 @@ def _held_out_figures(run: Run, made: _Made, sft: Ledger) -> dict[str, Any]:
     documents = (row["doc_id"] for part in run.parts for row in selected.documents(run, part, ["doc_id"]))
     return {
         held_out.HELD_OUT: {
-            held_out.SFT: sft.rejected.get(held_out.HELD_OUT, 0),
+            held_out.SFT: rows.rejected.get(held_out.HELD_OUT, 0),
             held_out.PAIRS: made.apart.pairs,
             held_out.DOCUMENTS: sum(held_out.is_held_out(document, share) for document in documents),
             "also_trained": made.apart.also_trained(),
@@ -388,23 +370,23 @@ def _reasons(left: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> dict[
     return counts
 
 
-def _ledger(run: Run, made: _Made, choice: Choice, sft: Ledger) -> Ledger:
+def _ledger(run: Run, made: _Made, choice: Choice, rows: Ledger) -> Ledger:
     """Where every pair and every row of the SFT set went, and the documents of parts that were given up."""
     earlier = embedded.earlier_pairs(run) + len(run.plan.left)
     left = _reasons(made.refused + choice.left_out)
     documents = sum(part["documents"] for part in made.without.values())
     rejected = {
         _IN_AN_EARLIER_VERSION: made.known,
-        _NEAR_DUPLICATE: len(choice.duplicates),
+        removals.NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
         **({_PART_GIVEN_UP: documents} if documents else {}),
         **left,
     }
-    rejected = add_counts(rejected, sft.rejected)
+    rejected = add_counts(rejected, rows.rejected)
     return Ledger(
-        rows_in=made.count + documents + earlier + sft.rows_in,
-        rows_out=len(choice.new) + len(choice.earlier) + sft.rows_out,
-        quarantined=sft.quarantined,
+        rows_in=made.count + documents + earlier + rows.rows_in,
+        rows_out=len(choice.new) + len(choice.earlier) + rows.rows_out,
+        quarantined=rows.quarantined,
         rejected=rejected,
     )
 
@@ -418,7 +400,7 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         identity=run.plan.geometry_identity,
         corpus_grid=difference.output("corpus_grid"),
     )
-    sft = _sft_digest(run)
+    compared = sft.identity(run)
     return versions.Version(
         name=version(run),
         run=run.prefix,
@@ -428,9 +410,11 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         refit_due=difference.figures["refit_due"],
         corpus=done.outputs.get("corpus"),
         order=tuple(done.figures.get("order", ())),
-        sft=sft,
-        compared=contest.compared_with(run, sft),
+        sft=compared,
+        compared=contest.compared_with(run, compared),
         measured=_measured(run, done, difference.figures["selected"] - _given_up(done)),
+        # Not there in a manifest of an earlier release.
+        contents=done.figures.get("contents"),
     )
 
 
@@ -454,83 +438,14 @@ def _measured(run: Run, done: Manifest, documents: int) -> versions.Yield:
     return before.plus(documents, done.figures["pairs"] + done.figures.get("no_room", 0))
 
 
-def _pairs(run: Run, parts: Sequence[str]) -> list[dict[str, Any]]:
-    """All pairs of some parts with where they come from, in the order of their ids."""
-    provenance = {
-        "prompt_digest": run.plan.prompts["answer"].digest,
-        "prompts": [f"{name}@{run.plan.prompts[name].version}" for name in generated.STAGES],
-        "model": _model_name(run),
-        "version": version(run),
-    }
-    made = []
-    columns = ["doc_id", "dump", "source", "shard", "row", "ratio"]
-    for part in parts:
-        answers = generated.kept_rows(run, "answer", part)
-        documents = {row["doc_id"]: row for row in selected.documents(run, part, columns)}
-        scores = {row["question_id"]: row for row in generated.kept_rows(run, "score", part)}
-        for row in answers:
-            document, score = documents[row["doc_id"]], scores[row["question_id"]]
-            made.append(
-                {
-                    "messages": _messages(row["question"], row["answer"]),
-                    "origin": "aitp",
-                    "pair_id": row["pair_id"],
-                    "density_ratio": document["ratio"],
-                    # Answers of an earlier release do not say it.
-                    "cut_characters": row.get("cut_characters"),
-                    **{name: document[name] for name in ("doc_id", "dump", "source", "shard", "row")},
-                    **{name: score[name] for name in ("quality", "difficulty")},
-                    **provenance,
-                }
-            )
-    return sorted(made, key=lambda pair: str(pair["pair_id"]))
-
-
-def _model_name(run: Run) -> str:
-    engine = run.config.engine
-    return f"{engine.label}#{run.plan.engine_identity[:12]}"
-
-
-def _messages(question: str, answer: str) -> list[Turn]:
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
-def _export_sft(run: Run, export: Export, apart: Apart, incoming: Incoming) -> Ledger:
-    """Write the SFT examples, in the order of their shards, but those that are held out or contaminated."""
-    read = written = quarantined = 0
-    rejected: Counter[str] = Counter()
-    for example, closed in incoming.watched(_examples(run)):
-        read += 1
-        if isinstance(example, Rejection):
-            rejected[example.reason] += 1
-        elif not isinstance(example, Example):
-            quarantined += 1
-        elif closed is not None:
-            rejected[closed] += 1
-        elif apart.takes(example):
-            rejected[held_out.HELD_OUT] += 1
-        else:
-            export.write([{"messages": example.messages, "tools": example.tools, "origin": "sft"}])
-            written += 1
-    return Ledger(
-        rows_in=read,
-        rows_out=written,
-        quarantined={"not_an_example": quarantined} if quarantined else {},
-        rejected=dict(rejected),
-    )
-
-
-def _examples(run: Run) -> Iterator[tuple[str, Example | Rejection | Refusal]]:
-    """Each row of the SFT set, with its place."""
-    for group in run.plan.groups_of("sft"):
-        # Pairs of earlier versions are shards too, and come from their own tables.
-        for shard in embedded.shards(run, group) if group.source == run.config.sft else []:
-            key = shard.figures["shard"]
-            info = ObjectInfo(key, run.storage.stat(key).size, shard.figures["etag"])
-            rows = shards.Sft(run.storage, info, run.config.sft_text, run.config.examples).examples()
-            yield from ((f"{key}:{row}", item) for row, item in enumerate(rows))
-
-
-def _told(told: Told) -> dict[str, Any]:
+def _told(run: Run, done: Manifest, told: Told) -> dict[str, Any]:
     """What is told of the files, as figures."""
-    return {name: dict(sorted(counts.items())) for name, counts in vars(told).items()}
+    assert done.ledger is not None
+    kinds = {
+        "sft": done.figures["sft_examples"],
+        "new_pairs": done.figures["pairs"],
+        "earlier_pairs": done.figures["earlier_pairs"],
+    }
+    contents = figures.contents(run.plan, told, kinds, done.ledger.rejected.get(HOLDS_MARKS, 0))
+    examples = {name: dict(sorted(vars(told)[name].items())) for name in ("kept", "lost")}
+    return {"examples": examples, "contents": contents.model_dump(mode="json")}

@@ -187,10 +187,8 @@ def _baseline(run: Run, assembled: Manifest, finetuned: Manifest) -> str:
     """Prefix of the model that was trained on the SFT set alone."""
     version = versions.load(run.storage, run.config.assemble.dataset, assembled.figures["version"])
     length = baseline.Length.of(finetuned)
-    data = published.committed(run, assembled, "parquet")
-    return baseline.make(run, STAGE, baseline.key(run, version.sft, length), data, length).output(
-        "checkpoint"
-    )
+    where = baseline.key(run, version.sft, length)
+    return baseline.make(run, STAGE, where, assembled, length).output("checkpoint")
 
 
 def _conversations(run: Run, assembled: Manifest, name: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """finetune: train the base model on the new dataset version, under DeepSpeed.
 
-Reads the version's Parquet file that assemble has left, and the base model.
+Reads the version's shards that assemble has left, and the base model.
 Writes the checkpoint (the base's twin, with a card) and the log history; the checkpoint
 gets its place once it is committed (see ``records.published``). Where the same dataset
 version was trained on with the same settings before, that checkpoint is named, and
@@ -22,7 +22,7 @@ from typing import Any
 from aitp_tasks.config import Promote
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.machine import devices, models
-from aitp_tasks.records import digest, promoted, published, tables, trainings, validation
+from aitp_tasks.records import data_files, digest, promoted, published, tables, trainings, validation
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, commonest
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import card, events, examples, kept, making, nodes, session, vocabulary
@@ -123,7 +123,7 @@ def _finetune(run: Run, node: Node | None) -> Manifest:
             update={"project": run.config.assemble.dataset, "title": f"{version} {settings.label}"}
         )
         models.require_planned(settings, run.plan.finetune_identity, "finetune.model")
-        tally = _examples(run, published.committed(run, assembled, "parquet"), maker, job)
+        tally = _examples(run, assembled, maker, job)
         outputs |= _keep_quarantine(run, tally)
         ledger = tally.ledger()
         log.info(
@@ -134,7 +134,7 @@ def _finetune(run: Run, node: Node | None) -> Manifest:
             *(tally.cut, tally.further, tally.parts_left),
         )
         if not tally.examples:
-            raise _nothing_to_train(run, assembled.output("parquet"), ledger)
+            raise _nothing_to_train(run, data_files.folder(assembled), ledger)
         vocabulary.require_examples(job.finetune, job.examples)
         validated = making.write_validation(validation.rows(run), maker, job) if settings.eval_steps else None
         met = session.meet(run, job)
@@ -175,11 +175,11 @@ def _committed(run: Run, met: Meeting) -> Manifest:
     return run.require_manifest(STAGE)
 
 
-def _examples(run: Run, key: str, maker: ExampleMaker, job: Job) -> Tally:
+def _examples(run: Run, assembled: Manifest, maker: ExampleMaker, job: Job) -> Tally:
     """Tokenise the dataset version's rows for the ranks."""
-    data = job.folder / "data.parquet"
-    run.storage.download(key, data)
-    return making.write(data, maker, job)
+    rows = job.folder / "data"
+    data_files.download(run, assembled, rows)
+    return making.write(rows, maker, job)
 
 
 def _nothing_to_train(run: Run, key: str, ledger: Ledger) -> InputError:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from aitp_tasks.config import Refit, RunConfig, UnknownFiles
+from aitp_tasks.config import Marks, Refit, RunConfig, UnknownFiles
 from aitp_tasks.dataset import budget
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation import benchmarks, task_files
@@ -284,13 +284,13 @@ def _remaining(
     storage: Storage, inputs: Plan, base: versions.Version
 ) -> tuple[Sequence[str], dict[str, str]]:
     """Keys of the base's pairs that nobody has decided against, and why the others leave."""
-    line, withdrawn = inputs.config.assemble.dataset, inputs.config.assemble.withdrawn_prompts
-    held_out = inputs.config.evaluate.held_out
-    rows = pairs.read(storage, base.pairs) if inputs.marked_bad or withdrawn or held_out else None
+    settings, held_out = inputs.config.assemble, inputs.config.evaluate.held_out
+    decided = inputs.marked_bad or settings.withdrawn_prompts or held_out or settings.marks is Marks.DROP
+    rows = pairs.read(storage, base.pairs) if decided else None
     if rows is None:
         return base.pairs, {}
-    left = pairs.against(rows, inputs.marked_bad, withdrawn, held_out)
-    return (pairs.without(storage, line, rows, left) if left else base.pairs), left
+    left = pairs.against(rows, inputs.marked_bad, settings.withdrawn_prompts, held_out, settings.marks)
+    return (pairs.without(storage, settings.dataset, rows, left) if left else base.pairs), left
 
 
 def _kept_geometry(storage: Storage, inputs: Plan, base: versions.Version) -> versions.Geometry | None:

@@ -8,7 +8,7 @@ facts.py gathers, pictures.py draws, page.py writes.
 import logging
 from typing import Any
 
-from aitp_tasks.records import promoted
+from aitp_tasks.records import data_files, promoted
 from aitp_tasks.records.manifest import Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 
@@ -42,7 +42,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "seconds": done.seconds,
         **{name: done.figures[name] for name in _RESULT},
         "report": run.storage.uri(done.output("page")),
-        "dataset": run.storage.uri(assembled.output("parquet").rpartition("/")[0]),
+        "dataset": run.storage.uri(data_files.folder(assembled)),
         "checkpoint": run.storage.uri(finetuned.output("checkpoint")),
     }
 

@@ -39,7 +39,7 @@ def execute(
         version = latest.name if latest else "none yet"
         raise InputError(
             f"{len(found) or 'no'} pairs of {line} ({version}) have an id that begins with {pair_id!r}: "
-            "take it from the column pair_id of its data.parquet, or from the report"
+            "take it from the column pair_id of its rows, or from the report"
         )
     key = pairs.mark(storage, line, found[0], pairs.Mark(mark=mark, note=note))
     log.info("%s is marked %s", found[0], mark)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from aitp_tasks.machine import missing_bytes
 from aitp_tasks.machine.control_tokens import Neutraliser, reading_marks_only, special_tokens, turn_marks
-from aitp_tasks.records import conversations
+from aitp_tasks.records import conversations, data_files
 from aitp_tasks.records.manifest import Ledger
 from aitp_tasks.training import spread, taken
 from aitp_tasks.training.taken import Turns
@@ -355,10 +355,10 @@ class Tally:
 
 
 def write(data: Path, make: MakeParts, target: Path, again: Callable[[], MakeParts] | None = None) -> Tally:
-    """Turn a dataset's Parquet file into an Arrow stream of ``input_ids`` and ``labels``.
+    """Turn a dataset's Parquet into an Arrow stream of ``input_ids`` and ``labels``.
 
     Args:
-        data: the file.
+        data: a file, or a folder of shards.
         make: makes the examples of one conversation; see ``long_examples``.
         target: is written.
         again: gives ``make`` in another process, so that many rows are shared out among all processors;
@@ -368,29 +368,32 @@ def write(data: Path, make: MakeParts, target: Path, again: Callable[[], MakePar
         TransientError: one of the processes was killed.
     """
     tally = Tally()
+    files = data_files.paths(data)
+    rows = sum(pq.read_metadata(path).num_rows for path in files)
     with (
-        pq.ParquetFile(data) as file,
         pa.OSFile(str(target), "wb") as sink,
         pa.ipc.new_stream(sink, _EXAMPLE_SCHEMA) as writer,
     ):
         processes = spread.processors()
-        if again is None or file.metadata.num_rows < _MANY_ROWS or processes == 1:
-            made: Iterator[tuple[bytes, Tally]] = (_make_batch(make, batch) for batch in _read(file))
+        if again is None or rows < _MANY_ROWS or processes == 1:
+            made: Iterator[tuple[bytes, Tally]] = (_make_batch(make, batch) for batch in _read(files))
         else:
-            made = spread.spread(partial(_making, again), _read(file), processes)
+            made = spread.spread(partial(_making, again), _read(files), processes)
         for batch, counted in made:
             writer.write_batch(_from_bytes(batch))
             tally.merge(counted)
     return tally
 
 
-def _read(file: pq.ParquetFile) -> Iterator[tuple[int, bytes]]:
+def _read(files: Sequence[Path]) -> Iterator[tuple[int, bytes]]:
     """Rows as Arrow's bytes, with the number of the first one."""
     row = 0
-    columns = [name for name in ("messages", conversations.TOOLS) if name in file.schema_arrow.names]
-    for batch in file.iter_batches(_ROWS_PER_BATCH, columns=columns):
-        yield row, _to_bytes(batch)
-        row += batch.num_rows
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            columns = [name for name in ("messages", conversations.TOOLS) if name in file.schema_arrow.names]
+            for batch in file.iter_batches(_ROWS_PER_BATCH, columns=columns):
+                yield row, _to_bytes(batch)
+                row += batch.num_rows
 
 
 def _making(again: Callable[[], MakeParts]) -> Callable[[tuple[int, bytes]], tuple[bytes, Tally]]:

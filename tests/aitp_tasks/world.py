@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from aitp_tasks.config import RunConfig
 from aitp_tasks.generation import checks, generator
 from aitp_tasks.machine import models
-from aitp_tasks.records import generated, pairs, versions
+from aitp_tasks.records import data_files, generated, pairs, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import contest
@@ -129,10 +129,11 @@ class World:
         return open_storage(f"file://{self.root}")
 
     def pairs_of(self, version: versions.Version | None) -> list[dict[str, Any]]:
-        """The rewritten pairs of a version, as its own data file holds them."""
+        """The rewritten pairs of a version, as its own data files hold them."""
         if version is None:
             return []
-        data = pq.read_table(self.root / f"datasets/{LINE}/{version.name}/data.parquet").to_pylist()
+        keys = data_files.standing(self._storage, versions.prefix(LINE, version.name)).values()
+        data = [row for key in keys for row in pq.read_table(self.root / key).to_pylist()]
         return [row for row in data if row["origin"] == "aitp"]
 
     def night(self, night: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +207,7 @@ class World:
         examples = [
             [
                 {"role": "user", "content": f"{place} s{number} is asked"},
-                {"role": "assistant", "content": "told"},
+                {"role": "assistant", "content": "told" + (night.get("said", "") if not number else "")},
             ]
             for place, count in night["sft"].items()
             for number in range(count)
@@ -246,7 +247,7 @@ class World:
             return json.dumps(
                 {"quality": quality, "difficulty": difficulty, "additional_information": not good}
             )
-        return json.dumps({"answer": f"rivers and ports of {name}"})
+        return json.dumps({"answer": f"rivers and ports of {name}{self._night.get('said', '')}"})
 
     def _config(self, night: dict[str, Any]) -> RunConfig:
         self._write_prompts(night.get("prompt_version", "1"))
@@ -281,7 +282,7 @@ class World:
                     "max_copied": 1.0,
                     "min_support": 0.0,
                 },
-                "assemble": settings,
+                "assemble": settings | night.get("assemble", {}),
                 "evaluate": night.get("evaluate", {}),
                 "finetune": {"model": str(self._model), "learning_rate": rate},
             }

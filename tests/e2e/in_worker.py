@@ -59,7 +59,7 @@ def write_data(folder: Path) -> dict[str, Any]:
 def trace(root: str, version: str) -> dict[str, Any]:
     """Follow every pair of a dataset version to the row that it was made from."""
     storage = open_storage(root)
-    rows = _table(storage, f"{version}/data.parquet").to_pylist()
+    rows = _table(storage, f"{version}/data/train-00000-of-00001.parquet").to_pylist()
     pairs = [row for row in rows if row["origin"] == "aitp"]
     for pair in pairs:
         text = _table(storage, pair["shard"])["text"][pair["row"]].as_py()

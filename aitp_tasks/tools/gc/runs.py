@@ -3,7 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from aitp_tasks.records import manifest, versions
+from aitp_tasks.records import data_files, manifest, versions
 from aitp_tasks.records.run import RUNS
 from aitp_tasks.storage import ObjectInfo, Storage
 
@@ -72,7 +72,7 @@ def _is_plan(key: str) -> bool:
 def _line(storage: Storage, prefix: str) -> str:
     """The line that a finished run has added to."""
     done = manifest.load(storage, f"{prefix}/assemble/manifest.json")
-    return done.output("parquet").split("/")[1] if done else ""
+    return data_files.line(done) if done else ""
 
 
 def _versions(storage: Storage, line: str) -> list[versions.Version]:

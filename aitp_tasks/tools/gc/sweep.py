@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aitp_tasks.evaluation import baseline
 from aitp_tasks.generation import stored
-from aitp_tasks.records import embedded, generated, manifest, published, selected
+from aitp_tasks.records import data_files, embedded, generated, manifest, published, selected
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import RUNS, Run
 from aitp_tasks.records.versions import Version
@@ -16,7 +16,13 @@ from aitp_tasks.tools.gc.runs import Runs
 
 log = logging.getLogger(__name__)
 
-#: Where what is kept by content lies; nothing else is ever deleted, but for tries and remaining pairs.
+#: Of what belongs to lines: pairs that were the input of runs, and what later runs need of versions.
+_OF_LINES = re.compile(
+    r"(remaining/pairs|records/pairs|records/corpus-grid)-[0-9a-f]{32}\.(parquet|safetensors)"
+)
+#: On which version inputs were planned, and whether they have changed nothing of it.
+_NOTES = re.compile(r"plans/([0-9a-f]{32})(-unchanged-.*)?\.json")
+#: Where what is kept by content lies; of all else only what the functions below name is ever deleted.
 _BY_CONTENT = ("embeddings", "density", "index")
 #: What the folders below these are called: by the digest of an encoder or a geometry, or so.
 _OURS = re.compile("[0-9a-f]{32}|discriminants|log-ratios")
@@ -49,9 +55,14 @@ def waste(storage: Storage, runs: Runs, before: float) -> Waste:
     for kind in _BY_CONTENT:
         old = (info for info, written in storage.list_dated(f"{kind}/") if written < before)
         found.objects += [(kind, info) for info in old if not live.holds(info.key)]
+    notes = list[ObjectInfo]()
     for info, written in storage.list_dated("datasets/"):
-        if written < before and info.key.split("/")[2:3] == ["remaining"] and not live.holds(info.key):
-            found.objects.append(("remaining", info))
+        _, _, name = info.key.split("/", 2) if info.key.count("/") > 1 else ("", "", "")
+        if written < before and _OF_LINES.fullmatch(name) and not live.names(info.key):
+            found.objects.append((name.partition("/")[0], info))
+        elif written < before and _NOTES.fullmatch(name):
+            notes.append(info)
+    found.objects += [("plans", info) for info in _of_given_up(storage, notes, kept, runs.others)]
     found.objects += [("attempts", info) for info in _tries(storage, runs, before)]
     found.objects += [("states", info) for info in _states(storage, runs, before)]
     found.objects += [("baselines", info) for info in _baselines(storage, kept, unfinished, before)]
@@ -77,6 +88,8 @@ class _Live:
         for run in kept:
             self._keys.update(shard.key for group in run.plan.groups for shard in group.shards)
             self._keys.update(_used(run))
+            # A version that is committed may not have been written yet.
+            self._keys.update(_of(run, run.find_manifest("assemble")))
             for group in run.plan.groups:
                 self._prefixes.update(
                     embedded.shard_prefix(run, group.role, shard.key, shard.etag) for shard in group.shards
@@ -90,8 +103,12 @@ class _Live:
         }
         self._encoders = {run.plan.encoder_digest for run in unfinished}
 
+    def names(self, key: str) -> bool:
+        """Whether a version, or a kept run, names an object."""
+        return key in self._keys
+
     def holds(self, key: str) -> bool:
-        """Whether an object is referred to, or may come to be."""
+        """Whether an object of what is kept by content is referred to, or may come to be."""
         kind, *parts = key.split("/")
         if key in self._keys or any(
             "/".join(key.split("/")[:n]) in self._prefixes for n in range(2, len(parts) + 1)
@@ -145,6 +162,26 @@ def _of(run: Run, done: Manifest | None) -> Iterator[str]:
             yield from _of(run, manifest.load(run.storage, key))
 
 
+def _of_given_up(
+    storage: Storage, notes: list[ObjectInfo], kept: list[Run], others: Iterable[str]
+) -> list[ObjectInfo]:
+    """The notes on inputs that no run has: it was never planned to its end, or was given up."""
+    if not notes:
+        return []
+    used = {run.plan.inputs for run in kept} | {_inputs(storage, prefix) for prefix in others}
+    # A plan of an earlier release does not say which inputs it is of.
+    if "" in used:
+        return []
+    return [info for info in notes if (said := _NOTES.search(info.key)) and said[1] not in used]
+
+
+def _inputs(storage: Storage, prefix: str) -> str:
+    """Digest of the inputs of a finished run; its plan may be large, and is the last place to look."""
+    done = manifest.load(storage, f"{prefix}/assemble/manifest.json")
+    told = done.figures.get("inputs") if done else None
+    return str(told) if told is not None else Run.open(storage.uri(prefix)).plan.inputs
+
+
 def _states(storage: Storage, runs: Runs, before: float) -> Iterator[ObjectInfo]:
     """The states of trainings, but for those of runs that may go on."""
     for info, written in storage.list_dated(f"{RUNS}/"):
@@ -196,7 +233,7 @@ def _is_second_copy(storage: Storage, done: Manifest, prefix: str, names: list[s
     mark = storage.read_tagged(f"{prefix.rpartition('/')[0]}/{published.MARK}")
     if mark is None or mark.data.decode("ascii", "replace") != prefix:
         return False
-    target = done.outputs.get("checkpoint") or done.output("parquet").rpartition("/")[0]
+    target = done.outputs.get("checkpoint") or data_files.folder(done)
     return all(storage.find(f"{target}/{name}") is not None for name in names)
 
 

@@ -98,12 +98,20 @@ def test_a_manifest_of_an_earlier_release_is_left_alone(run: Run) -> None:
     before = objects(run)
     published.publish(run, done, TARGET)
     assert objects(run) == before
-    assert published.committed(run, done, "data") == f"{TARGET}/a.parquet"
+    assert published.committed(run, done, f"{TARGET}/a.parquet", TARGET) == f"{TARGET}/a.parquet"
 
 
 def test_the_committed_object_is_read_before_it_has_its_name(run: Run) -> None:
     done = made(run)
-    assert run.storage.read(published.committed(run, done, "data")) == b"a"
+    assert run.storage.read(published.committed(run, done, f"{TARGET}/a.parquet", TARGET)) == b"a"
+
+
+def test_an_object_in_a_folder_is_read_from_there_too(run: Run) -> None:
+    done = made(run, **{"data/a.parquet": b"nested"})
+    key = published.committed(run, done, f"{TARGET}/data/a.parquet", TARGET)
+    assert run.storage.read(key) == b"nested"
+    published.publish(run, done, TARGET)
+    assert fixed(run)["data/a.parquet"] == b"nested"
 
 
 def test_a_published_try_may_be_deleted_and_another_may_not(run: Run) -> None:
@@ -114,6 +122,6 @@ def test_a_published_try_may_be_deleted_and_another_may_not(run: Run) -> None:
         for path in (root / done.output(published.ATTEMPT)).iterdir():
             path.unlink()
     published.publish(run, first, TARGET)
-    assert published.committed(run, first, "data") == f"{TARGET}/a.parquet"
+    assert published.committed(run, first, f"{TARGET}/a.parquet", TARGET) == f"{TARGET}/a.parquet"
     with pytest.raises(InputError, match=r"was deleted before its objects .* run `aitp assemble` again"):
         published.publish(run, second, TARGET)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aitp_tasks.evaluation.intervals import Difference
-from aitp_tasks.records import held_out
+from aitp_tasks.records import data_files, held_out
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
@@ -95,7 +95,7 @@ def test_nothing_that_is_held_out_comes_in_and_what_is_in_leaves(
     assert done.ledger is not None
     assert done.ledger.rejected["held_out"] == told["sft"] + told["pairs"] + len(gone)
     assert done.figures["sft_examples"] + told["sft"] == 40
-    data = pq.read_table(world.root / done.output("parquet")).to_pylist()
+    data = pq.read_table(world.root / data_files.folder(done) / "data").to_pylist()
     trained = {json.dumps(row["messages"]) for row in data}
     for kind, count in (("sft", told["sft"]), ("pairs", told["pairs"])):
         rows = pq.read_table(world.root / done.output(f"held_out_{kind}")).to_pylist()

@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import save
 
 from aitp_tasks.config import RunConfig
-from aitp_tasks.records import tables, versions
+from aitp_tasks.dataset.export import Export
+from aitp_tasks.records import data_files, tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.plan import Group, Plan, Shard, Unread
 from aitp_tasks.records.run import Run
@@ -41,11 +42,12 @@ def finish_run(tmp_path: Path) -> FinishRun:
         parts = 2 if selected else 0
         halves = [documents[: selected // 2], documents[selected // 2 :]][:parts]
         _selected(run, halves, earlier)
-        pairs = sum(
-            _prompted(run, part, half, question or "Where does it flow?", answer or "To the sea.")
+        pairs = [
+            pair
             for part, half in zip(run.parts, halves, strict=True)
-        )
-        _product(run, pairs)
+            for pair in _prompted(run, part, half, question or "Where does it flow?", answer or "To the sea.")
+        ]
+        _product(run, pairs, tmp_path / "version")
         return run
 
     return make
@@ -198,7 +200,9 @@ def _grids(earlier: bool) -> dict[str, Any]:
     }
 
 
-def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: str, answer: str) -> int:
+def _prompted(
+    run: Run, part: str, documents: list[dict[str, Any]], question: str, answer: str
+) -> list[dict[str, Any]]:
     """Two questions a document: the first is kept and answered, the second is not."""
     figures = {
         "requests": len(documents),
@@ -250,7 +254,11 @@ def _prompted(run: Run, part: str, documents: list[dict[str, Any]], question: st
     for stage, (rows, ledger) in ledgers.items():
         key = tables.write(run.storage, run.key(stage.name, part), pa.Table.from_pylist(rows, stage.columns))
         _commit(run, stage.name, part, label=part, ledger=ledger, outputs={"rows": key}, figures=figures)
-    return len(pairs)
+    scores = {row["question_id"]: row for row in scored}
+    return [
+        pair | {name: scores[pair["question_id"]][name] for name in ("quality", "difficulty")}
+        for pair in pairs
+    ]
 
 
 def _coverage() -> dict[str, Any]:
@@ -274,8 +282,17 @@ def _coverage() -> dict[str, Any]:
     }
 
 
-def _product(run: Run, pairs: int) -> None:
-    version = f"web+wiki-{run.plan.digest[:12]}"
+def _product(run: Run, made: list[dict[str, Any]], folder: Path) -> None:
+    version, pairs = f"web+wiki-{run.plan.digest[:12]}", len(made)
+    folder.mkdir()
+    with Export(folder) as export:
+        for pair in made:
+            turns = [("user", pair["question"]), ("assistant", pair["answer"])]
+            messages = [{"role": role, "content": text} for role, text in turns]
+            export.write([{**pair, "origin": "aitp", "version": version, "messages": messages}])
+        export.close("aitp")
+    shard = data_files.shard(0, 1)
+    run.storage.upload(f"datasets/aitp/{version}/{shard}", folder / shard)
     densities = run.key("assemble", "densities.safetensors")
     grids = _grids(earlier=True)
     sides = {"p_before": grids.pop("p_sft_alone"), "p_after": grids.pop("p_sft")}
@@ -285,7 +302,10 @@ def _product(run: Run, pairs: int) -> None:
         "assemble",
         label=version,
         ledger=Ledger(rows_in=80 + pairs, rows_out=80 + pairs),
-        outputs={"parquet": f"datasets/aitp/{version}/data.parquet", "densities": densities},
+        outputs={
+            data_files.output(shard): f"datasets/aitp/{version}/{shard}",
+            "densities": densities,
+        },
         figures={
             "coverage": _coverage(),
             "version": version,
@@ -298,6 +318,17 @@ def _product(run: Run, pairs: int) -> None:
                 "kept": {"tools": 7, "weight": 2, "reasoning_content": 5},
                 "lost": {"weight": 2, "tool_calls.id": 6},
                 "unread": {"begins_with_assistant": 1200, "not_alternating": 1},
+            },
+            "contents": {
+                "rows": 9000,
+                "json_files": {
+                    "sharegpt.json": {
+                        "rows": 7799,
+                        "left_out": {"begins_with_assistant": 1200, "no_turns": 1},
+                    },
+                    "alpaca.json": {"rows": 9000, "left_out": {}},
+                },
+                "marks": {"setting": "keep", "rows": 3, "by_mark": {"<|im_end|>": 2, "[INST]": 1}},
             },
         },
     )

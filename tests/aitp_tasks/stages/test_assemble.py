@@ -1,6 +1,7 @@
 """The dataset version: rows, provenance, ShareGPT and the pointer."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_every_pair_traces_back_to_its_document(
     configure: Configure, root: Path, engine: type[StandIn]
 ) -> None:
     run, result = assembled(configure(**SELECT_ALL, assemble=NOT_COMPARED | {"max_rewritten_share": 1.0}))
-    rows = pq.read_table(root / assemble.version_key(run) / "data.parquet").to_pylist()
+    rows = pq.read_table(root / assemble.version_key(run) / "data").to_pylist()
     pairs = [row for row in rows if row["origin"] == "aitp"]
     assert (result["pairs"], result["sft_examples"], len(rows)) == (24, 8, 32)
     for pair in pairs:
@@ -58,7 +59,8 @@ def test_every_pair_traces_back_to_its_document(
 
 def test_sft_examples_keep_their_turns(configure: Configure, root: Path, engine: type[StandIn]) -> None:
     run, _ = assembled(configure(**SELECT_ALL))
-    row = pq.read_table(root / assemble.version_key(run) / "data.parquet").to_pylist()[0]
+    rows = pq.read_table(root / assemble.version_key(run) / "data").to_pylist()
+    (row,) = (row for row in rows if row["messages"][0]["content"] == "Add 0 and one.")
     assert row["messages"] == [
         {"role": "user", "content": "Add 0 and one."},
         {"role": "assistant", "content": "The sum is 1."},
@@ -69,7 +71,7 @@ def test_sft_examples_keep_their_turns(configure: Configure, root: Path, engine:
 def test_sharegpt_holds_the_same_rows(configure: Configure, root: Path, engine: type[StandIn]) -> None:
     run, _ = assembled(configure(**SELECT_ALL))
     folder = root / assemble.version_key(run)
-    rows = pq.read_table(folder / "data.parquet").to_pylist()
+    rows = pq.read_table(folder / "data").to_pylist()
     shared = json.loads((folder / "sharegpt.json").read_text())
     assert [[turn["value"] for turn in row["conversations"]] for row in shared] == [
         [turn["content"] for turn in row["messages"]] for row in rows
@@ -145,7 +147,7 @@ def test_all_that_an_example_says_is_in_the_version_and_told(
     path.write_text(json.dumps({"messages": turns, "tools": tools, "rating": 5}) + "\n")
     run, _ = assembled(configure(**SELECT_ALL))
     folder = root / assemble.version_key(run)
-    rows = pq.read_table(folder / "data.parquet").to_pylist()
+    rows = pq.read_table(folder / "data").to_pylist()
     (found,) = [conversations.read(row["messages"], row["tools"]) for row in rows if row["tools"]]
     del turns[1]["refusal"]
     turns[2]["tool_calls"] = [call | {"function": {"name": "f", "arguments": {"a": [1, None]}}}]
@@ -156,36 +158,50 @@ def test_all_that_an_example_says_is_in_the_version_and_told(
         "kept": dict.fromkeys(
             ["reasoning_content", "system", "tool_call_id", "tool_calls", "tools", "weight"], 1
         ),
-        "lost": {"tool_call_id": 1, "tool_calls.id": 1, "weight": 1},
-        "unread": {"ends_without_assistant": 1},
+        # It is in neither of the files that could lose something.
+        "lost": {},
     }
-    card = (folder / "README.md").read_text()
+    rows_in_all = len(rows)
+    for name in ("sharegpt.json", "alpaca.json"):
+        assert figures["contents"]["json_files"][name] == {
+            "rows": rows_in_all - 1,
+            "left_out": {"ends_without_assistant": 1},
+        }
+        card = (folder / "README.md").read_text()
+        assert f"| `{name}` | {rows_in_all - 1} | 1 `ends_without_assistant` |" in card
     assert "| `reasoning_content` | 1 | 0 |" in card
-    assert "LLaMA-Factory leaves out 1 conversations of `sharegpt.json`: 1 `ends_without_assistant`." in card
 
 
 #: Makes each try's pairs other ones.
-_NAMED = "from aitp_tasks.stages import assemble as stage; stage._model_name = lambda run: name"
-_FIXED = {"README.md", "data.parquet", "sharegpt.json", "dataset_info.json", "pairs.parquet"}
-_LEFT_OUT = {"left_out.parquet"}
+_NAMED = "from aitp_tasks.stages import assemble as stage; stage.new_pairs.model_name = lambda run: name"
+_SHARD = "data/train-00000-of-00001.parquet"
+_FIXED = {"README.md", _SHARD, "sharegpt.json", "alpaca.json", "dataset_info.json"}
 
 
 def _check_version(root: Path, run: Run, name: str) -> None:
     """Each fixed name holds what the manifest's own try has written, byte for byte."""
     done = run.require_manifest("assemble")
     own, folder = root / done.output(published.ATTEMPT), root / assemble.version_key(run)
-    files = {path.name: path.read_bytes() for path in own.iterdir()}
-    assert set(files) - _LEFT_OUT == _FIXED
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in files} == files
+    files = _files(own)
+    assert set(files) == _FIXED
+    assert _files(folder) == files | {"version.json": (folder / "version.json").read_bytes()}
     told = json.loads((folder / "version.json").read_text())
-    assert [root / key for key in told["pairs"]] == [folder / "pairs.parquet"]
-    rows = pq.read_table(folder / "data.parquet").to_pylist()
+    assert told["pairs"] == [done.output("pairs")]
+    kept = pq.read_table(root / done.output("pairs"))
+    assert set(kept["model"].to_pylist()) == {name}
+    rows = pq.read_table(folder / "data").to_pylist()
     assert {row["model"] for row in rows if row["origin"] == "aitp"} == {name}
     assert json.loads((folder.parent / "latest.json").read_text())["version"] == assemble.version(run)
 
 
+def _files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
 def _fixed(root: Path, run: Run) -> set[str]:
-    return {path.name for path in (root / assemble.version_key(run)).glob("*")}
+    return set(_files(root / assemble.version_key(run)))
 
 
 def test_of_two_tries_one_is_the_version_whichever_dies_where(
@@ -240,8 +256,7 @@ def test_a_version_of_an_earlier_release_is_done(
     # As that release left it: the files under their names, and no try of which anything is told.
     outputs = {name: output for name, output in done.outputs.items() if name != published.ATTEMPT}
     key.write_text(Manifest(**done.model_dump() | {"outputs": outputs}).model_dump_json())
-    for path in (root / done.output(published.ATTEMPT)).iterdir():
-        path.unlink()
+    shutil.rmtree(root / done.output(published.ATTEMPT))
     (root / run.key("assemble", "published")).unlink()
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     again = assemble.execute(Run.open(run.uri))

@@ -20,7 +20,7 @@ from aitp_tasks.evaluation import benchmarks, intervals, task_files
 from aitp_tasks.evaluation.benchmarks import Asked, Told
 from aitp_tasks.inputs.examples import Example
 from aitp_tasks.machine import models
-from aitp_tasks.records import digest, held_out, tables, versions
+from aitp_tasks.records import data_files, digest, held_out, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.plan import Plan
@@ -144,9 +144,9 @@ def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
                 export.write([{"messages": turns, "origin": "sft"}])
         learnt = [pair for pair in pairs if not held_out.is_held_out(pair["doc_id"], share)]
         export.write([{**pair, "origin": "aitp"} for pair in learnt])
-        path = export.close(LINE)["parquet"]
-    key = f"{versions.prefix(LINE, run.config.dump)}/data.parquet"
-    run.storage.upload(key, path)
+        export.close(LINE)
+    key = f"{versions.prefix(LINE, run.config.dump)}/{data_files.shard(0, 1)}"
+    run.storage.upload(key, folder / data_files.shard(0, 1))
     made = versions.Version(
         name=run.config.dump,
         run=run.prefix,
@@ -157,7 +157,7 @@ def _leave_version(run: Run, scratch: Path, before: str | None) -> None:
     versions.write(run.storage, LINE, made)
     validated = run.config.finetune.eval_steps is not None
     aside = apart.write(run.storage, run.key("assemble", "held-out-"), most, validated)
-    outputs = {"parquet": key, **aside}
+    outputs = {data_files.output(key): key, **aside}
     figures = {"version": run.config.dump, "pairs": len(learnt), "earlier_pairs": 0, "sft_examples": 42}
     run.commit(Manifest(stage="assemble", label=run.config.dump, outputs=outputs, figures=figures))
     documents = [
@@ -386,7 +386,8 @@ def _refused(_: Asked) -> Told:
 def test_nothing_of_what_is_evaluated_is_trained_on(leave: Leave) -> None:
     run = leave()
     assembled = run.require_manifest("assemble")
-    data = tables.read(run.storage, assembled.output("parquet")).to_pylist()
+    (key,) = data_files.keys(assembled)
+    data = tables.read(run.storage, key).to_pylist()
     trained = {json.dumps(row["messages"]) for row in data}
     for name in (SFT, PAIRS):
         rows = tables.read(run.storage, assembled.output(f"held_out_{name}")).to_pylist()
@@ -529,7 +530,8 @@ def test_the_baseline_is_trained_as_the_version_was(leave: Leave, base: Path, tm
     run = leave(training={"max_steps": 3})
     # A version that is the SFT set alone: then both trainings are the same.
     assembled = run.require_manifest("assemble")
-    path = Path(f"{run.storage.root}/{assembled.output('parquet')}".removeprefix("file://"))
+    (key,) = data_files.keys(assembled)
+    path = Path(f"{run.storage.root}/{key}".removeprefix("file://"))
     table = pq.read_table(path)
     pq.write_table(table.filter(pa.compute.equal(table["origin"], "sft")), path)
     versions.add(run.storage, LINE, versions.load(run.storage, LINE, "one"))

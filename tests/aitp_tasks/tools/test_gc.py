@@ -11,7 +11,7 @@ import pytest
 from aitp_tasks import cli
 from aitp_tasks.config import Evaluate, Maintenance, RunConfig
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.records import pairs, published
+from aitp_tasks.records import data_files, pairs, published
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
@@ -190,7 +190,7 @@ def test_responses_of_runs_that_are_not_kept_are_dropped(world: World) -> None:
 def test_a_try_whose_objects_have_not_all_their_names_stays(world: World) -> None:
     world.night(NIGHTS[0])
     done = world.runs[0].require_manifest("assemble")
-    (world.root / done.output("parquet")).unlink()
+    (world.root / data_files.keys(done)[0]).unlink()
     before = objects(world, done.output(published.ATTEMPT))
     collect(world)
     assert objects(world, done.output(published.ATTEMPT)) == before != {}
@@ -269,6 +269,63 @@ def test_a_mark_that_has_acted_can_be_taken_back(world: World) -> None:
     assert pair_id not in {pair["pair_id"] for pair in world.pairs_of(world.latest())}
     dataset.execute(world.runs[0].config, "mark", pair_id, "good", "")
     assert pairs.marked_bad(open_storage(f"file://{world.root}"), LINE) == ()
+
+
+def test_what_a_line_no_longer_needs_goes_and_what_it_needs_stays(world: World) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    (pair_id, *_) = (pair["pair_id"] for pair in world.pairs_of(world.latest()))
+    dataset.execute(world.runs[0].config, "mark", pair_id, "bad", "")
+    # This night is on the pairs that remain; of the one before it only its versions need something.
+    world.night(NIGHTS[2])
+    line = f"datasets/{LINE}"
+    needed = objects(world, f"{line}/records", f"{line}/remaining")
+    assert len(needed) > 4
+    orphans = [
+        f"{line}/{name}-{'0' * 32}.{ending}"
+        for name, ending in (
+            ("records/pairs", "parquet"),
+            ("records/corpus-grid", "safetensors"),
+            ("remaining/pairs", "parquet"),
+        )
+    ]
+    for key in (*orphans, f"{line}/records/notes.txt"):
+        (world.root / key).write_bytes(b"")
+    kinds = collect(world, keep=1)["kinds"]
+    assert (kinds["records"]["objects"], kinds["remaining"]["objects"]) == (2, 1)
+    left = objects(world, f"{line}/records", f"{line}/remaining")
+    assert left.keys() == {*needed, f"{line}/records/notes.txt"}
+    assert world.night(NIGHTS[3])["version"]
+
+
+def test_notes_on_plans_go_with_runs_that_were_given_up(world: World) -> None:
+    for night in NIGHTS[:2]:
+        world.night(night)
+    # One that was begun and given up, and one that is still at it.
+    given_up, unfinished = (world.begin(night) for night in NIGHTS[2:4])
+    notes = objects(world, f"datasets/{LINE}/plans")
+    assert len(notes) == 4
+    shutil.rmtree(world.root / given_up.prefix)
+    abandoned = f"datasets/{LINE}/plans/{given_up.plan.inputs}"
+    (world.root / f"{abandoned}-unchanged-night-000-0123.json").write_text("{}")
+    (world.root / f"datasets/{LINE}/plans/notes.txt").write_text("mine")
+    assert collect(world)["kinds"]["plans"]["objects"] == 2
+    left = {*notes, f"datasets/{LINE}/plans/notes.txt"} - {f"{abandoned}.json"}
+    assert objects(world, f"datasets/{LINE}/plans").keys() == left
+    # Those that ended, and the one that is at it, are found again.
+    for run in (*world.runs, unfinished):
+        assert world.begin_again(run).digest == run.digest
+
+
+def test_notes_stay_while_a_plan_does_not_say_which_is_its_own(world: World) -> None:
+    world.night(NIGHTS[0])
+    run = world.runs[0]
+    (world.root / f"datasets/{LINE}/plans/{'0' * 32}.json").write_text("{}")
+    # As earlier releases have left both.
+    for key in (f"{run.prefix}/plan.json", run.manifest_key("assemble")):
+        path = world.root / key
+        path.write_text(path.read_text().replace(f'"{run.plan.inputs}"', '""'))
+    assert "plans" not in collect(world, days=0.0)["kinds"]
 
 
 def test_states_go_with_the_run_that_was_given_up(world: World) -> None:

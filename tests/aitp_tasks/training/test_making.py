@@ -4,12 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset
 
 from aitp_tasks.config import Finetune
-from aitp_tasks.dataset.export import Export
+from aitp_tasks.dataset import shards
 from aitp_tasks.errors import InputError
+from aitp_tasks.records import conversations, data_files
 from aitp_tasks.training import examples, making, spread, template
 from aitp_tasks.training.base_model import load_tokenizer
 from aitp_tasks.training.examples import ExampleMaker
@@ -31,12 +33,15 @@ def _row(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Rows of some batches; many of them have something to be counted."""
-    with Export(tmp_path) as export:
-        export.write([_row(number) for number in range(320)])
-        found: Path = export.close("aitp")["parquet"]
-    return found
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Rows of some batches, in several shards; many of them have something to be counted."""
+    monkeypatch.setattr(shards, "MOST_BYTES", 1)
+    monkeypatch.setattr(shards, "_GROUP_ROWS", 100)
+    written = shards.Shards(tmp_path, pa.schema(conversations.columns(())))
+    for number in range(320):
+        written.write(_row(number), 1)
+    assert list(written.close().values()) == [100, 100, 100, 20]
+    return tmp_path / data_files.FOLDER
 
 
 @pytest.mark.slow
@@ -65,7 +70,7 @@ def test_bytes_and_counts_are_those_of_one_process(
     assert begun == [2]
     assert (tmp_path / "one.arrow").read_bytes() == (tmp_path / "more.arrow").read_bytes()
     assert one == more
-    assert one.quarantined[1]["id"] == "row 31"
+    assert [row["id"] for row in one.quarantined] == [f"row {number}" for number in range(0, 320, 31)]
     assert all((one.cut, one.further, one.rejected, one.neutralised, len(one.quarantined) == 11))
 
 

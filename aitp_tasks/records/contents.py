@@ -1,0 +1,85 @@
+"""What a dataset version holds, in figures: for whoever has nothing but its ``version.json``."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Share(_Part):
+    """Some rows, and their share of all."""
+
+    rows: int
+    share: float
+
+
+class UsedModel(_Part):
+    """A model, without where it lies on the machine."""
+
+    name: str
+    revision: str | None
+    #: Of its content, or of the listing that it was copied from.
+    identity: str
+
+
+class JsonFile(_Part):
+    """One of the JSON files.
+
+    Attributes:
+        rows: that it has.
+        left_out: how many of the dataset's it cannot say, by the reason.
+    """
+
+    rows: int
+    left_out: dict[str, int]
+
+
+class MarksHeld(_Part):
+    """Marks of chat templates in texts.
+
+    Attributes:
+        setting: ``assemble.marks``.
+        rows: how many have any; where they are escaped, how many had.
+        by_mark: how many have each of the commonest.
+        dropped: how many rows are not in the dataset for it.
+    """
+
+    setting: str
+    rows: int
+    by_mark: dict[str, int]
+    dropped: int
+
+
+class Contents(_Part):
+    """The figures of one version.
+
+    Attributes:
+        made_at: when it was committed, UTC.
+        rows: of the dataset.
+        by_kind: ``sft``, ``new_pairs`` and ``earlier_pairs``.
+        by_dump: of the pairs.
+        by_source: the SFT set, as ``sft/<name>``, and of the pairs the largest sources.
+        models: ``encoder``, ``engine`` and ``base``.
+        columns: types of the Parquet files' columns, by name.
+        shards: rows of each Parquet file, by its path.
+        json_files: the other files with rows, by name.
+        marks: of chat templates.
+    """
+
+    made_at: str
+    rows: int
+    by_kind: dict[str, Share]
+    by_dump: dict[str, Share]
+    by_source: dict[str, Share]
+    models: dict[str, UsedModel]
+    columns: dict[str, str]
+    shards: dict[str, int]
+    json_files: dict[str, JsonFile]
+    marks: MarksHeld
+
+
+def shares(counts: dict[str, int], rows: int) -> dict[str, Share]:
+    """Counts with their shares of all rows, those of most first."""
+    order = sorted(counts, key=lambda name: (-counts[name], name))
+    return {name: Share(rows=counts[name], share=round(counts[name] / max(rows, 1), 6)) for name in order}
