@@ -297,8 +297,8 @@ class World:
                 text = text.replace('version: "1"', f'version: "{version}"')
             (self._prompts / path.name).write_text(text)
 
-    def _finetune(self, run: Run) -> Manifest:
-        """In the place of a training: commits what one commits."""
+    def _finetune(self, run: Run, node: object) -> Manifest:
+        """In the place of a training, on one machine: commits what one commits."""
         self.trained += 1
         figures = {"train_loss_first": 2.0, "train_loss_last": 1.0, "steps": 1, "examples": 1}
         history = run.key("finetune", "log_history.json")

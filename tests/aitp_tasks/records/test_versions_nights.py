@@ -1,5 +1,6 @@
 """Nights that follow each other: what a review has found, what is told, and what is not done twice."""
 
+import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -101,9 +102,15 @@ def test_pairs_of_an_earlier_release_keep_the_version_that_they_came_with(world:
     world.night(night({"north": 12}))
     first = world.latest()
     assert first is not None
+    # It wrote them beside the version's rows, without columns that came later.
     (key,) = first.pairs
+    of_version = versions.prefix(LINE, first.name)
     table = pq.read_table(world.root / key)
-    pq.write_table(table.drop_columns(["version", "prompts"]), world.root / key)
+    (world.root / key).unlink()
+    before = f"{of_version}/pairs.parquet"
+    pq.write_table(table.drop_columns(["version", "prompts", "source"]), world.root / before)
+    told = json.loads((world.root / of_version / "version.json").read_text())
+    (world.root / of_version / "version.json").write_text(json.dumps(told | {"pairs": [before]}))
     world.night(night({"west": 12}, mark_bad_before={"place": "north", "n": 1}))
     latest = world.latest()
     assert latest is not None

@@ -55,12 +55,12 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Callable[[Finetune, Path], tuple[Job, ExampleMaker]]:
+def prepared() -> Callable[..., tuple[Job, ExampleMaker]]:
     """What makes examples, once for all: it takes seconds."""
     made: dict[int, tuple[Job, ExampleMaker]] = {}
     really = session.prepare
 
-    def prepare(settings: Finetune, folder: Path) -> tuple[Job, ExampleMaker]:
+    def prepare(settings: Finetune, folder: Path, node: None = None) -> tuple[Job, ExampleMaker]:
         if settings.max_length not in made:
             made[settings.max_length] = really(settings, folder)
         job, maker = made[settings.max_length]
