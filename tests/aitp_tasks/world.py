@@ -296,7 +296,7 @@ class World:
                 text = text.replace('version: "1"', f'version: "{version}"')
             (self._prompts / path.name).write_text(text)
 
-    def _finetune(self, run: Run) -> Manifest:
+    def _finetune(self, run: Run, _: object = None) -> Manifest:
         """In the place of a training: commits what one commits."""
         self.trained += 1
         figures = {"train_loss_first": 2.0, "train_loss_last": 1.0, "steps": 1, "examples": 1}

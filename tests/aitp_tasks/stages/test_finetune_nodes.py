@@ -220,8 +220,9 @@ def test_the_baseline_takes_as_many_examples_a_step_on_one_machine(
     monkeypatch.setattr(launcher, "run", train)
     monkeypatch.setattr(baseline, "write_sft", lambda whole, alone: whole.rename(alone))
     monkeypatch.setenv("NNODES", "4")
-    key = baseline.key(run, "sft", 1)
-    baseline.make(run, "evaluate", key, run.require_manifest("assemble").output("parquet"), 1)
+    length = baseline.Length(1, 1)
+    key = baseline.key(run, "sft", length)
+    baseline.make(run, "evaluate", key, run.require_manifest("assemble").output("parquet"), length)
     (job,) = asked
     assert job.node is None
     settings = job.finetune
