@@ -108,8 +108,8 @@ def test_a_state_has_the_shares_of_all_machines(make_run: Any, tmp_path: Path) -
     assert {info.key.split("/")[-2] for info in run.storage.list(run.key("finetune", "states/"))} == {
         "step-00000020-try-of-0"
     }
-    kept.fetch(run, state, tmp_path / "fetched")
-    assert (tmp_path / "fetched" / "tensors-00001-00000.safetensors").read_bytes() == b"weights" * 20
+    kept.fetch(run, state, job := jobs[0].model_copy(update={"folder": tmp_path}))
+    assert (job.resumed / "tensors-00001-00000.safetensors").read_bytes() == b"weights" * 20
 
 
 @pytest.mark.parametrize("failure", ["storage", "dead"])
