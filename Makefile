@@ -31,7 +31,7 @@ FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
 .PHONY: help setup lock demo demo-down demo-clean test test-fast bench-embed bench-difference bench-rewrite format check lint \
-    types docs pictures
+    types docs pictures experiment
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -132,6 +132,9 @@ bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PAR
 
 bench-rewrite: setup ## The prompt stages against bare vLLM and the published loop; PARTS="raw prefix loop kills deaths busy repeat"
 	@$(WORKER)/python benchmarks/rewrite.py $(PARTS)
+
+experiment: setup ## Base, SFT set alone, AITP and controls on held-out data; hours, goes on where it was stopped
+	@$(WORKER)/python benchmarks/experiment.py
 
 bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object
 	@$(WORKER)/python benchmarks/$(subst -,_,$*).py
