@@ -175,10 +175,9 @@ def _alone(run: Run) -> str:
     """Prefix of the model that was trained on the SFT set alone, for as many steps."""
     assembled = run.require_manifest("assemble")
     version = versions.load(run.storage, run.config.assemble.dataset, assembled.figures["version"])
-    steps = int(run.require_manifest("finetune").figures["steps"])
-    where = baseline.key(run, version.sft, steps)
-    data = published.committed(run, assembled, "parquet")
-    return baseline.make(run, "evaluate", where, data, steps).output("checkpoint")
+    length = baseline.Length.of(run.require_manifest("finetune"))
+    where = baseline.key(run, version.sft, length)
+    return baseline.make(run, "evaluate", where, assembled, length).output("checkpoint")
 
 
 def _losses(name: str, checkpoint: str | None, run: Run, texts: list[tuple[str, Text]]) -> Losses:
