@@ -103,17 +103,23 @@ demo-down: ## Stop what the demo left running
 demo-clean: demo-down ## Stop the demo and remove its state
 	@rm -rf $(STATE)/demo
 
-test: setup ## All tests, in both environments; those of Airflow, which mostly wait, beside the others
+# Start ranks of a training; beside the other slow tests once Airflow's, which mostly wait, are done.
+TRAINING_TESTS := tests/aitp_tasks/training $(wildcard tests/aitp_tasks/stages/test_finetune*.py) \
+    tests/aitp_tasks/stages/test_evaluate.py
+
+test: setup ## All tests, in both environments, in two rows side by side
 	@rm -rf $(STATE)/junit && mkdir -p $(STATE)/junit
-	@$(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
-	    --junitxml=$(STATE)/junit/airflow.xml > $(STATE)/junit/airflow.txt 2>&1 & airflow=$$!; \
-	trap "kill $$airflow 2>/dev/null || true" EXIT; \
+	@{ $(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
+	    --junitxml=$(STATE)/junit/airflow.xml || true; \
+	    $(WORKER)/python -m pytest -m "slow and not side_by_side" $(TRAINING_TESTS) \
+	    --junitxml=$(STATE)/junit/training.xml; } > $(STATE)/junit/beside.txt 2>&1 & beside=$$!; \
+	trap "kill $$beside 2>/dev/null || true" EXIT; \
 	$(WORKER)/python -m pytest -n auto -m "not slow or side_by_side" tests/aitp_tasks tests/docs \
 	    --junitxml=$(STATE)/junit/side-by-side.xml || true; \
 	$(WORKER)/python -m pytest -m "slow and not side_by_side" tests/aitp_tasks tests/docs \
-	    --junitxml=$(STATE)/junit/worker.xml || true; \
-	wait $$airflow || true; cat $(STATE)/junit/airflow.txt; \
-	$(WORKER)/python .ci/summary.py $(STATE)/junit/side-by-side.xml $(STATE)/junit/worker.xml $(STATE)/junit/airflow.xml
+	    $(addprefix --ignore=,$(TRAINING_TESTS)) --junitxml=$(STATE)/junit/worker.xml || true; \
+	wait $$beside || true; cat $(STATE)/junit/beside.txt; \
+	$(WORKER)/python .ci/summary.py $(addprefix $(STATE)/junit/,side-by-side.xml worker.xml airflow.xml training.xml)
 
 test-fast: setup ## The tests without servers and vLLM, on all cores: some minutes on two
 	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs
