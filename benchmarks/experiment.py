@@ -13,8 +13,7 @@ again, so that the experiment goes on where it was stopped. The last line of out
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +148,7 @@ def _texts(whole: Run) -> list[tuple[str, Text]]:
     )
     most = whole.config.evaluate.max_examples
     rows = held_out.first(documents, "id", most)
-    sets[DOCUMENTS] = losses.of_documents(
-        rows, base_model.load_tokenizer(job.finetune), settings.max_length
-    )
+    sets[DOCUMENTS] = losses.of_documents(rows, base_model.load_tokenizer(job.finetune), settings.max_length)
     return [(name, text) for name, found in sets.items() for text in found.texts]
 
 
@@ -217,7 +214,10 @@ def _print(found: dict[tuple[str, int], Losses], names: list[str], runs: dict[tu
             figures.setdefault(kind, {})[arm] = round(float(values[place].mean()), 4)
     print("\n| arm | pairs | examples | training loss, first and last quarter |\n|---|---|---|---|")
     for (arm, seed), run in runs.items():
-        assembled, trained = run.require_manifest("assemble").figures, run.require_manifest("finetune").figures
+        assembled, trained = (
+            run.require_manifest("assemble").figures,
+            run.require_manifest("finetune").figures,
+        )
         loss = f"{trained['train_loss_first']} to {trained['train_loss_last']}"
         print(f"| {arm}, {seed} | {assembled['pairs']} | {trained['examples']} | {loss} |")
     print(json.dumps(figures | {"processor": processor()}))

@@ -27,6 +27,8 @@ _BY_CONTENT = ("embeddings", "density", "index")
 #: What the folders below these are called: by the digest of an encoder or a geometry, or so.
 _OURS = re.compile("[0-9a-f]{32}|discriminants|log-ratios")
 _TRIED = ("assemble", "finetune")
+#: That plan may take from what it writes to the plan that names it, and much more.
+_PLANNING_SECONDS = 3600.0
 #: Stages that train.
 _TRAINING = ("finetune", "evaluate")
 
@@ -59,7 +61,13 @@ def waste(storage: Storage, runs: Runs, before: float) -> Waste:
     for info, written in storage.list_dated("datasets/"):
         _, _, name = info.key.split("/", 2) if info.key.count("/") > 1 else ("", "", "")
         if written < before and _OF_LINES.fullmatch(name) and not live.names(info.key):
-            found.objects.append((name.partition("/")[0], info))
+            # What names it comes last: the plan of pairs that remain, the version of what is recorded.
+            if name.startswith("remaining/"):
+                is_waste = written < storage.now() - _PLANNING_SECONDS
+            else:
+                is_waste = info.key.split("/")[1] not in live.making
+            if is_waste:
+                found.objects.append((name.partition("/")[0], info))
         elif written < before and _NOTES.fullmatch(name):
             notes.append(info)
     found.objects += [("plans", info) for info in _of_given_up(storage, notes, kept, runs.others)]
@@ -102,6 +110,10 @@ class _Live:
             for shard in group.shards
         }
         self._encoders = {run.plan.encoder_digest for run in unfinished}
+        #: Lines of which a version may be in the making.
+        self.making = {
+            run.config.assemble.dataset for run in unfinished if run.find_manifest("assemble") is None
+        }
 
     def names(self, key: str) -> bool:
         """Whether a version, or a kept run, names an object."""

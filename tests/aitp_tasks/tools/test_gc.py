@@ -18,7 +18,7 @@ from aitp_tasks.stages import plan
 from aitp_tasks.storage import open_storage
 from aitp_tasks.storage.local import LocalStorage
 from aitp_tasks.tools import compact, dataset, gc, indexes
-from aitp_tasks.tools.gc import runs
+from aitp_tasks.tools.gc import runs, sweep
 from tests.aitp_tasks.world import LINE, STAGES, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
@@ -271,7 +271,9 @@ def test_a_mark_that_has_acted_can_be_taken_back(world: World) -> None:
     assert pairs.marked_bad(open_storage(f"file://{world.root}"), LINE) == ()
 
 
-def test_what_a_line_no_longer_needs_goes_and_what_it_needs_stays(world: World) -> None:
+def test_what_a_line_no_longer_needs_goes_and_what_it_needs_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for night in NIGHTS[:2]:
         world.night(night)
     (pair_id, *_) = (pair["pair_id"] for pair in world.pairs_of(world.latest()))
@@ -291,11 +293,24 @@ def test_what_a_line_no_longer_needs_goes_and_what_it_needs_stays(world: World) 
     ]
     for key in (*orphans, f"{line}/records/notes.txt"):
         (world.root / key).write_bytes(b"")
+    # Of pairs that a run was planned on, the plan may be about to come.
+    assert "remaining" not in collect(world, keep=1, delete=False)["kinds"]
+    monkeypatch.setattr(sweep, "_PLANNING_SECONDS", 0.0)
     kinds = collect(world, keep=1)["kinds"]
     assert (kinds["records"]["objects"], kinds["remaining"]["objects"]) == (2, 1)
     left = objects(world, f"{line}/records", f"{line}/remaining")
     assert left.keys() == {*needed, f"{line}/records/notes.txt"}
     assert world.night(NIGHTS[3])["version"]
+
+
+def test_records_of_a_version_in_the_making_stay(world: World) -> None:
+    world.night(NIGHTS[0])
+    unfinished = world.begin(NIGHTS[1])
+    key = f"datasets/{LINE}/records/pairs-{'0' * 32}.parquet"
+    (world.root / key).write_bytes(b"")
+    assert "records" not in collect(world, keep=1)["kinds"]
+    (world.root / unfinished.prefix / "plan.json").unlink()
+    assert collect(world, keep=1)["kinds"]["records"]["objects"] == 1
 
 
 def test_notes_on_plans_go_with_runs_that_were_given_up(world: World) -> None:
