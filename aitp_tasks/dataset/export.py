@@ -95,16 +95,17 @@ class Export:
     def write(self, examples: Iterable[Mapping[str, Any]]) -> None:
         """Add rows of ``SCHEMA``, with ``tools`` where there are any; what is absent is null."""
         for example in examples:
-            row = {name: example[name] for name in _NAMES if example.get(name) is not None}
+            found = {name: example.get(name) for name in _NAMES}
+            row = {name: value for name, value in found.items() if value is not None}
             messages, tools = row["messages"], row.get(conversations.TOOLS, [])
             self.told.kept.update(conversations.further(messages, tools))
             self.told.kept.update([sharegpt.SYSTEM] if sharegpt.has_system(messages) else [])
             if "dump" in row:
                 self.told.dumps.update([row["dump"]])
                 self.told.sources.update([row.get("source", row["dump"])])
-            if found := marks.of_conversation(messages, tools):
+            if held := marks.of_conversation(messages, tools):
                 self.told.marked += 1
-                self.told.marks.update(found)
+                self.told.marks.update(held)
                 if self._marked is Marks.ESCAPE:
                     row |= {name: marks.escaped(row[name]) for name in _NAMES[:2] if name in row}
             self._spool.add(row)

@@ -1,6 +1,6 @@
 """The pairs of a run, with all that tells where each comes from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aitp_tasks.inputs.examples import Turn
@@ -10,8 +10,8 @@ from aitp_tasks.records.run import Run
 _OF_DOCUMENT = ("doc_id", "dump", "source", "shard", "row")
 
 
-def read(run: Run, parts: Sequence[str], version: str) -> list[dict[str, Any]]:
-    """All pairs of some parts, rows of ``export.SCHEMA``, in the order of their ids.
+def read(run: Run, parts: Iterable[str], version: str) -> Iterator[dict[str, Any]]:
+    """All pairs of some parts, rows of ``export.SCHEMA`` with their ``age``, part by part.
 
     Args:
         run: whose they are.
@@ -23,28 +23,26 @@ def read(run: Run, parts: Sequence[str], version: str) -> list[dict[str, Any]]:
         "prompts": [f"{name}@{run.plan.prompts[name].version}" for name in generated.STAGES],
         "model": model_name(run),
         "version": version,
+        # Behind all versions of the line.
+        "age": 0 if run.plan.base is None else len(run.plan.base.position),
     }
-    made = []
     for part in parts:
         answers = generated.kept_rows(run, "answer", part)
         documents = {row["doc_id"]: row for row in selected.documents(run, part, [*_OF_DOCUMENT, "ratio"])}
         scores = {row["question_id"]: row for row in generated.kept_rows(run, "score", part)}
         for row in answers:
             document, score = documents[row["doc_id"]], scores[row["question_id"]]
-            made.append(
-                {
-                    "messages": _messages(row["question"], row["answer"]),
-                    "origin": "aitp",
-                    "pair_id": row["pair_id"],
-                    "density_ratio": document["ratio"],
-                    # Answers of an earlier release do not say it.
-                    "cut_characters": row.get("cut_characters"),
-                    **{name: document[name] for name in _OF_DOCUMENT},
-                    **{name: score[name] for name in ("quality", "difficulty")},
-                    **provenance,
-                }
-            )
-    return sorted(made, key=lambda pair: str(pair["pair_id"]))
+            yield {
+                "messages": _messages(row["question"], row["answer"]),
+                "origin": "aitp",
+                "pair_id": row["pair_id"],
+                "density_ratio": document["ratio"],
+                # Answers of an earlier release do not say it.
+                "cut_characters": row.get("cut_characters"),
+                **{name: document[name] for name in _OF_DOCUMENT},
+                **{name: score[name] for name in ("quality", "difficulty")},
+                **provenance,
+            }
 
 
 def model_name(run: Run) -> str:

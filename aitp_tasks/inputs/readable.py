@@ -10,7 +10,9 @@ _INVISIBLE = {0x34F, 0x115F, 0x1160, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE
 
 def is_blank(text: str) -> bool:
     """Whether a text is nothing but white space and characters without width, such as U+200B."""
-    # Nearly every text ends here, at its first character.
+    if "!" <= text[:1] <= "~":
+        # Nearly every text ends here.
+        return False
     return not text.strip() or all(character.isspace() or _is_invisible(character) for character in text)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +9,11 @@ from numpy.typing import NDArray
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.records import embedded, pairs, projected, tables, vectors
 from aitp_tasks.records.manifest import Manifest
+from aitp_tasks.records.pair_texts import Pair, PairTexts
 from aitp_tasks.records.run import Run
 from aitp_tasks.records.vectors import Values
+
+_ROWS_AT_A_TIME = 1024
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Earlier:
         points: float64 (n, k); not a number where nothing was embedded.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Pair]
     text_ids: list[str]
     points: Points
 
@@ -39,18 +41,18 @@ def read(run: Run) -> Earlier:
     Raises:
         InputError: they were not embedded and projected.
     """
-    rows, text_ids, points = list[dict[str, Any]](), list[str](), list[Points]()
+    rows, text_ids, points, texts = list[Pair](), list[str](), list[Points](), PairTexts()
     for shard, coordinates in _shards(run):
         key = str(shard.figures["shard"])
         stored = pairs.read(run.storage, [key])
         assert stored is not None
-        found = stored.to_pylist()
         table = tables.read(run.storage, coordinates.output("coordinates"))
-        ids, places = [""] * len(found), np.full((len(found), projected.points(table).shape[1]), np.nan)
+        ids, places = [""] * len(stored), np.full((len(stored), projected.points(table).shape[1]), np.nan)
         for row, text_id in zip(table["row"].to_pylist(), table["doc_id"].to_pylist(), strict=True):
             ids[row] = text_id
         places[table["row"].to_numpy()] = projected.points(table)
-        rows += [pair | {"age": _age(run, pair)} for pair in found]
+        for some in stored.to_batches(_ROWS_AT_A_TIME):
+            rows += [texts.held(pair | {"age": _age(run, pair)}) for pair in some.to_pylist()]
         text_ids += ids
         points.append(places)
     order = sorted(range(len(rows)), key=lambda place: str(rows[place]["pair_id"]))
@@ -98,7 +100,7 @@ def _shards(run: Run) -> Iterator[tuple[Manifest, Manifest]]:
         yield from zip(embedded.shards(run, group), projected.shards(run, group), strict=True)
 
 
-def _age(run: Run, pair: dict[str, Any]) -> int:
+def _age(run: Run, pair: Pair) -> int:
     """The place in the line of the version that a pair came with."""
     assert run.plan.base is not None
     return run.plan.base.position.get(pair["version"], -1)

@@ -9,9 +9,10 @@ again.
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from aitp_tasks.config import Marks
@@ -77,6 +78,16 @@ def read(storage: Storage, keys: Iterable[str]) -> pa.Table | None:
 def ids(storage: Storage, keys: Iterable[str]) -> set[str]:
     """Ids of all pairs of some objects."""
     return {pair_id for key in keys for pair_id in tables.read(storage, key, ["pair_id"])[0].to_pylist()}
+
+
+def only(rows: pa.Table | None, wanted: Collection[str]) -> list[dict[str, Any]]:
+    """Those of some pairs that are wanted, by their ids."""
+    if rows is None:
+        return []
+    found: list[dict[str, Any]] = rows.filter(
+        pc.is_in(rows["pair_id"], pa.array(list(wanted), pa.string()))
+    ).to_pylist()
+    return found
 
 
 def _dated(rows: pa.Table, key: str) -> pa.Table:

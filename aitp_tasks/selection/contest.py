@@ -8,6 +8,7 @@ than the earlier ones alone would.
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,12 @@ from aitp_tasks.encoder.opened import open_encoder
 from aitp_tasks.inputs.forms import compared
 from aitp_tasks.records import digest, earlier, indexed, projected
 from aitp_tasks.records.earlier import Earlier
+from aitp_tasks.records.pair_texts import Pair
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import left_out, near_duplicates, race, twins
 from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.gain import Sides
 from aitp_tasks.selection.incoming import Incoming
-from aitp_tasks.selection.near_duplicates import Pair
 from aitp_tasks.vector_index.opened import OpenIndex
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,10 @@ def choose(run: Run, incoming: Incoming, sft: str, room: int | None) -> Choice:
         InputError: an earlier stage has not been run, or what it has left is damaged.
     """
     before = incoming.before
-    with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
+    with ExitStack() as stack:
+        index = None
+        if run.config.assemble.max_similarity < 1:
+            index = stack.enter_context(OpenIndex(run.storage, indexed.keys(run, "sft"), "sft"))
         gone = _twins(run, before, index, compared_with(run, sft))
         fresh = _without_duplicates(run, incoming, index)
     leaving = incoming.leaving | {
@@ -92,10 +96,10 @@ def choose(run: Run, incoming: Incoming, sft: str, room: int | None) -> Choice:
     return chosen
 
 
-def _twins(run: Run, before: Earlier, index: OpenIndex, compared: str) -> dict[str, dict[str, Any]]:
+def _twins(run: Run, before: Earlier, index: OpenIndex | None, compared: str) -> dict[str, dict[str, Any]]:
     """SFT examples that earlier pairs are the same as, by the pairs' text ids."""
     limit, base = run.config.assemble.max_similarity, run.plan.base
-    if limit == 1.0 or base is None or base.compared == compared or not len(before):
+    if index is None or base is None or base.compared == compared or not len(before):
         return {}
     same = twins.same_texts(before.text_ids, earlier.sft_text_ids(run))
     shards = frozenset(shard.key for group in run.plan.groups_of_pairs for shard in group.shards)
@@ -104,7 +108,7 @@ def _twins(run: Run, before: Earlier, index: OpenIndex, compared: str) -> dict[s
     return near | {text_id: {"shard": None, "row": None, "similarity": 1.0} for text_id in same}
 
 
-def _without_duplicates(run: Run, incoming: Incoming, index: OpenIndex) -> near_duplicates.Selection:
+def _without_duplicates(run: Run, incoming: Incoming, index: OpenIndex | None) -> near_duplicates.Selection:
     """The new pairs with their vectors, but for those that the dataset has already."""
     made = incoming.settle()
     if not made:
@@ -132,8 +136,7 @@ class _Contest:
         # What the difference set calls covered; other criteria's thresholds are of something else.
         self._tau = found["tau"] if found["criterion"] == Criterion.DENSITY_RATIO else 1.0
         self._earlier = [pair for pair, stay in zip(before.rows, stays, strict=True) if stay]
-        newest = 0 if run.plan.base is None else len(run.plan.base.position)
-        self._pairs = self._earlier + [pair | {"age": newest} for pair in fresh.kept]
+        self._pairs = self._earlier + fresh.kept
         places = np.full((len(fresh.kept), geometry.components), np.nan)
         placed = [number for number, pair in enumerate(fresh.kept) if pair["pair_id"] in fresh.values]
         if placed:

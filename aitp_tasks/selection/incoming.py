@@ -19,6 +19,7 @@ from aitp_tasks.inputs.forms import compared
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import digest, earlier, indexed
 from aitp_tasks.records.earlier import Earlier
+from aitp_tasks.records.pair_texts import Pair
 from aitp_tasks.records.run import Run
 from aitp_tasks.records.vectors import Vectors
 from aitp_tasks.selection import left_out, near_texts, pair_gates
@@ -26,7 +27,6 @@ from aitp_tasks.selection.contamination import sets
 from aitp_tasks.selection.contamination.guard import CONTAMINATED, EARLIER, NEW, SFT, Guard
 from aitp_tasks.selection.contamination.meanings import Embedded
 from aitp_tasks.selection.contamination.report import Found
-from aitp_tasks.selection.pair_gates import Pair
 from aitp_tasks.selection.personal_data import PersonalData
 from aitp_tasks.vector_index.opened import OpenIndex
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from aitp_tasks.records.pair_texts import Pair
+
 #: ``earlier``: the version before held it. What came instead of it: an SFT example with its place and cosine.
 SCHEMA = pa.schema(
     [
@@ -21,7 +23,7 @@ SCHEMA = pa.schema(
 
 
 def row(
-    pair: dict[str, Any],
+    pair: Pair,
     reason: str,
     *,
     earlier: bool,

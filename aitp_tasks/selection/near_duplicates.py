@@ -16,11 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.records.pair_texts import Pair
 from aitp_tasks.records.vectors import Values, Vectors
 from aitp_tasks.vector_index import library
 from aitp_tasks.vector_index.opened import OpenIndex
-
-Pair = dict[str, Any]
 
 #: A pair that was left out, its cosine to the nearest, and what that is: an SFT
 #: example or an earlier version's pair with its place, or a pair of this run.
@@ -55,7 +54,7 @@ class Selection:
 def select(
     pairs: list[Pair],
     embedded: Iterable[tuple[Vectors, dict[int, Refusal]]],
-    index: OpenIndex,
+    index: OpenIndex | None,
     limit: float,
 ) -> Selection:
     """The pairs that are no near-duplicates.
@@ -66,16 +65,15 @@ def select(
         pairs: in the order in which they are taken.
         embedded: the vectors of the pairs as SFT examples, made as they are asked for; see
             ``Encoder.vectors_of``.
-        index: of the run's SFT side.
-        limit: largest cosine of a pair that is kept; 1 keeps all.
+        index: of the run's SFT side; without it, all pairs are kept.
+        limit: largest cosine of a pair that is kept.
 
     Raises:
         InputError: the index is damaged.
     """
     found = Selection()
     duplicates: list[tuple[Pair, _Nearest]] = []
-    # Rounding makes a cosine a little larger than 1.
-    known = _Known(index, limit if limit < 1 else np.inf)
+    known = _Known(index, limit) if index is not None else None
     for pair, value, nearest in _with_nearest(pairs, embedded, known):
         if nearest is not None:
             duplicates.append((pair, nearest))
@@ -83,7 +81,8 @@ def select(
         found.kept.append(pair)
         if value is not None:
             found.values[str(pair["pair_id"])] = value
-    found.duplicates += _rows(duplicates, index)
+    if index is not None:
+        found.duplicates += _rows(duplicates, index)
     return found
 
 
@@ -96,12 +95,13 @@ class _Nearest(NamedTuple):
 
 
 def _with_nearest(
-    pairs: list[Pair], embedded: Iterable[tuple[Vectors, dict[int, Refusal]]], known: "_Known"
+    pairs: list[Pair], embedded: Iterable[tuple[Vectors, dict[int, Refusal]]], known: "_Known | None"
 ) -> Iterator[tuple[Pair, Values | None, _Nearest | None]]:
     """Each pair with its vector, and with what it is a near-duplicate of."""
     for found, refused in embedded:
         places = found.rows.tolist()
-        nearest = known.add(found.values, [str(pairs[place]["pair_id"]) for place in places])
+        ids = [str(pairs[place]["pair_id"]) for place in places]
+        nearest = known.add(found.values, ids) if known is not None else [None] * len(ids)
         by_place = dict(zip(places, zip(found.values, nearest, strict=True), strict=True))
         for place in sorted({*places, *refused}):
             yield pairs[place], *by_place.get(place, (None, None))

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aitp_tasks.config import Assemble
+from aitp_tasks.records.pair_texts import Pair
 from aitp_tasks.texts import identification, plain, words
-
-Pair = dict[str, Any]
 
 LANGUAGE, OPENING, SOURCE = "other_language", "same_opening", "over_source_cap"
 #: Words of a question that are its opening.
@@ -50,12 +49,13 @@ def crowded(pairs: Sequence[Pair], settings: Assemble) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     if settings.max_pairs_per_source is not None:
-        found |= _over(pairs, "source", settings.max_pairs_per_source, SOURCE)
+        sources = ((str(pair["pair_id"]), pair["source"]) for pair in pairs)
+        found |= _over(sources, settings.max_pairs_per_source, SOURCE)
     if settings.max_same_opening < 1:
-        left = [pair | {"opening": opening(pair)} for pair in pairs if pair["pair_id"] not in found]
+        left = [(str(pair["pair_id"]), opening(pair)) for pair in pairs if str(pair["pair_id"]) not in found]
         # Rounded, because 0.29 * 100 is a little less than 29.
         most = max(int(round(settings.max_same_opening * len(left), 6)), 1)
-        found |= _over(left, "opening", most, OPENING)
+        found |= _over(left, most, OPENING)
     return found
 
 
@@ -70,14 +70,14 @@ def texts(pair: Pair) -> tuple[str, str]:
     return question, answer
 
 
-def _over(pairs: Iterable[Pair], name: str, most: int, reason: str) -> dict[str, str]:
-    """Those that come after so many with the same value."""
+def _over(values: Iterable[tuple[str, Any]], most: int, reason: str) -> dict[str, str]:
+    """The ids that come after so many with the same value."""
     seen: Counter[Any] = Counter()
     found = {}
-    for pair in pairs:
-        seen[pair[name]] += 1
-        if seen[pair[name]] > most:
-            found[str(pair["pair_id"])] = reason
+    for pair_id, value in values:
+        seen[value] += 1
+        if seen[value] > most:
+            found[pair_id] = reason
     return found
 
 

@@ -7,11 +7,11 @@ example of the SFT set is never changed. Nothing leaves the machine, and no text
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from aitp_tasks.config import Assemble, PersonalKind
-from aitp_tasks.selection.pair_gates import Pair
+from aitp_tasks.records.pair_texts import Pair
 
 #: What datafog calls the kinds.
 _LABELS = {
@@ -42,11 +42,10 @@ class PersonalData:
         """Whether anything is looked for."""
         return self._annotator is not None
 
-    def masked(self, dataset: str, pairs: Iterable[Pair]) -> list[Pair]:
+    def masked(self, dataset: str, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """The pairs, with what is to be masked replaced by its kind in brackets; counted all the same."""
-        if not self:
-            return list(pairs)
-        return [self._masked_pair(dataset, pair) for pair in pairs]
+        for pair in pairs:
+            yield self._masked_pair(dataset, pair) if self else pair
 
     def count(self, dataset: str, texts: Sequence[str]) -> None:
         """Count what the texts of one row hold."""
@@ -72,7 +71,7 @@ class PersonalData:
             }
             for turn, of_turn in zip(pair["messages"], found, strict=True)
         ]
-        return pair | {"messages": messages}
+        return {**pair, "messages": messages}
 
     def _find(self, text: str) -> list[tuple[PersonalKind, int, int]]:
         """What a text holds: kind, start and end, in their order; what begins within another is left out."""

@@ -18,6 +18,7 @@ from aitp_tasks.config import OrderKey
 from aitp_tasks.densities import loops
 from aitp_tasks.densities.field import Field
 from aitp_tasks.densities.grid import Points
+from aitp_tasks.records.pair_texts import Pair
 
 Values = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ class Crowds:
 
 
 def leaving(
-    order: Sequence[OrderKey], pairs: Sequence[dict[str, Any]], points: Points, crowds: Crowds, count: int
+    order: Sequence[OrderKey], pairs: Sequence[Pair], points: Points, crowds: Crowds, count: int
 ) -> list[int]:
     """Which of n pairs leave, one after the other, by an order of keys.
 
@@ -129,7 +130,7 @@ def winnable(
     return int(places[place]), float(own[place])
 
 
-def _keys(name: OrderKey, pairs: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+def _keys(name: OrderKey, pairs: Sequence[Pair]) -> list[tuple[Any, ...]]:
     """What a key compares, of each pair: the largest leaves first."""
     if name is OrderKey.AGE:
         return [(-int(pair["age"]),) for pair in pairs]

@@ -48,6 +48,7 @@ from aitp_tasks.records import (
 )
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.marks import HOLDS_MARKS
+from aitp_tasks.records.pair_texts import Pair, PairTexts
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import contest, gain, left_out, near_duplicates, removals
 from aitp_tasks.selection.contamination.guard import NEW
@@ -136,7 +137,7 @@ class _Made:
     """
 
     count: int
-    fresh: list[dict[str, Any]]
+    fresh: list[Pair]
     known: int
     refused: list[dict[str, Any]]
     apart: Apart
@@ -197,14 +198,14 @@ def _made(run: Run, personal: PersonalData) -> _Made:
     """The pairs of this run, apart from those that it need not look at."""
     # Looked up once: a part that is done meanwhile is given up all the same, and told so.
     without, share = _without(run), run.config.evaluate.held_out
-    made = personal.masked(
-        NEW, new_pairs.read(run, [part for part in run.parts if part not in without], version(run))
-    )
+    read = new_pairs.read(run, [part for part in run.parts if part not in without], version(run))
+    texts = PairTexts()
+    made = sorted(map(texts.held, personal.masked(NEW, read)), key=lambda pair: str(pair["pair_id"]))
     standing = run.plan.base.pairs if run.plan.base else ()
     known = pairs.ids(run.storage, standing)
     fresh = [pair for pair in made if pair["pair_id"] not in known]
     # Of a version only some pairs leave; none as a rule.
-    before = pairs.read(run.storage, standing) if run.plan.left else None
+    gone = pairs.only(pairs.read(run.storage, standing), run.plan.left) if run.plan.left else []
     columns = [*pairs.DECIDING, *(["messages"] if run.config.assemble.marks is Marks.DROP else [])]
     against = pairs.against(
         pa.Table.from_pylist(fresh, pa.schema([SCHEMA.field(name) for name in columns])),
@@ -222,11 +223,7 @@ def _made(run: Run, personal: PersonalData) -> _Made:
             for pair in fresh
             if pair["pair_id"] in against
         ]
-        + [
-            left_out.row(pair, run.plan.left[pair["pair_id"]], earlier=True)
-            for pair in (before.to_pylist() if before is not None else [])
-            if pair["pair_id"] in run.plan.left
-        ],
+        + [left_out.row(pair, run.plan.left[pair["pair_id"]], earlier=True) for pair in gone],
         apart=Apart(share, made),
         without=without,
     )

@@ -30,7 +30,8 @@ def select(run: Run, pairs: list[dict[str, Any]], limit: float = LIMIT) -> Selec
     """The call of who chooses among pairs."""
     texts = (compared.of_pair(one["messages"], run.config.sft_text) for one in pairs)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
-        return near_duplicates.select(pairs, made.encoder().vectors_of(texts), index, limit)
+        compared_with = index if limit < 1 else None
+        return near_duplicates.select(pairs, made.encoder().vectors_of(texts), compared_with, limit)
 
 
 def pair(number: int, question: str, answer: str) -> dict[str, Any]:

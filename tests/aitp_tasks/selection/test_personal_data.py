@@ -74,7 +74,7 @@ def test_rows_and_places_are_counted_by_dataset() -> None:
 def test_by_default_nothing_is_looked_for() -> None:
     personal = PersonalData(Assemble())
     pairs: list[dict[str, Any]] = [pair(0, "a@b.org")]
-    assert personal.masked("new_pairs", pairs) == pairs
+    assert list(personal.masked("new_pairs", pairs)) == pairs
     personal.count("sft", ["a@b.org"])
     assert not personal
     assert personal.figures() == {}
