@@ -11,7 +11,9 @@ defaults but for that, for the number of steps and the learning rate; this train
 many tokens as TRL takes at most, and once more with the same batches as TRL. One process each, in
 turn; the first step is not timed. ``speedup_vs_trl_default`` is of tokens without padding a second,
 ``cpu_ratio`` the same of processor time, which other work on the machine changes less, ``loss_gap``
-the largest difference of the two losses at a step. The last line of output is one JSON object.
+the largest difference of the two losses at a step, in float32: in bfloat16 the two learn
+differently (TRL's trainer updates the model's bfloat16 weights, DeepSpeed float32 ones that it
+rounds), which ``loss_gap_bfloat16`` tells. The last line of output is one JSON object.
 """
 
 import json
@@ -19,6 +21,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,26 +32,24 @@ import pyarrow.parquet as pq
 from measure import run_parts
 from resume import resume
 
+from aitp_tasks.machine import processors
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 _EXAMPLES, _STEPS = 16, 3
 #: As TRL has them.
 _BATCH, _LENGTH = 8, 1024
 _RATE = 2e-5
 #: Before the name of a trainer that a process of its own runs.
-_ONE = "--one"
+_ONE, _FLOAT32 = "--one", "--float32"
 
 
 def speed(folder: Path) -> dict[str, Any]:
     """Train with each in turn; the figures."""
     tokens = _prepare(folder)
     found = {kind: _run(kind, folder) for kind in ("trl", "alone", "packed")}
-    for kind, one in found.items():
-        print(kind, json.dumps(one), flush=True)
     trl, alone, packed = (found[kind] for kind in ("trl", "alone", "packed"))
-    gaps = {
-        kind: max(abs(a - b) for a, b in zip(found[kind]["losses"], trl["losses"], strict=True))
-        for kind in ("alone", "packed")
-    }
+    gaps = {"_bfloat16": _gaps(found)} if processors.compute_bfloat16() else {}
+    gaps[""] = _gaps({kind: _run(kind, folder, _FLOAT32) for kind in found} if gaps else found)
     rates = {kind: tokens * (_STEPS - 1) / one["seconds"] for kind, one in found.items()}
     return {
         "examples": _EXAMPLES,
@@ -58,10 +59,18 @@ def speed(folder: Path) -> dict[str, Any]:
         "speedup_unpacked": round(rates["alone"] / rates["trl"], 3),
         "cpu_ratio": round(trl["processor_seconds"] / packed["processor_seconds"], 3),
         "cpu_ratio_unpacked": round(trl["processor_seconds"] / alone["processor_seconds"], 3),
-        "loss_gap": round(gaps["packed"], 6),
-        "loss_gap_unpacked": round(gaps["alone"], 6),
+        **{f"loss_gap{dtype}": round(gap["packed"], 6) for dtype, gap in gaps.items()},
+        **{f"loss_gap_unpacked{dtype}": round(gap["alone"], 6) for dtype, gap in gaps.items()},
         "padding": packed["padding"],
         "padding_unpacked": alone["padding"],
+    }
+
+
+def _gaps(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The largest difference of each of this trainer's losses to TRL's at a step."""
+    return {
+        kind: max(abs(a - b) for a, b in zip(found[kind]["losses"], found["trl"]["losses"], strict=True))
+        for kind in ("alone", "packed")
     }
 
 
@@ -111,10 +120,10 @@ def _conversations() -> list[list[dict[str, str]]]:
     ]
 
 
-def _run(kind: str, folder: Path) -> dict[str, Any]:
+def _run(kind: str, folder: Path, *float32: str) -> dict[str, Any]:
     """Train in a process of its own; what its clock says."""
     done = subprocess.run(
-        [sys.executable, __file__, _ONE, kind, str(folder)],
+        [sys.executable, __file__, _ONE, kind, str(folder), *float32],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -124,11 +133,15 @@ def _run(kind: str, folder: Path) -> dict[str, Any]:
     if done.returncode:
         sys.exit(done.stdout[-3000:])
     found: dict[str, Any] = json.loads((folder / f"{kind}.json").read_bytes())
+    print(kind, *float32, json.dumps(found), flush=True)
     return found
 
 
-def _one(kind: str, folder: Path) -> None:
+def _one(kind: str, folder: Path, *float32: str) -> None:
     """One training, in this process."""
+    if float32:
+        # As on a processor that does not compute in bfloat16.
+        processors.compute_bfloat16 = lambda: False
     trainer, told = (_theirs if kind == "trl" else partial(_ours, kind))(folder)
     clock = _clock()
     trainer.add_callback(clock)
@@ -159,6 +172,8 @@ def _theirs(folder: Path) -> Any:
         report_to="none",
         save_strategy="no",
         use_cpu=True,
+        bf16=processors.compute_bfloat16(),
+        model_init_kwargs=None if processors.compute_bfloat16() else {"dtype": "float32"},
     )
     assert (arguments.per_device_train_batch_size, arguments.max_length) == (_BATCH, _LENGTH)
     made = SFTTrainer(
@@ -201,6 +216,6 @@ def _clock() -> Any:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [_ONE]:
-        _one(sys.argv[2], Path(sys.argv[3]))
+        _one(sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])
     else:
         run_parts({"speed": speed, "resume": resume}, sys.argv[1:])
