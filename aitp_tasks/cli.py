@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aitp_tasks.errors import AitpError, ExitCode, InputError
-from aitp_tasks.machine import processes
+from aitp_tasks.machine import devices, processes
 from aitp_tasks.stages import STAGES, Stage
 from aitp_tasks.tools import TOOLS, Tool
 
@@ -327,10 +327,16 @@ def _subject(arguments: argparse.Namespace) -> Any:
                     f"--set {arguments.set[0]} is given without --config: give the configuration"
                 )
             return None
-        return RunConfig.load(arguments.config, arguments.set)
+        return _on_its_devices(RunConfig.load(arguments.config, arguments.set))
     from aitp_tasks.records.run import Run
 
-    return Run.open(arguments.run)
+    return _on_its_devices(Run.open(arguments.run))
+
+
+def _on_its_devices(subject: Any) -> Any:
+    """The configuration or the run; this process keeps to what it says about devices."""
+    devices.demand(getattr(subject, "config", subject).devices.require)
+    return subject
 
 
 def _guarded(work: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any] | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow.sdk import CronPartitionTimetable, Param, TriggerRule, chain, dag, task, task_group
 
@@ -31,14 +31,15 @@ from aitp_stage import (
     required,
     result_of,
 )
-from aitp_tasks.config import RunConfig, file
+from aitp_tasks.config import Require, RunConfig, file
+from aitp_tasks.config.engine import gpus
 from aitp_tasks.errors import InputError
 from aitp_tasks.stages import STAGES, Stage
 
 #: The configuration of the nights; a run started by hand, or a backfill, may name another one beside it.
 CONFIG = deployments_config()
 _LEFT_OUT = object()
-#: One slot a device; a stage that needs a device waits for its slot here.
+#: One slot a device; a stage that needs devices waits for its slots here.
 GPU_POOL = "gpu"
 #: Of the dumps' names in a label.
 DUMP_CHARACTERS = 60
@@ -104,8 +105,34 @@ def pools(presets: dict[str, dict[str, Any]]) -> tuple[str | None, str | None]:
     return embeds, generates
 
 
+def required_devices(values: dict[str, Any]) -> Any:
+    """What one configuration says in ``devices.require``."""
+    return section(values, "devices").get("require", Require.AUTO)
+
+
+def slots(presets: dict[str, dict[str, Any]]) -> tuple[int, int]:
+    """Slots of a unit that generates, and of finetune: one a GPU that it leases, of the preset with most.
+
+    Ranks are counted where a preset requires GPUs: on processors they lease none, and a task that
+    wants more slots than its pool has would wait for ever.
+    """
+    engines = [
+        section(values, "engine") for values in presets.values() if required_devices(values) != Require.CPU
+    ]
+    trainings = [
+        section(values, "finetune") for values in presets.values() if required_devices(values) == Require.GPU
+    ]
+    generating = (gpus(section(engine, "engine_args")) for engine in engines if not engine.get("endpoint"))
+    ranks = (training.get("processes") for training in trainings)
+    return (
+        max(generating, default=1),
+        max((count for count in ranks if isinstance(count, int) and count > 0), default=1),
+    )
+
+
 PRESETS = presets(CONFIG)
 EMBEDS, GENERATES = pools(PRESETS)
+ENGINE_SLOTS, RANK_SLOTS = slots(PRESETS)
 #: Before what a configuration lets a person be asked.
 ASKED = {
     setting
@@ -116,36 +143,46 @@ ASKED = {
 EVALUATES = (
     GPU_POOL if any(section(values, "evaluate").get("held_out") for values in PRESETS.values()) else None
 )
-#: Pool (None is the default one) and longest duration of each stage.
-RESOURCES: dict[str, tuple[str | None, timedelta]] = {
-    "plan": (None, timedelta(minutes=30)),
-    "embed": (EMBEDS, timedelta(hours=12)),
-    "merge": (None, timedelta(hours=4)),
-    "density": (None, timedelta(hours=2)),
-    "index": (None, timedelta(hours=4)),
-    "difference": (None, timedelta(hours=4)),
-    "rewrite": (GENERATES, timedelta(hours=12)),
-    "score": (GENERATES, timedelta(hours=12)),
-    "answer": (GENERATES, timedelta(hours=12)),
-    "assemble": (EMBEDS, timedelta(hours=4)),
-    "finetune": (GPU_POOL, timedelta(hours=48)),
-    "evaluate": (EVALUATES, timedelta(hours=48)),
-    "promote": (None, timedelta(minutes=30)),
-    "report": (None, timedelta(hours=1)),
+
+
+class Resources(NamedTuple):
+    """What one task of a stage takes: its pool (None is the default one), slots of it, and time at most."""
+
+    pool: str | None
+    timeout: timedelta
+    slots: int = 1
+
+
+RESOURCES = {
+    "plan": Resources(None, timedelta(minutes=30)),
+    "embed": Resources(EMBEDS, timedelta(hours=12)),
+    "merge": Resources(None, timedelta(hours=4)),
+    "density": Resources(None, timedelta(hours=2)),
+    "index": Resources(None, timedelta(hours=4)),
+    "difference": Resources(None, timedelta(hours=4)),
+    "rewrite": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
+    "score": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
+    "answer": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
+    "assemble": Resources(EMBEDS, timedelta(hours=4)),
+    "finetune": Resources(GPU_POOL, timedelta(hours=48), RANK_SLOTS),
+    "evaluate": Resources(EVALUATES, timedelta(hours=48), RANK_SLOTS),
+    "promote": Resources(None, timedelta(minutes=30)),
+    "report": Resources(None, timedelta(hours=1)),
 }
 
 
 def stage_task(stage: Stage) -> dict[str, Any]:
     """The operator's arguments that are the same however the stage is wired."""
-    pool, timeout = RESOURCES[stage.name]
+    takes = RESOURCES[stage.name]
     arguments = {
         "task_id": stage.name,
         "stage": stage.name,
-        "execution_timeout": timeout,
+        "execution_timeout": takes.timeout,
         "doc_md": f"`aitp {stage.name}`: {stage.does}.",
         "map_index_template": LABEL_TEMPLATE if stage.fans_out else None,
         "on_success_callback": NotPromotedNotifier(str(CONFIG)) if stage.name in PROMOTING else None,
-        "pool": pool,
+        "pool": takes.pool,
+        "pool_slots": takes.slots,
     }
     return {name: value for name, value in arguments.items() if value is not None}
 
@@ -153,17 +190,18 @@ def stage_task(stage: Stage) -> dict[str, Any]:
 def stage_table() -> str:
     """The DAG's documentation page."""
     rows = [
-        f"| `{stage.name}` | {stage.fans_out or 'run'} | {RESOURCES[stage.name][0] or 'default'} "
-        f"| {RESOURCES[stage.name][1].total_seconds() / 3600:g} h | {stage.does} |"
+        f"| `{stage.name}` | {stage.fans_out or 'run'} | {takes.pool or 'default'} | {takes.slots} "
+        f"| {takes.timeout.total_seconds() / 3600:g} h | {stage.does} |"
         for stage in STAGES
+        for takes in [RESOURCES[stage.name]]
     ]
     return "\n".join(
         [
             "Finds what a dump of the pre-training corpus covers and the SFT set does not, rewrites it into",
             "instruction-response pairs, and fine-tunes on both.",
             "",
-            "| stage | once per | pool | at most | does |",
-            "|---|---|---|---|---|",
+            "| stage | once per | pool | slots | at most | does |",
+            "|---|---|---|---|---|---|",
             *rows,
             "",
             "The dump is the run's partition key, the day before; a run started by hand names it in the",

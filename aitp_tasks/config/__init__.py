@@ -11,6 +11,7 @@ from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble, Marks, OrderKey, PersonalKind
 from aitp_tasks.config.contamination import Contamination, EvaluationSet, SftHits
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
+from aitp_tasks.config.devices import Devices, Require
 from aitp_tasks.config.difference import Criterion, Difference, Quality, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
@@ -37,6 +38,7 @@ __all__ = [
     "Contamination",
     "Criterion",
     "Density",
+    "Devices",
     "Difference",
     "Dumps",
     "Encoder",
@@ -66,6 +68,7 @@ __all__ = [
     "Prompts",
     "Quality",
     "Refit",
+    "Require",
     "RunConfig",
     "Sampling",
     "Schedule",

@@ -1,5 +1,7 @@
 """``engine``: the model that generates, and where it runs."""
 
+import math
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -51,6 +53,26 @@ _NEUTRAL_ARGUMENTS = {
     "pipeline_parallel_size",
     "tensor_parallel_size",
 }
+
+
+#: Arguments whose product is over how many GPUs the weights are cut; data parallelism copies them.
+_CUTTING = ("tensor_parallel_size", "pipeline_parallel_size")
+_COPYING = "data_parallel_size"
+
+
+def gpus(engine_args: Mapping[str, Any]) -> int:
+    """How many GPUs the engine arguments spread the model over."""
+    return weights_share(engine_args) * _number(engine_args.get(_COPYING))
+
+
+def weights_share(engine_args: Mapping[str, Any]) -> int:
+    """Over how many GPUs they cut the weights."""
+    return math.prod(_number(engine_args.get(kind)) for kind in _CUTTING)
+
+
+def _number(value: Any) -> int:
+    # Whatever is no number, vLLM refuses itself.
+    return value if isinstance(value, int) and value > 0 else 1
 
 
 class Engine(Model):

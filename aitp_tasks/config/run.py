@@ -12,6 +12,7 @@ from aitp_tasks.config.approval import Approval
 from aitp_tasks.config.assemble import Assemble
 from aitp_tasks.config.contamination import Contamination
 from aitp_tasks.config.density import Density
+from aitp_tasks.config.devices import Devices
 from aitp_tasks.config.difference import Difference
 from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
@@ -46,8 +47,9 @@ _PLACES = {
     # What was measured stays the same, whatever is decided by it.
     "evaluate": {"promote", "tolerance", "task_folder"},
 }
-#: Where results are stored, when a run is started, who is asked or told, and what is tidied up.
-_DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
+#: Where results are stored, on what models work, when a run is started, who is asked or told, and what is
+#: tidied up.
+_DECIDING_NOTHING = {"root", "devices", "schedule", "approval", "messages", "maintenance"}
 #: Settings that came later, with what they were before: left out while they are that, so that a run that was
 #: planned without them is found again. A gate is left out while it is as the rules have it (``Plan.rules``).
 _ADDED: dict[str, dict[str, Any]] = {
@@ -134,6 +136,7 @@ class RunConfig(Section):
     contamination: Contamination = Contamination()
     finetune: Finetune
     evaluate: Evaluate = Evaluate()
+    devices: Devices = Devices()
     schedule: Schedule = Schedule()
     approval: Approval = Approval()
     messages: Messages = Messages()

@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 
 from aitp_tasks import config
+from aitp_tasks.config.engine import weights_share
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation.engine import weights_share
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records.plan import FrozenPrompt
@@ -62,7 +62,7 @@ def require_memory(settings: config.Engine) -> None:
         return
     share = settings.engine_args.get("gpu_memory_utilization", 1.0)
     room = min(gpu.memory for gpu in gpus) * (share if isinstance(share, float) else 1.0)
-    needed = _weights(settings.folder) / weights_share(settings)
+    needed = _weights(settings.folder) / weights_share(settings.engine_args)
     if needed > room:
         raise InputError(
             f"the weights of {settings.label} take {needed / 1e9:.1f} GB a GPU, and {room / 1e9:.1f} GB may "

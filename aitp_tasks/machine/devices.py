@@ -6,11 +6,15 @@ one user that see the same ``/tmp``; containers that share GPUs but no ``/tmp``
 have to be given different ones by ``CUDA_VISIBLE_DEVICES``, which is honoured.
 
 What else runs on a GPU, without a lease, is not noticed.
+
+Whether a process without a GPU may go on says ``devices.require``: work that was meant for
+a GPU would take days on processors, and say nothing.
 """
 
 import contextlib
 import fcntl
 import importlib
+import importlib.util
 import logging
 import os
 import random
@@ -22,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aitp_tasks.config import Require
 from aitp_tasks.errors import InputError, TransientError
 
 log = logging.getLogger(__name__)
@@ -60,10 +65,17 @@ class Lease:
 
 
 _held: Lease | None = None
+_required = Require.AUTO
+
+
+def demand(required: Require) -> None:
+    """Say what this process's work is to run on: ``lease`` and ``visible`` keep to it."""
+    global _required
+    _required = required
 
 
 def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
-    """Lease GPUs until this process ends; None when it sees none.
+    """Lease GPUs until this process ends; None when it sees none, and may do without.
 
     Names them to CUDA by ``CUDA_VISIBLE_DEVICES``, so it comes before whatever
     initialises CUDA. Several are leased all at once or not at all: processes that
@@ -78,13 +90,14 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
         wanted_by: the setting that says so, for the error message.
 
     Raises:
-        InputError: more GPUs are asked for than this process sees.
+        InputError: more GPUs are asked for than this process sees, or none is seen and one is required.
         TransientError: none became free in time; names who holds them.
     """
     global _held
     if _held is None:
         gpus = visible()
         if not gpus:
+            _require_none(wanted_by)
             return None
         require(count, wanted_by)
         assert not _cuda_is_initialised(), "CUDA already has its devices"
@@ -129,7 +142,51 @@ def figures(served: bool = False) -> dict[str, Any]:
 
 def visible() -> list[Gpu]:
     """The GPUs that this process may use, leased or not."""
+    if _required is Require.CPU:
+        return []
     return _visible(_installed(), os.environ.get(VARIABLE))
+
+
+def _require_none(wanted_by: str) -> None:
+    """Make sure that no GPU is required, and that nothing finds one by itself.
+
+    Raises:
+        InputError: one is; says why none is seen.
+    """
+    if _required is Require.GPU or (_required is Require.AUTO and built_for_gpus()):
+        asked = "devices.require=gpu" if _required is Require.GPU else "a build of torch for GPUs"
+        raise InputError(
+            f"{wanted_by} is to work on a GPU ({asked}), and this process sees none: {_why_none()}; start it "
+            "where there is one, or set devices.require to cpu"
+        )
+    if _required is Require.CPU:
+        os.environ[VARIABLE] = ""
+
+
+def built_for_gpus() -> bool:
+    """Whether torch, as it is installed here, is built for GPUs; it is not imported."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    told = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    return re.search(r"^(cuda|hip)\b[^=\n]*=\s*['\"]", told, re.MULTILINE) is not None
+
+
+def _why_none() -> str:
+    """Why this process sees no GPU, as far as the management library knows."""
+    try:
+        nvml = importlib.import_module("pynvml")
+    except ImportError:
+        return "the package nvidia-ml-py is not installed"
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return f"the driver says: {error}"
+    count = nvml.nvmlDeviceGetCount()
+    nvml.nvmlShutdown()
+    if count:
+        return f"of {count} on this machine, {VARIABLE}={os.environ.get(VARIABLE)!r} leaves none"
+    return "the driver knows of none"
 
 
 def _wait_for(count: int, gpus: list[Gpu]) -> Lease:

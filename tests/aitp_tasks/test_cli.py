@@ -84,6 +84,19 @@ def test_an_unreachable_store_exits_75_and_hides_the_secret(config_file: str) ->
     assert "hidden-secret" not in done.stderr + done.stdout
 
 
+def test_work_that_needs_a_gpu_fails_at_once_without_one_and_goes_on_when_it_does_not(
+    config_file: str,
+) -> None:
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    needs = json.loads(aitp("plan", "--config", config_file, "--set", "devices.require=gpu", **hidden).stdout)
+    done = aitp("embed", "--run", needs["run"], "--unit", "0", **hidden)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search("error: .* to work on a GPU .* sees none: .* set devices.require to cpu", done.stderr)
+    again = json.loads(aitp("plan", "--config", config_file, "--set", "devices.require=cpu").stdout)
+    assert again["run"] == needs["run"]
+    assert aitp("embed", "--run", again["run"], "--unit", "0", **hidden).returncode == 0
+
+
 def test_a_unit_that_does_not_exist_is_named(config_file: str) -> None:
     run = json.loads(aitp("plan", "--config", config_file).stdout)["run"]
     done = aitp("embed", "--run", run, "--unit", "7")

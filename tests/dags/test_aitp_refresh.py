@@ -285,8 +285,9 @@ def described(config: Path) -> dict[str, Any]:
     code += "dag = bag.dags['aitp_refresh']\n"
     code += "params = {name: dag.params.get_param(name).dump() for name in dag.params}\n"
     code += "pools = {task.task_id: task.pool for task in dag.tasks}\n"
+    code += "slots = {task.task_id: task.pool_slots for task in dag.tasks}\n"
     code += "after = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}\n"
-    code += "print(json.dumps({'pools': pools, 'params': params, 'after': after}))"
+    code += "print(json.dumps({'pools': pools, 'slots': slots, 'params': params, 'after': after}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={
@@ -308,6 +309,46 @@ def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path)
     config.write_text("engine: {endpoint: {url: 'http://127.0.0.1:1'}}\nencoder: {model: /m}\n")
     pools = described(config)["pools"]
     assert {task for task, pool in pools.items() if pool == "gpu"} == {"embed", "assemble", "finetune"}
+
+
+GPUS, CPUS = "devices: {require: gpu}", "devices: {require: cpu}"
+TENSORS = "engine: {{engine_args: {{tensor_parallel_size: {}}}}}".format
+RANKS = "finetune: {{processes: {}}}".format
+ALL_KINDS = "{tensor_parallel_size: 2, pipeline_parallel_size: 2, data_parallel_size: 2}"
+
+
+@pytest.mark.parametrize(
+    ("law", "code", "engine", "ranks"),
+    [
+        ([], [], 1, 1),
+        ([GPUS], [], 1, 1),
+        ([TENSORS(8)], [], 8, 1),
+        ([f"engine: {{engine_args: {ALL_KINDS}}}"], [], 8, 1),
+        # Ranks on processors lease nothing, and the pool may have one slot.
+        ([RANKS(8)], [], 1, 1),
+        ([RANKS(8), GPUS], [], 1, 8),
+        ([RANKS(8), CPUS, TENSORS(4)], [], 1, 1),
+        # Of several configurations, the one with most.
+        ([RANKS(4), GPUS, TENSORS(2)], [RANKS(2), GPUS, TENSORS(4)], 4, 4),
+        (
+            ["engine: {endpoint: {url: 'http://127.0.0.1:1'}, engine_args: {tensor_parallel_size: 8}}"],
+            [],
+            1,
+            1,
+        ),
+        # What plan will refuse.
+        ([TENSORS("many"), RANKS(-2), GPUS], [], 1, 1),
+        (["engine: {engine_args: [8]}", "devices: gpu"], [], 1, 1),
+    ],
+)
+def test_a_unit_takes_as_many_slots_as_it_leases_gpus(
+    tmp_path: Path, law: list[str], code: list[str], engine: int, ranks: int
+) -> None:
+    for name, lines in (("law", law), ("code", code)):
+        (tmp_path / f"{name}.yaml").write_text("\n".join(["root: s3://b", *lines]))
+    slots = described(tmp_path / "law.yaml")["slots"]
+    prompts = dict.fromkeys(("rewrite", "score", "answer"), engine)
+    assert slots == dict.fromkeys(slots, 1) | prompts | {"finetune": ranks, "evaluate": ranks}
 
 
 def test_a_gpu_is_waited_for_only_where_something_is_held_out(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ is the offline engine's process, ``reasoning`` tells there what a model thinks f
 what it responds.
 """
 
-import math
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -139,21 +138,6 @@ def numbers(settings: config.Engine) -> str | None:
     ):
         return _NOT_BFLOAT16
     return computed_in
-
-
-def gpus_wanted(settings: config.Engine) -> int:
-    """How many GPUs the engine arguments spread the model over."""
-    kinds = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    values = (settings.engine_args.get(kind) for kind in kinds)
-    # Whatever is no number, vLLM refuses itself.
-    return math.prod(value for value in values if isinstance(value, int) and value > 0)
-
-
-def weights_share(settings: config.Engine) -> int:
-    """Over how many GPUs the weights are cut; data parallelism copies them."""
-    kinds = ("tensor_parallel_size", "pipeline_parallel_size")
-    values = (settings.engine_args.get(kind) for kind in kinds)
-    return math.prod(value for value in values if isinstance(value, int) and value > 0)
 
 
 def one_at_a_time(settings: config.Engine, on_gpus: bool) -> bool:

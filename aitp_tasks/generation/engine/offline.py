@@ -21,8 +21,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from aitp_tasks import config
+from aitp_tasks.config.engine import gpus
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.generation.engine import Completion, Job, dtype, gpus_wanted, one_at_a_time
+from aitp_tasks.generation.engine import Completion, Job, dtype, one_at_a_time
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices
 
@@ -46,7 +47,7 @@ class OfflineEngine:
 
     def __init__(self, settings: config.Engine, model: str) -> None:
         """Start the engine; it loads while the first jobs are prepared."""
-        devices.lease(gpus_wanted(settings), "engine.engine_args")
+        devices.lease(gpus(settings.engine_args), "engine.engine_args")
         self._settings = settings
         self._arguments = _arguments(settings, model)
         log.info(

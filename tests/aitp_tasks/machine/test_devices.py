@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from aitp_tasks.config import Require
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.machine import devices
 from aitp_tasks.machine.devices import Gpu
@@ -257,6 +259,91 @@ def test_without_library_or_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(nvml, "nvmlInit", fails)
     monkeypatch.setitem(sys.modules, "pynvml", nvml if missing == "driver" else None)
     assert devices._installed() == []
+
+
+CPU_BUILD = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = None\n"
+CUDA_BUILD = "__version__ = '2.13.0'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n"
+ROCM_BUILD = "__version__ = '2.13.0+rocm6.4'\ncuda: Optional[str] = None\nhip: Optional[str] = '6.4'\n"
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a build of torch in the place of the installed one, without a library for its GPUs."""
+
+    def put(told: str) -> None:
+        (tmp_path / "torch").mkdir()
+        (tmp_path / "torch/__init__.py").write_text("")
+        (tmp_path / "torch/version.py").write_text(told)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+        monkeypatch.delenv(devices.VARIABLE, raising=False)
+
+    monkeypatch.setattr(devices, "_required", Require.AUTO)
+    return put
+
+
+@pytest.mark.parametrize(
+    ("told", "required", "refused"),
+    [
+        (CPU_BUILD, Require.AUTO, False),
+        (CPU_BUILD, Require.GPU, True),
+        (CPU_BUILD, Require.CPU, False),
+        (CUDA_BUILD, Require.AUTO, True),
+        (CUDA_BUILD, Require.GPU, True),
+        (CUDA_BUILD, Require.CPU, False),
+        (ROCM_BUILD, Require.AUTO, True),
+    ],
+)
+def test_without_a_gpu_work_goes_on_only_where_none_is_required(
+    build: Callable[[str], None], told: str, required: Require, refused: bool
+) -> None:
+    build(told)
+    devices.demand(required)
+    if refused:
+        with pytest.raises(InputError, match="embed is to work on a GPU .* nvidia-ml-py is not installed"):
+            devices.lease(wanted_by="embed")
+    else:
+        assert devices.lease(wanted_by="embed") is None
+
+
+def test_on_processors_no_gpu_is_seen_by_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0)])
+    monkeypatch.setattr(devices, "_required", Require.CPU)
+    monkeypatch.setenv(devices.VARIABLE, "0")
+    assert devices.visible() == []
+    assert devices.lease() is None
+    # For whatever looks by itself.
+    assert os.environ[devices.VARIABLE] == ""
+
+
+@pytest.mark.parametrize(
+    ("driver", "value", "told"),
+    [
+        ("Driver/library version mismatch", None, "the driver says: Driver/library version mismatch"),
+        ("", "", "of 3 on this machine, CUDA_VISIBLE_DEVICES='' leaves none"),
+        ("", "7", "of 3 on this machine, CUDA_VISIBLE_DEVICES='7' leaves none"),
+    ],
+)
+def test_a_missing_gpu_is_told_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, driver: str, value: str | None, told: str
+) -> None:
+    nvml = _Nvml("pynvml")
+    if driver:
+        monkeypatch.setattr(nvml, "nvmlInit", lambda: (_ for _ in ()).throw(_Nvml.NVMLError(driver)))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(devices, "_required", Require.GPU)
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    if value is not None:
+        monkeypatch.setenv(devices.VARIABLE, value)
+    with pytest.raises(InputError, match=re.escape(told)):
+        devices.lease()
+
+
+def test_the_build_of_torch_is_told_as_torch_itself_tells_it() -> None:
+    import torch
+
+    assert devices.built_for_gpus() == (torch.version.cuda is not None or torch.version.hip is not None)
 
 
 @pytest.mark.gpu
