@@ -11,19 +11,23 @@ import logging
 import math
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from aitp_tasks import config
 from aitp_tasks.config.engine import gpus
-from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.errors import TransientError
 from aitp_tasks.generation.engine import Completion, Job, dtype, one_at_a_time
+from aitp_tasks.generation.engine.failures import failure
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices
 
@@ -38,6 +42,8 @@ _KILLS = 2
 #: Jobs that are handed in before it is known how many run at once.
 _WHILE_LOADING = 512
 _END_SECONDS = 10.0
+#: Of standard error, those that may say why the engine did not start.
+_LINES = 400
 
 _Message = dict[str, Any]
 
@@ -113,8 +119,10 @@ class OfflineEngine:
             self.load_seconds += time.monotonic() - self._started
             return []
         if "error" in message:
-            kind = TransientError if message["passing"] else InputError
-            raise kind(f"engine model {self._settings.model} cannot be loaded: {message['error']}")
+            # What its processes have said is heard when they have ended.
+            self._end()
+            self._hearing.join(_END_SECONDS)
+            raise failure(self._settings.model, message.pop("error"), self._heard, **message)
         job = self._jobs.pop(message.pop("id"))
         self._deaths = 0
         if "refused" in message:
@@ -163,12 +171,17 @@ class OfflineEngine:
             COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=_environment(self._settings),
             # vLLM's own processes belong to it; they must not outlive it.
             process_group=0,
             text=True,
             encoding="utf-8",
+            errors="replace",
         )
+        self._heard: deque[str] = deque(maxlen=_LINES)
+        self._hearing = threading.Thread(target=_hear, args=(self._process, self._heard), daemon=True)
+        self._hearing.start()
         self._replies: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         threading.Thread(target=_listen, args=(self._process, self._replies), daemon=True).start()
         # vLLM's own processes hold the pipe that it speaks through: without it, nothing else ends them.
@@ -213,6 +226,15 @@ def _listen(process: "subprocess.Popen[str]", replies: "queue.SimpleQueue[_Messa
         replies.put(None)
 
 
+def _hear(process: "subprocess.Popen[str]", heard: deque[str]) -> None:
+    """Hand on what a process and its own say on standard error; the last lines are kept."""
+    assert process.stderr is not None
+    with process.stderr as lines:
+        for line in lines:
+            sys.stderr.write(line)
+            heard.append(line)
+
+
 def _arguments(settings: config.Engine, model: str) -> dict[str, Any]:
     """What ``vllm.LLM`` is made with."""
     # The schema is enforced behind what this parser takes for thinking.
@@ -249,7 +271,12 @@ def _environment(settings: config.Engine) -> dict[str, str]:
         values["HF_HUB_OFFLINE"] = "1"
     decided = {}
     if devices.visible():
-        decided = {"VLLM_BATCH_INVARIANT": "1"} if settings.deterministic else {}
+        # Programs that come as packages, such as ninja, lie beside Python, which need not be on PATH.
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        decided = {"PATH": programs} | ({"VLLM_BATCH_INVARIANT": "1"} if settings.deterministic else {})
+        if not _compiles_cuda(programs):
+            # Its sampler would be compiled as the engine starts; vLLM's own does as well.
+            values["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
     else:
         values |= {
             # Engine and worker in one process: two imports of torch less at every start.
@@ -261,3 +288,10 @@ def _environment(settings: config.Engine) -> dict[str, str]:
             "OMP_WAIT_POLICY": "passive",
         }
     return values | os.environ | decided
+
+
+def _compiles_cuda(programs: str) -> bool:
+    """Whether what compiles CUDA kernels is on a search path: nvcc, or in CUDA_HOME, and ninja."""
+    toolkit = os.environ.get("CUDA_HOME")
+    where = os.pathsep.join([programs, *([f"{toolkit}/bin"] if toolkit else [])])
+    return all(shutil.which(program, path=where) for program in ("nvcc", "ninja"))

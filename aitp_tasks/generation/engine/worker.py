@@ -40,8 +40,10 @@ def main() -> None:
 
     try:
         server = _Server(first["arguments"], first["template_args"], jobs, replies)
-    except (OSError, TypeError, ValueError, VLLMError) as error:
-        _send(replies, {"error": " ".join(str(error).split()), "passing": models.passing(error)})
+    except (OSError, RuntimeError, TypeError, ValueError, VLLMError) as error:
+        wrong = not isinstance(error, RuntimeError) or isinstance(error, VLLMError | NotImplementedError)
+        told = {"passing": models.passing(error), "wrong": wrong}
+        _send(replies, {"error": " ".join(str(error).split()), **told})
         sys.exit(1)
     # Whoever is gone takes no answer any more.
     with contextlib.suppress(BrokenPipeError):

@@ -21,6 +21,8 @@ from aitp_tasks.generation.engine import Completion, Job, offline
 from aitp_tasks.generation.engine.offline import OfflineEngine
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.inputs.rows import Refusal
+from aitp_tasks.machine import devices
+from aitp_tasks.machine.devices import Gpu
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY
 from tests.aitp_tasks.starters import STAGE, left_of
 
@@ -123,6 +125,64 @@ def test_an_engine_that_never_starts_ends_the_task(tmp_path: Path, monkeypatch: 
         pytest.raises(TransientError, match=r"the engine died 1 times in a row \(exit code 7\)"),
     ):
         answered(engine, [job("a")])
+
+
+FAILS_BELOW = """
+import json, subprocess, sys
+sys.stdin.readline()
+below = "import sys; sys.stderr.write('noise' * 5000 + chr(10) + 'ValueError: 1 GiB KV cache is needed')"
+subprocess.run([sys.executable, "-c", below])
+print(json.dumps({"error": "See root cause above.", "passing": False, "wrong": False}), flush=True)
+sys.exit(1)
+"""
+
+
+def test_what_a_process_below_the_engines_has_said_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(FAILS_BELOW)
+    monkeypatch.setattr(offline, "COMMAND", [sys.executable, str(script)])
+    with (
+        OfflineEngine(Settings(model="/none"), "/none") as engine,
+        pytest.raises(InputError, match="ValueError: 1 GiB KV cache is needed; lower engine.max_model_len"),
+    ):
+        answered(engine, [job("a")])
+
+
+@pytest.mark.parametrize(
+    ("programs", "toolkit", "decided"),
+    [
+        (["nvcc", "ninja"], [], False),
+        (["ninja"], ["nvcc"], False),
+        (["ninja"], [], True),
+        (["nvcc"], [], True),
+        ([], [], True),
+    ],
+)
+def test_kernels_are_compiled_at_the_start_only_where_they_can_be(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    programs: list[str],
+    toolkit: list[str],
+    decided: bool,
+) -> None:
+    for folder, names in (("path", programs), ("cuda/bin", toolkit)):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / name).touch(mode=0o755)
+    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0)])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "environment/bin/python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER", raising=False)
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    found = offline._environment(Settings(model="/none"))
+    assert found["PATH"].split(":")[0] == str(tmp_path / "environment/bin")
+    assert found.get("VLLM_USE_FLASHINFER_SAMPLER") == ("0" if decided else None)
+    # Whoever knows better says so.
+    monkeypatch.setenv("VLLM_USE_FLASHINFER_SAMPLER", "1")
+    assert offline._environment(Settings(model="/none"))["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
 
 
 _STAGE = (
@@ -322,6 +382,19 @@ def test_a_hub_that_does_not_answer_is_a_passing_fault(
     with (
         OfflineEngine(hub, hub.model) as engine,
         pytest.raises(TransientError, match="engine model org/name cannot be loaded"),
+    ):
+        answered(engine, [job("a")])
+
+
+def test_memory_that_is_not_there_is_told_by_vllms_own_process(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on GPUs: the engine has processes below ours.
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1000000")
+    with (
+        OfflineEngine(settings, MODEL) as engine,
+        pytest.raises(InputError, match="ValueError: Available memory .*--kv-cache-memory-bytes"),
     ):
         answered(engine, [job("a")])
 
