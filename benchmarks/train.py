@@ -68,7 +68,8 @@ def speed(folder: Path) -> dict[str, Any]:
 def _prepare(folder: Path) -> int:
     """Leave one job for each of this trainer's runs, with the same examples; their tokens."""
     from aitp_tasks.config import Finetune
-    from aitp_tasks.training import base_model, examples, making, operators, packing, template
+    from aitp_tasks.machine import base_model
+    from aitp_tasks.training import examples, making, operators, packing, template
     from aitp_tasks.training.job import Job
 
     shared: dict[str, Any] = {

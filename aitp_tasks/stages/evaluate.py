@@ -33,12 +33,12 @@ from aitp_tasks.evaluation import (
 from aitp_tasks.evaluation.benchmarks import Told
 from aitp_tasks.evaluation.generations import Answer, Question
 from aitp_tasks.evaluation.losses import Text, Texts
-from aitp_tasks.machine import devices, models, processors
+from aitp_tasks.machine import base_model, devices, models, processors
 from aitp_tasks.records import held_out, published, selected, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, session
+from aitp_tasks.training import session
 from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job
 
