@@ -104,6 +104,12 @@ def pools(presets: dict[str, dict[str, Any]]) -> tuple[str | None, str | None]:
     return embeds, generates
 
 
+def answers(presets: dict[str, dict[str, Any]], generates: str | None) -> str | None:
+    """Pool of what answers: where several answers are ranked, the base model needs a GPU of its own."""
+    counts = (section(values, "prompts").get("answers_per_question", 1) for values in presets.values())
+    return GPU_POOL if any(count != 1 for count in counts) else generates
+
+
 PRESETS = presets(CONFIG)
 EMBEDS, GENERATES = pools(PRESETS)
 #: Before what a configuration lets a person be asked.
@@ -126,7 +132,7 @@ RESOURCES: dict[str, tuple[str | None, timedelta]] = {
     "difference": (None, timedelta(hours=4)),
     "rewrite": (GENERATES, timedelta(hours=12)),
     "score": (GENERATES, timedelta(hours=12)),
-    "answer": (GENERATES, timedelta(hours=12)),
+    "answer": (answers(PRESETS, GENERATES), timedelta(hours=12)),
     "assemble": (EMBEDS, timedelta(hours=4)),
     "finetune": (GPU_POOL, timedelta(hours=48)),
     "evaluate": (EVALUATES, timedelta(hours=48)),
