@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks.config import Criterion
+from aitp_tasks.config import Criterion, Verdict
 from aitp_tasks.records import generated, projected, selected, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, add_counts
 from aitp_tasks.records.plan import Unread
@@ -318,10 +318,8 @@ def _generations(units: dict[str, list[Manifest]]) -> list[Generation]:
 
 
 def _verdicts(units: list[Manifest]) -> dict[str, int]:
-    verdicts: dict[str, int] = {}
-    for unit in units:
-        verdicts = add_counts(verdicts, unit.figures.get("judge", {}).get("verdicts", {}))
-    return verdicts
+    told = [unit.figures["judge"]["verdicts"] for unit in units if "judge" in unit.figures]
+    return {verdict: sum(each[verdict] for each in told) for verdict in reversed(Verdict)} if told else {}
 
 
 def _generation(stage: str, figures: list[dict[str, Any]]) -> Generation:
