@@ -25,12 +25,13 @@ from aitp_tasks.records import digest
 from aitp_tasks.records.manifest import Stopwatch
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
 #: The setting because of which there is anything to rank.
 SETTING = "prompts.answers_per_question"
+_LOGGED = ("answers", "unranked", "busy_seconds")
 #: A question and its answer, as short as they come.
 _SHORT = ("What does the document say of it? " * 2, "It says so.")
 
@@ -150,7 +151,7 @@ def log_probabilities(
     places = _places(base_model.load_config(here))
     fit = [place for place, one in enumerate(read) if places is None or len(one) <= places]
     device = "cuda" if devices.lease(1, SETTING) else "cpu"
-    model = base_model.load_model(here, base_model.computes_in(device)).to(device)
+    model = _loaded(here, device, settings.label)
     loaded = watch.seconds()
     found: list[float | None] = [None] * len(pairs)
     each = likelihood.of_model(model, [read[place] for place in fit])
@@ -161,7 +162,17 @@ def log_probabilities(
     return found, figures
 
 
-_LOGGED = ("answers", "unranked", "busy_seconds")
+def _loaded(settings: Finetune, device: str, label: str) -> "PreTrainedModel":
+    import torch
+
+    try:
+        model: PreTrainedModel = base_model.load_model(settings, base_model.computes_in(device)).to(device)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"finetune.model {label}, which is to rank the answers, does not fit on one device: set "
+            f"{SETTING} to 1, or take devices with more memory"
+        ) from None
+    return model
 
 
 def _figures(

@@ -112,6 +112,17 @@ def test_a_model_that_was_replaced_ranks_nothing(folder: Path) -> None:
         ranking.log_probabilities(Finetune(model=str(folder)), "another", PAIRS)
 
 
+def test_a_base_that_does_not_fit_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(base_model, "load_model", full)
+    with pytest.raises(
+        InputError, match=r"does not fit on one device: set prompts.answers_per_question to 1"
+    ):
+        ranked(folder, PAIRS[:1])
+
+
 def test_an_answer_that_is_too_long_for_the_base_is_told_and_not_ranked(tmp_path: Path) -> None:
     small = tiny.make_model(
         tmp_path / "model", MODELS / "SmolLM2-135M-Instruct", "float32", max_position_embeddings=64
