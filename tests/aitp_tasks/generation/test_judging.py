@@ -74,6 +74,29 @@ def test_no_verdict_is_read_that_was_not_given(case: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ('{"verdict": "Supported"}', "supported"),
+        ('{"Verdict": "NOT IN DOCUMENT"}', "not_in_document"),
+        ('```json\n{"verdict": "not-in-document"}\n```', "not_in_document"),
+        ('{"verdict": " partly "}', "partly"),
+        ('{"verdict": "not supported"}', None),
+        ('{"verdict": "unsupported"}', None),
+        ('{"verdict": "supported, partly"}', None),
+        ('{"verdict": ""}', None),
+    ],
+)
+def test_a_verdict_in_another_case_is_the_same_one(text: str, verdict: str | None) -> None:
+    parsed = parse(Response(Completion(text, "stop", 1, 1)), JUDGE)
+    if verdict is None:
+        assert isinstance(parsed, Refusal)
+    else:
+        assert isinstance(parsed, Parsed)
+        assert parsed.value == {"verdict": verdict}
+        assert "case" in parsed.repairs
+
+
+@pytest.mark.parametrize(
     "text",
     [
         'The answer was {"verdict": "supported"}. I judge: {"verdict": "contradicted"}',

@@ -25,6 +25,7 @@ from aitp_tasks.stages import answer
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY
 from tests.aitp_tasks.generation.scored import PART, scored
 from tests.aitp_tasks.generation.test_part import StandIn, StandInPrompter
+from tests.aitp_tasks.servers import serving
 from tests.aitp_tasks.training import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
@@ -258,6 +259,38 @@ def test_a_second_run_and_another_threshold_ask_nothing(
     assert engine.asked == []
     assert engine.started == 1
     assert done.figures["judge"]["reused"] == 4
+
+
+def test_a_server_judges_as_it_answers(configure: Callable[..., RunConfig]) -> None:
+    def reply(body: dict[str, Any]) -> bytes:
+        content = body["messages"][0]["content"]
+        asked = body["response_format"]["json_schema"]["schema"]["properties"]
+        question = content.partition("Question:\n\n")[2].partition("\n\nEnd of the question.")[0]
+        stage, said = ("judge", content.partition("Answer:\n\n")[2]) if "verdict" in asked else ("answer", "")
+        values = {"question": question, "answer": said.partition("\n\nEnd of the answer.")[0]}
+        choice = {"message": {"content": say(stage, values, "")}, "finish_reason": "stop"}
+        return json.dumps({"choices": [choice], "usage": {}}).encode()
+
+    def by_rule(body: dict[str, Any]) -> bytes:
+        is_probe = "response_format" not in body
+        return (
+            b'{"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}'
+            if is_probe
+            else reply(body)
+        )
+
+    with serving(by_rule) as server:
+        config = configure("partly", 2)
+        engine = config.engine.model_dump() | {"max_model_len": 4096}
+        engine["endpoint"] = {"url": server.url, "served_model": "m", "concurrency": 2}
+        config = config.model_copy(update={"engine": config.engine.model_validate(engine)})
+        done, rows = answered(scored(config, DOCUMENTS))
+        seeds = [body["seed"] for _, body, _ in server.requests if "seed" in body]
+    assert done.ledger is not None
+    assert done.ledger.rejected == {"judged_contradicted": 1, "judged_not_in_document": 1, "same_answer": 4}
+    assert done.figures["judge"]["verdicts"] == dict.fromkeys(Verdict, 1)
+    assert {row[generated.VERDICT] for row in rows if row["kept"]} == {"supported", "partly"}
+    assert len(seeds) == len(set(seeds)) == 8
 
 
 # Several
