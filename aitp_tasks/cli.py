@@ -184,12 +184,12 @@ def _add_to_prompt(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "action",
         choices=("check", "show", "try"),
-        help="check the folder as plan does, show a prompt filled, or try all three on a live engine",
+        help="check the folder as plan does, show a prompt filled, or try them on a live engine",
     )
     command.add_argument(
         "--stage",
         dest="prompt",
-        choices=("rewrite", "score", "answer"),
+        choices=("rewrite", "score", "answer", "judge"),
         default="rewrite",
         help="whose prompt to show; by default rewrite",
     )

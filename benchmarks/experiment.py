@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from aitp_tasks.config import Finetune
 from aitp_tasks.evaluation import baseline, intervals, losses
 from aitp_tasks.evaluation.losses import Text
-from aitp_tasks.machine import processors
+from aitp_tasks.machine import base_model, processors
 from aitp_tasks.records import held_out, published, selected, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, session
+from aitp_tasks.training import session
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / ".aitp/experiment"

@@ -77,7 +77,8 @@ def _gaps(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 def _prepare(folder: Path) -> int:
     """Leave one job for each of this trainer's runs, with the same examples; their tokens."""
     from aitp_tasks.config import Finetune
-    from aitp_tasks.training import base_model, examples, making, operators, packing, template
+    from aitp_tasks.machine import base_model
+    from aitp_tasks.training import examples, making, operators, packing, template
     from aitp_tasks.training.job import Job
 
     shared: dict[str, Any] = {

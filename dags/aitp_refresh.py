@@ -130,6 +130,12 @@ def slots(presets: dict[str, dict[str, Any]]) -> tuple[int, int]:
     )
 
 
+def answers(presets: dict[str, dict[str, Any]], generates: str | None) -> str | None:
+    """Pool of what answers: where several answers are ranked, the base model needs a GPU of its own."""
+    counts = (section(values, "prompts").get("answers_per_question", 1) for values in presets.values())
+    return GPU_POOL if any(count != 1 for count in counts) else generates
+
+
 PRESETS = presets(CONFIG)
 EMBEDS, GENERATES = pools(PRESETS)
 ENGINE_SLOTS, RANK_SLOTS = slots(PRESETS)
@@ -162,7 +168,7 @@ RESOURCES = {
     "difference": Resources(None, timedelta(hours=4)),
     "rewrite": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
     "score": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
-    "answer": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
+    "answer": Resources(answers(PRESETS, GENERATES), timedelta(hours=12), ENGINE_SLOTS),
     "assemble": Resources(EMBEDS, timedelta(hours=4)),
     "finetune": Resources(GPU_POOL, timedelta(hours=48), RANK_SLOTS),
     "evaluate": Resources(EVALUATES, timedelta(hours=48), RANK_SLOTS),

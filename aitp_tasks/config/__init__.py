@@ -19,7 +19,7 @@ from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.evaluate import Evaluate, Promote
 from aitp_tasks.config.examples import Columns, Examples, Formatting, Mapping, Preference, Tags
 from aitp_tasks.config.finetune import Finetune, LongExamples, Offload, Tracker
-from aitp_tasks.config.gates import Gates
+from aitp_tasks.config.gates import Gates, Verdict
 from aitp_tasks.config.lora import Lora
 from aitp_tasks.config.maintenance import Maintenance
 from aitp_tasks.config.messages import Event, Messages
@@ -78,4 +78,5 @@ __all__ = [
     "Tags",
     "Tracker",
     "UnknownFiles",
+    "Verdict",
 ]

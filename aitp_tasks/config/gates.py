@@ -1,10 +1,25 @@
 """``gates``: which questions are asked and answered, and which answers are kept."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from aitp_tasks.config.section import Section, Share
+
+
+class Verdict(StrEnum):
+    """What a judge says of an answer and its document, the worst first."""
+
+    CONTRADICTED = "contradicted"
+    NOT_IN_DOCUMENT = "not_in_document"
+    PARTLY = "partly"
+    SUPPORTED = "supported"
+
+    def is_below(self, least: "Verdict") -> bool:
+        """Whether it is a worse one."""
+        order = list(Verdict)
+        return order.index(self) < order.index(least)
 
 
 class Gates(Section):
@@ -50,4 +65,10 @@ class Gates(Section):
         title="Least support of an answer",
         description="Share of the answer's words with content that occur in the document or the question; "
         "less has nothing to do with either.",
+    )
+    min_faithfulness: Verdict | None = Field(
+        None,
+        title="Least faithfulness of an answer",
+        description="Asks the engine of each answer whether its document supports it, and keeps those with "
+        "this verdict or a better one; the worst keeps all, judged. Null asks nothing.",
     )

@@ -1,4 +1,4 @@
-"""``prompts``: what the three prompt stages ask, and how often."""
+"""``prompts``: what the prompt stages ask, and how often."""
 
 from pydantic import Field
 
@@ -9,10 +9,18 @@ class Prompts(Section):
     """The three prompt stages."""
 
     folder: str = Field(
-        title="Prompt folder", description="A folder, or a storage prefix, with the three YAML prompts."
+        title="Prompt folder", description="A folder, or a storage prefix, with the YAML prompts."
     )
     questions_per_document: int = Field(
         2, ge=1, le=8, title="Questions per document", description="Asked of each document; the paper's is 2."
+    )
+    answers_per_question: int = Field(
+        1,
+        ge=1,
+        le=16,
+        title="Answers per question",
+        description="Sampled of each question; of those that pass the gates, the one that the base model "
+        "finds likeliest is kept. More than 1 needs a temperature.",
     )
     sampling: dict[str, float] = Field(
         default_factory=dict,

@@ -55,7 +55,8 @@ _DECIDING_NOTHING = {"root", "devices", "schedule", "approval", "messages", "mai
 _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
     "difference": {"quality": "none"},
-    "gates": {"answer_language": True},
+    "prompts": {"answers_per_question": 1},
+    "gates": {"answer_language": True, "min_faithfulness": None},
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "finetune": {
         **{"scheduler": "linear", "weight_decay": 0.0, "max_grad_norm": 1.0, "neftune_noise": 0.0},

@@ -19,7 +19,7 @@ from aitp_tasks.config import Marks
 from aitp_tasks.dataset import alpaca, sharegpt
 from aitp_tasks.dataset.shards import Shards
 from aitp_tasks.dataset.spool import Spool
-from aitp_tasks.records import conversations, marks
+from aitp_tasks.records import conversations, generated, marks
 
 SHAREGPT, ALPACA, DATASET_INFO = "sharegpt.json", "alpaca.json", "dataset_info.json"
 _PROVENANCE = [
@@ -34,6 +34,8 @@ _PROVENANCE = [
     pa.field("cut_characters", pa.int64()),  # of the document, not seen by who answered
     pa.field("quality", pa.int64()),
     pa.field("difficulty", pa.int64()),
+    pa.field(generated.VERDICT, pa.string()),  # of the judge; null where there was none
+    pa.field(generated.LOG_PROBABILITY, pa.float64()),  # under the base; null where nothing was ranked
     pa.field("prompt_digest", pa.string()),
     pa.field("prompts", pa.list_(pa.string())),  # as assemble.withdrawn_prompts names them
     pa.field("model", pa.string()),

@@ -9,6 +9,8 @@ from aitp_tasks.records.run import Run
 
 _OF_DOCUMENT = ("doc_id", "dump", "source", "shard", "row")
 
+_OF_ANSWER = ("cut_characters", generated.VERDICT, generated.LOG_PROBABILITY)
+
 
 def read(run: Run, parts: Iterable[str], version: str) -> Iterator[dict[str, Any]]:
     """All pairs of some parts, rows of ``export.SCHEMA`` with their ``age``, part by part.
@@ -20,7 +22,7 @@ def read(run: Run, parts: Iterable[str], version: str) -> Iterator[dict[str, Any
     """
     provenance = {
         "prompt_digest": run.plan.prompts["answer"].digest,
-        "prompts": [f"{name}@{run.plan.prompts[name].version}" for name in generated.STAGES],
+        "prompts": [f"{name}@{prompt.version}" for name, prompt in run.plan.prompts.items()],
         "model": model_name(run),
         "version": version,
         # Behind all versions of the line.
@@ -37,8 +39,8 @@ def read(run: Run, parts: Iterable[str], version: str) -> Iterator[dict[str, Any
                 "origin": "aitp",
                 "pair_id": row["pair_id"],
                 "density_ratio": document["ratio"],
-                # Answers of an earlier release do not say it.
-                "cut_characters": row.get("cut_characters"),
+                # Answers of earlier releases do not say it.
+                **{name: row.get(name) for name in _OF_ANSWER},
                 **{name: document[name] for name in _OF_DOCUMENT},
                 **{name: score[name] for name in ("quality", "difficulty")},
                 **provenance,

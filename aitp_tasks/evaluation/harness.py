@@ -15,8 +15,7 @@ from typing import Any
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation.benchmarks import Asked, Told
-from aitp_tasks.machine import processes
-from aitp_tasks.training import base_model
+from aitp_tasks.machine import base_model, processes
 
 _PACKAGE = "lm_eval"
 #: Texts that the model reads at once.

@@ -31,7 +31,7 @@ class Measured:
         generated: tokens that a request of each prompt stage generates.
         questions: for a rewritten document.
         kept: share of the questions that pass the gates.
-        answered: share of the kept ones that give a pair.
+        answered: share of the answers that give a pair.
         below: share of the documents that the threshold selects.
         devices: that a process of a stage holds, by stage.
     """

@@ -191,13 +191,24 @@ def _work(run: Run, stage: str, done: Manifest) -> tuple[float, float, float]:
     if stage == "evaluate":
         # No second where the baseline was there, so that the mean is what a step is to be expected to take.
         return float(figures["steps"]), float(figures["baseline_seconds"]), 0.0
-    return requests(figures), float(figures["busy_seconds"]), float(figures["generated_tokens"])
+    return requests(figures), busy(figures), generated_tokens(figures)
 
 
 def requests(figures: Mapping[str, Any]) -> float:
     """Requests that were answered now; a second attempt belongs to its request."""
     generated, retried = float(figures["generated"]), float(figures["retried"])
     return generated - retried if generated > retried else generated
+
+
+def busy(figures: Mapping[str, Any]) -> float:
+    """Seconds of a prompt stage that grow with its requests: of the judge's and of ranking too."""
+    beside = (figures[name]["busy_seconds"] for name in ("judge", "ranking") if name in figures)
+    return float(figures["busy_seconds"]) + sum(map(float, beside))
+
+
+def generated_tokens(figures: Mapping[str, Any]) -> float:
+    """Tokens that a prompt stage has generated, its judge's among them."""
+    return float(figures["generated_tokens"]) + float(figures.get("judge", {}).get("generated_tokens", 0))
 
 
 def _add_shares(seen: Seen, found: Mapping[str, _Found], fits: Iterable[str]) -> None:

@@ -45,13 +45,17 @@ def setups(plan: Plan) -> dict[str, str]:
         config.prompts.second_attempt,
     ]
     prompted = {stage: [*engine, plan.prompts[stage].digest] for stage in generated.STAGES}
-    gated = [prompted["rewrite"], prompted["score"], config.gates.model_dump(mode="json")]
+    prompted["answer"] += _beside_answers(plan)
+    # The judge says nothing of questions.
+    least = config.gates.min_faithfulness
+    gates = config.gates.model_dump(mode="json", exclude={"min_faithfulness"})
+    gated = [prompted["rewrite"], prompted["score"], gates]
     found: dict[str, Any] = {
         "embed": embed,
         BELOW: [plan.encoder_digest, config.density.model_dump(mode="json"), selecting],
         **prompted,
         KEPT: gated,
-        ANSWERED: [*gated, prompted["answer"]],
+        ANSWERED: [*gated, prompted["answer"], *([] if least is None else [least.value])],
         "finetune": (training := [plan.finetune_identity, of_a_step(config.finetune)]),
         "evaluate": [
             *training,
@@ -60,6 +64,14 @@ def setups(plan: Plan) -> dict[str, str]:
         ],
     }
     return {name: digest.of_value(value) for name, value in found.items()}
+
+
+def _beside_answers(plan: Plan) -> list[Any]:
+    """What else decides how long an answer takes: nothing, unless it is judged or ranked."""
+    judge = plan.prompts.get("judge")
+    count = plan.config.prompts.answers_per_question
+    ranked = [count, plan.finetune_identity] if count > 1 else []
+    return [*([judge.digest] if judge else []), *ranked]
 
 
 def of_a_step(settings: Finetune) -> dict[str, Any]:

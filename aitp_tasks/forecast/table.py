@@ -12,7 +12,7 @@ def render(result: Mapping[str, Any]) -> str:
         ("tokens to embed", f"{result['tokens']:,}"),
         ("tokens to generate", f"{result['generated_tokens']:,}"),
         ("documents to rewrite", f"{result['selected']:,}"),
-        ("questions", f"{result['questions']:,}, {result['kept']:,} of them to answer"),
+        ("questions", f"{result['questions']:,}, {result['kept']:,} of them to answer{_several(result)}"),
         ("training steps", f"{result['steps']:,}"),
     ]
     price = result["price"]
@@ -36,6 +36,10 @@ def render(result: Mapping[str, Any]) -> str:
     if result["unknown"]:
         text += [f"not known: {', '.join(result['unknown'])}: no earlier run; `aitp estimate` rehearses"]
     return "\n".join([*text, *(f"- {line}" for line in result["assumptions"])]) + "\n"
+
+
+def _several(result: Mapping[str, Any]) -> str:
+    return "" if result["answers"] == result["kept"] else f" by {result['answers']:,} answers"
 
 
 def duration(hours: float) -> str:

@@ -39,7 +39,7 @@ def tell(
     expected = forecast(run.config, sizes, measured, Places.of(run.plan, sizes.rows("sft")), done)
     stages = {"plan": Units((plan_seconds,)), **units(run.config, sizes, expected, measured, done)}
     gpu_hours = round(sum(stage.gpu_hours for stage in stages.values()), 6)
-    requests = {"rewrite": expected.selected, "score": expected.questions, "answer": expected.kept}
+    requests = {"rewrite": expected.selected, "score": expected.questions, "answer": expected.answers}
     return {
         "run": run.uri,
         "label": run.config.dump,
@@ -128,6 +128,16 @@ def _assumptions(config: RunConfig, sizes: Sizes, measured: Measured, done: Done
         "stored responses are reused and cost nothing, which is not counted before they are asked for"
     )
     said.append("each unit succeeds at once; Airflow adds a few seconds a task")
+    beside = {
+        "judging them": config.gates.min_faithfulness is not None,
+        "ranking them by the base model": config.prompts.answers_per_question > 1,
+    }
+    if any(beside.values()):
+        named = " and ".join(name for name, there in beside.items() if there)
+        said.append(
+            f"{named} counts with the answers, of which each question gets "
+            f"{config.prompts.answers_per_question}"
+        )
     for server, endpoint in (("embedding", config.encoder.endpoint), ("generating", config.engine.endpoint)):
         if endpoint:
             said.append(f"the {server} server's own devices are not counted")

@@ -40,11 +40,10 @@ def units(
     def once(stage: str, items: float = 0.0, held: bool = False) -> Units:
         return _of(measured, stage, () if stage in done.stages else (items,), held)
 
-    def parts(stage: str, requests: int) -> Units:
+    def parts(stage: str, requests: int, ranked: bool = False) -> Units:
         left = expected.parts - done.units.get(stage, 0)
-        return _of(
-            measured, stage, (requests / max(expected.parts, 1),) * left, held=config.engine.endpoint is None
-        )
+        held = config.engine.endpoint is None or ranked
+        return _of(measured, stage, (requests / max(expected.parts, 1),) * left, held)
 
     return {
         "embed": _embed(config, sizes, measured, done),
@@ -54,7 +53,7 @@ def units(
         "difference": once("difference"),
         "rewrite": parts("rewrite", expected.selected),
         "score": parts("score", expected.questions),
-        "answer": parts("answer", expected.kept),
+        "answer": parts("answer", expected.answers, ranked=config.prompts.answers_per_question > 1),
         # It embeds the new pairs.
         "assemble": once("assemble", held=config.encoder.endpoint is None),
         "finetune": once("finetune", expected.steps, held=True),

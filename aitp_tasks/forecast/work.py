@@ -153,7 +153,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Forecast:
-    """How much each stage of the run will have to do."""
+    """How much each stage of the run will have to do; to each question that is kept, some answers."""
 
     documents: int
     sft_examples: int
@@ -162,6 +162,7 @@ class Forecast:
     parts: int
     questions: int
     kept: int
+    answers: int
     pairs: int
     steps: int
 
@@ -178,7 +179,9 @@ def forecast(
     most = config.prompts.questions_per_document
     questions = round(selected * (most if measured.questions is None else measured.questions))
     kept = round(questions * (1.0 if measured.kept is None else measured.kept))
-    pairs = int(min(round(kept * (1.0 if measured.answered is None else measured.answered)), places.pairs))
+    answers = kept * config.prompts.answers_per_question
+    passed = kept if measured.answered is None else min(round(answers * measured.answered), kept)
+    pairs = int(min(passed, places.pairs))
     return Forecast(
         documents=documents,
         sft_examples=sft,
@@ -187,6 +190,7 @@ def forecast(
         parts=parts,
         questions=questions,
         kept=kept,
+        answers=answers,
         pairs=pairs,
         steps=steps(config.finetune, sft + pairs),
     )

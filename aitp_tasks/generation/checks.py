@@ -8,17 +8,19 @@ from aitp_tasks import config
 from aitp_tasks.config.engine import weights_share
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation.engine.prompting import Prompter
+from aitp_tasks.generation.prompt_files import FILES
 from aitp_tasks.machine import devices, models
 from aitp_tasks.records.plan import FrozenPrompt
 
 log = logging.getLogger(__name__)
 
-#: The shortest document and question that are worth asking about: a sentence or two.
-_TEXT, _QUESTION = (
+#: The shortest document, question and answer that are worth asking about: a sentence or two.
+_TEXT, _QUESTION, _ANSWER = (
     "A sentence of a document that is to be read. " * 6,
     "What does the document say of it? " * 2,
+    "It says so. ",
 )
-_ARGUMENTS = {"text": _TEXT, "question": _QUESTION}
+_ARGUMENTS = {"text": _TEXT, "question": _QUESTION, "answer": _ANSWER}
 
 
 def require_room(settings: config.Engine, prompts: dict[str, FrozenPrompt]) -> None:
@@ -38,13 +40,16 @@ def require_room(settings: config.Engine, prompts: dict[str, FrozenPrompt]) -> N
     prompter = Prompter(settings, models.local(settings))
     for name, prompt in prompts.items():
         room = int(prompt.sampling["max_tokens"])
+        if "answer" in FILES[name][1]:
+            # Beside an answer that is as long as it may be.
+            room += int(prompts["answer"].sampling["max_tokens"])
         try:
             cut = prompter.render(prompt, _ARGUMENTS, room).cut_characters
         except ValueError as error:
             raise _no_room(str(error)) from None
         if cut:
             raise _no_room(
-                f"prompt {name} and its response of up to {room} tokens leave no room for a document of "
+                f"prompt {name} and up to {room} tokens of responses leave no room for a document of "
                 f"{len(_TEXT)} characters in engine.max_model_len={settings.max_model_len}"
             )
 

@@ -1,4 +1,4 @@
-"""Counts and speed of a prompt stage's part."""
+"""Counts and speed of a part's requests to one prompt."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ _LOG_SECONDS = 5.0
 
 
 class Figures:
-    """Counts and speed of a part."""
+    """Counts and speed of a part's requests to one prompt."""
 
     def __init__(self) -> None:
         self.reused = self.cut = 0
@@ -26,9 +26,10 @@ class Figures:
         self._seconds = self._load_seconds = 0.0
         self._restarts = 0
 
-    def begin(self) -> None:
-        """Generating begins."""
+    def begin(self, load_seconds: float = 0.0, restarts: int = 0) -> None:
+        """Generating begins, on an engine that has spent so much on others."""
         self._start = self._logged = time.monotonic()
+        self._before = load_seconds, restarts
 
     def add(self, completion: Completion, again: bool) -> None:
         """Count a completion."""
@@ -41,10 +42,11 @@ class Figures:
     def tick(self, engine: Engine, done: int, total: int) -> None:
         """Take the time, and tell how far it is, every few seconds."""
         now = time.monotonic()
+        loaded, restarted = self._before
         self._seconds, self._load_seconds, self._restarts = (
             now - self._start,
-            engine.load_seconds,
-            engine.restarts,
+            engine.load_seconds - loaded,
+            engine.restarts - restarted,
         )
         if now - self._logged < _LOG_SECONDS:
             return

@@ -8,15 +8,18 @@ nothing else. A response that cannot be used is asked for once more.
 """
 
 import logging
-from typing import Any
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
 
+from aitp_tasks import config
 from aitp_tasks.config import RunConfig
 from aitp_tasks.generation import stored
-from aitp_tasks.generation.engine import numbers, open_engine
+from aitp_tasks.generation.engine import Engine, numbers, open_engine
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.generation.figures import Figures
 from aitp_tasks.generation.preparing import Case, Waiting
-from aitp_tasks.generation.requests import CUT_OFF, NOT_PARSED, PromptStage, Reading, Request, parse
+from aitp_tasks.generation.requests import CUT_OFF, NOT_PARSED, Asking, Reading, Request, parse
 from aitp_tasks.generation.stored import Response, Writer
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import models
@@ -29,33 +32,89 @@ log = logging.getLogger(__name__)
 _RETRIED = (CUT_OFF, NOT_PARSED)
 
 
+class Session:
+    """The engine of a part: started when a first response is missing, and once, whatever is asked."""
+
+    def __init__(self, settings: config.Engine, planned: str) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            settings: of the engine.
+            planned: identity of the planned model and its chat template.
+        """
+        self._settings = settings
+        self._planned = planned
+        self._open = ExitStack()
+        self._started: tuple[Engine, Prompter] | None = None
+
+    @property
+    def spent(self) -> tuple[float, int]:
+        """Seconds of loading, and restarts, by now."""
+        if self._started is None:
+            return 0.0, 0
+        engine, _ = self._started
+        return engine.load_seconds, engine.restarts
+
+    def start(self, seeded: bool) -> tuple[Engine, Prompter]:
+        """The engine, and what fills prompts for it.
+
+        Args:
+            seeded: whether requests will have seeds of their own; the first that starts it says so.
+
+        Raises:
+            InputError: the model is not the planned one any more, or cannot be loaded.
+        """
+        if self._started is None:
+            models.require_planned(self._settings, self._planned, "engine model")
+            model = models.local(self._settings)
+            engine = self._open.enter_context(open_engine(self._settings, model, seeded))
+            # While the engine loads.
+            self._started = engine, Prompter(self._settings, model)
+        return self._started
+
+    def end(self) -> None:
+        """End the engine, if it was started, so that its devices are free."""
+        self._open.close()
+        self._started = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+
 class Generator:
-    """The responses of one stage: those that are stored, and the missing ones, generated."""
+    """The responses to one prompt: those that are stored, and the missing ones, generated."""
 
     def __init__(
         self,
-        stage: PromptStage,
+        asking: Asking,
         prompt: FrozenPrompt,
         storage: Storage,
         config: RunConfig,
         engine_identity: str,
+        session: Session,
     ) -> None:
         """Nothing is read or loaded yet.
 
         Args:
-            stage: whose requests they are.
+            asking: whose requests they are.
             prompt: as the plan froze it.
             storage: where responses are kept.
             config: engine, prompts and gates.
             engine_identity: of the planned model and its chat template.
+            session: has the engine.
         """
-        self._stage = stage
+        self._asking = asking
         self._prompt = prompt
         self._storage = storage
         self._config = config
-        self._engine_identity = engine_identity
+        self._session = session
         self._dtype = numbers(config.engine)
-        self._prefix = stored.prefix(stage.name, prompt, config, engine_identity, self._dtype)
+        self._prefix = stored.prefix(asking.name, prompt, config, engine_identity, self._dtype)
         self._figures = Figures()
 
     def readings(self, requests: list[Request]) -> dict[str, Reading]:
@@ -97,19 +156,14 @@ class Generator:
         if isinstance(parsed, Refusal):
             return parsed
         self._figures.repairs.update(parsed.repairs)
-        return self._stage.read(self._config.gates, request, parsed)
+        return self._asking.read(self._config.gates, request, parsed)
 
     def _generate(self, cases: list[Case]) -> None:
         settings = self._config.engine
-        models.require_planned(settings, self._engine_identity, "engine model")
-        model = models.local(settings)
-        self._figures.begin()
-        with (
-            Writer(self._storage, self._prefix, settings.requests_per_flush) as writer,
-            open_engine(settings, model) as engine,
-        ):
-            prompter = Prompter(settings, model)
-            waiting = Waiting(self._stage, self._prompt, prompter, cases, settings.deterministic)
+        self._figures.begin(*self._session.spent)
+        with Writer(self._storage, self._prefix, settings.requests_per_flush) as writer:
+            engine, prompter = self._session.start(any(case.request.seeded for case in cases))
+            waiting = Waiting(self._asking, self._prompt, prompter, cases, settings.deterministic)
             under_way: dict[str, Case] = {}
             while waiting or under_way:
                 while waiting and engine.room:

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation.generator import Generator
-from aitp_tasks.generation.requests import PromptStage, Reading, Rejected
+from aitp_tasks.generation.generator import Generator, Session
+from aitp_tasks.generation.requests import Asking, PromptStage, Reading, Readings, Rejected, Request
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices
 from aitp_tasks.records import generated, tables
@@ -68,10 +68,12 @@ def _cannot_be_done(stage: PromptStage, run: Run, part: str) -> str | None:
 
 def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Manifest:
     _require_rules(run)
-    prompt = run.plan.prompts[stage.name]
-    generator = Generator(stage, prompt, run.storage, run.config, run.plan.engine_identity)
     requests = stage.requests(run, part)
-    readings = stage.select(run.config.gates, generator.readings(requests))
+    with Session(run.config.engine, run.plan.engine_identity) as session:
+        ask = _Asks(run, session)
+        asked, figures = ask(stage, requests)
+        chosen, further = stage.choose(run, ask, {request.id: request for request in requests}, asked)
+    readings = stage.select(run.config.gates, chosen)
     refused = {key: reading for key, reading in readings.items() if isinstance(reading, Refusal)}
     outputs = tables.write_quarantine(
         run.storage,
@@ -95,12 +97,29 @@ def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Mani
             label=part,
             ledger=ledger,
             outputs=outputs,
-            figures=generator.figures() | devices.figures(served=run.config.engine.endpoint is not None),
+            figures=figures | further | devices.figures(served=run.config.engine.endpoint is not None),
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
         ),
         part,
     )
+
+
+class _Asks:
+    """See ``requests.Asks``."""
+
+    def __init__(self, run: Run, session: Session) -> None:
+        self._run, self._session = run, session
+
+    def __call__(self, asking: Asking, requests: list[Request]) -> tuple[Readings, dict[str, Any]]:
+        run, prompt = self._run, self._run.plan.prompts[asking.name]
+        generator = Generator(
+            asking, prompt, run.storage, run.config, run.plan.engine_identity, self._session
+        )
+        return generator.readings(requests), generator.figures()
+
+    def end(self) -> None:
+        self._session.end()
 
 
 def _require_rules(run: Run) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from aitp_tasks.generation.engine import Job
 from aitp_tasks.generation.engine.prompting import Prompter, Rendered
-from aitp_tasks.generation.requests import CUT_OFF, PromptStage, Reading, Request
+from aitp_tasks.generation.requests import CUT_OFF, Asking, Reading, Request
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records import digest
@@ -57,7 +57,7 @@ class Waiting:
 
     def __init__(
         self,
-        stage: PromptStage,
+        asking: Asking,
         prompt: FrozenPrompt,
         prompter: Prompter,
         cases: Iterable[Case],
@@ -65,13 +65,13 @@ class Waiting:
     ) -> None:
         """
         Args:
-            stage: whose requests they are.
-            prompt: of the stage.
+            asking: whose requests they are.
+            prompt: that is asked.
             prompter: fills and cuts it.
             cases: in the order in which they are handed out.
-            seeded: what is drawn at random for a request follows from it.
+            seeded: what is drawn at random for any request follows from it.
         """
-        self._stage = stage
+        self._asking = asking
         self._prompt = prompt
         self._prompter = prompter
         self._seeded = seeded
@@ -138,13 +138,13 @@ class Waiting:
         return found
 
     def _filled(self, cases: list[Case], rooms: list[int]) -> list[Rendered | ValueError]:
-        arguments = (case.request.arguments for case in cases)
+        arguments = (shown(case.request, self._prompter) for case in cases)
         return self._prompter.render_all(self._prompt, list(zip(arguments, rooms, strict=True)))
 
     def _job(self, case: Case, rendered: Rendered) -> Job:
         room = self._prompter.context - len(rendered.token_ids)
         sampling = _varied(dict(self._prompt.sampling), case, room)
-        if self._seeded:
+        if self._seeded or case.request.seeded:
             sampling["seed"] = _seed(case)
         return Job(
             id=case.request.id,
@@ -152,8 +152,15 @@ class Waiting:
             token_ids=rendered.token_ids,
             schema=self._prompt.output_schema,
             sampling=sampling,
-            alternatives=self._stage.alternatives,
+            alternatives=self._asking.alternatives,
         )
+
+
+def shown(request: Request, prompter: Prompter) -> dict[str, str]:
+    """The arguments of a request, its text as far as it is to be seen."""
+    if not request.unseen:
+        return request.arguments
+    return {**request.arguments, "text": prompter.beginning(request.arguments["text"], request.unseen)}
 
 
 def _seed(case: Case) -> int:

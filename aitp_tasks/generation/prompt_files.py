@@ -1,9 +1,10 @@
-"""The three prompts: YAML files that KOR-Bench can load too, filled without formatting.
+"""The prompts: YAML files that KOR-Bench can load too, filled without formatting.
 
 A file has KOR-Bench's key ``prompt_format``: a list whose first element is a
 template with positional ``{}`` and doubled braces for literal ones. It may add
 ``version``, ``schema`` (of the response) and ``sampling``. A template is split
-at its placeholders once; what is put between the pieces is never interpreted.
+at its placeholders once; what is put between the pieces is never interpreted. Each
+prompt stage has one; that of the judge is read where answers are judged.
 """
 
 from collections.abc import Mapping
@@ -17,20 +18,23 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from aitp_tasks.config import Prompts
+from aitp_tasks.config import Prompts, Verdict
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation.responses import aliases
 from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import open_storage
 
-#: File and arguments of each prompt stage, in the order of their placeholders.
+#: The prompt by which answers are judged.
+JUDGE = "judge"
+#: File and arguments of each prompt, in the order of their placeholders.
 FILES = {
     "rewrite": ("rewrite_shift_question.yaml", ("text",)),
     "score": ("score_shift.yaml", ("question",)),
     "answer": ("generate_shift_answer.yaml", ("text", "question")),
+    JUDGE: ("judge_answer.yaml", ("text", "question", "answer")),
 }
-#: What each stage reads of a response, as its prompt's schema describes it where the file has none.
+#: What is read of a response to each, as its prompt's schema describes it where the file has none.
 _READ: dict[str, dict[str, dict[str, Any]]] = {
     "rewrite": {
         "questions": {"type": "array", "items": {"type": "string", "minLength": 10, "maxLength": 600}}
@@ -41,12 +45,14 @@ _READ: dict[str, dict[str, dict[str, Any]]] = {
         "additional_information": {"type": "boolean"},
     },
     "answer": {"answer": {"type": "string", "minLength": 1, "maxLength": 4000}},
+    JUDGE: {"verdict": {"type": "string", "enum": [verdict.value for verdict in reversed(Verdict)]}},
 }
 #: Sampling where the file has none; a mark may come with a word on it where the schema is not enforced.
 _SAMPLING: dict[str, dict[str, Any]] = {
     "rewrite": {"max_tokens": 640, "temperature": 0.0},
     "score": {"max_tokens": 256, "temperature": 0.0},
     "answer": {"max_tokens": 2048, "temperature": 0.0},
+    JUDGE: {"max_tokens": 64, "temperature": 0.0},
 }
 _KEYS = {"prompt_format", "version", "schema", "sampling"}
 #: Of a digest, where the file has no version.
@@ -66,16 +72,34 @@ class _Sampling(BaseModel):
     repetition_penalty: float = Field(1, gt=0)
 
 
-def load_folder(config: Prompts) -> dict[str, FrozenPrompt]:
-    """Read and check the three prompts.
+def load_folder(config: Prompts, judged: bool = False) -> dict[str, FrozenPrompt]:
+    """Read and check the prompts of the stages, and that of the judge where answers are ``judged``.
 
     Raises:
-        InputError: a file is missing, not YAML, or not a usable prompt.
+        InputError: a file is missing, not YAML, or not a usable prompt; or a question is to get several
+            answers, and they would all be one and the same.
     """
-    return {stage: _load(f"{config.folder}/{name}", stage, config) for stage, (name, _) in FILES.items()}
+    loaded = {stage: load(config, stage) for stage in FILES if judged or stage != JUDGE}
+    _require_variety(config, loaded["answer"])
+    return loaded
 
 
-def _load(path: str, stage: str, config: Prompts) -> FrozenPrompt:
+def is_there(config: Prompts, stage: str) -> bool:
+    """Whether the folder has the file of a prompt."""
+    path = _path(config, stage)
+    if _in_storage(path):
+        folder, _, name = path.rpartition("/")
+        return open_storage(folder).find(name) is not None
+    return Path(path).exists()
+
+
+def load(config: Prompts, stage: str) -> FrozenPrompt:
+    """Read and check one prompt.
+
+    Raises:
+        InputError: its file is missing, not YAML, or not a usable prompt.
+    """
+    path = _path(config, stage)
     values = _values(path)
     template = _template(values["prompt_format"], path)
     version, schema, sampling = (values.get(name) for name in ("version", "schema", "sampling"))
@@ -92,6 +116,25 @@ def _load(path: str, stage: str, config: Prompts) -> FrozenPrompt:
     )
     pieces(prompt, path)
     return prompt
+
+
+def _path(config: Prompts, stage: str) -> str:
+    return f"{config.folder}/{FILES[stage][0]}"
+
+
+def _require_variety(config: Prompts, answering: FrozenPrompt) -> None:
+    """Refuse to sample several answers where each token is the likeliest one."""
+    # An engine that is told no temperature samples at 1.
+    greedy = {"temperature": 0.0, "top_k": 1}
+    name = next((name for name, value in greedy.items() if answering.sampling.get(name) == value), None)
+    if config.answers_per_question == 1 or name is None:
+        return
+    where = "prompts.sampling" if name in config.sampling else f"sampling in {_path(config, 'answer')}"
+    raise InputError(
+        f"prompts.answers_per_question={config.answers_per_question}, and {where} has "
+        f"{name}={answering.sampling[name]:g}, by which all answers to a question are the same: set "
+        f"{'temperature to 0.8' if name == 'temperature' else 'top_k to 0'}, or answers_per_question to 1"
+    )
 
 
 def _values(path: str) -> dict[str, Any]:
@@ -122,13 +165,17 @@ def _named_in(template: str, name: str) -> str:
 
 
 def _read(path: str) -> bytes:
-    if path.startswith(("s3://", "file://")):
+    if _in_storage(path):
         folder, _, name = path.rpartition("/")
         return open_storage(folder).read(name)
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"prompt {path} cannot be read ({error.strerror}): correct prompts.folder") from None
+
+
+def _in_storage(path: str) -> bool:
+    return path.startswith(("s3://", "file://"))
 
 
 def _template(value: Any, path: str) -> str:
@@ -159,7 +206,15 @@ def _schema(value: Any, path: str, stage: str) -> dict[str, Any]:
         items = properties["questions"].get("items")
         if not isinstance(items, dict) or items.get("type") != "string":
             raise InputError(f"prompt {path}: the schema's questions must have items of type string")
+    if stage == JUDGE and not _are_verdicts(properties["verdict"].get("enum")):
+        raise InputError(
+            f"prompt {path}: the schema's verdict must have an enum of some or all of {', '.join(Verdict)}"
+        )
     return value
+
+
+def _are_verdicts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(one in list(Verdict) for one in value)
 
 
 def _asking(stage: str, schema: dict[str, Any], questions: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -23,10 +23,16 @@ class Request:
 
     ``id`` starts with the document's id, so that a document's requests are
     neighbours: they share a prefix that the engine computes once.
+
+    Attributes:
+        unseen: characters at the end of the argument ``text``, its marks made plain, that are not shown.
+        seeded: whether what is drawn at random for it follows from its id.
     """
 
     id: str
     arguments: dict[str, str]
+    unseen: int = 0
+    seeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,25 +61,52 @@ class Parsed:
     response: Response
 
 
-@dataclass(frozen=True)
-class PromptStage:
-    """One of the three stages.
+#: What came of each request, by its id.
+Readings = Mapping[str, Reading]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How one prompt is asked.
 
     Attributes:
-        name: ``rewrite``, ``score`` or ``answer``.
-        columns: schema of the output rows.
-        requests: the requests of a part.
+        name: of the prompt.
         read: output rows of a request and its parsed response.
         alternatives: of each number in a response, so many alternatives are asked for.
-        select: what becomes of the readings of a part when all are there.
     """
 
     name: str
-    columns: pa.Schema
-    requests: Callable[[Run, str], list[Request]]
     read: Callable[[Gates, Request, Parsed], Reading]
     alternatives: int = 0
-    select: Callable[[Gates, Mapping[str, Reading]], Mapping[str, Reading]] = lambda _, readings: readings
+
+
+class Asks(Protocol):
+    """Asks the engine of a part, which is started when it is needed, and once."""
+
+    def __call__(self, asking: Asking, requests: list[Request]) -> tuple[Readings, dict[str, Any]]:
+        """What came of each request, and figures of it."""
+
+    def end(self) -> None:
+        """End the engine, so that its devices are free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptStage(Asking):
+    """One of the three stages.
+
+    Attributes:
+        columns: schema of the output rows.
+        requests: the requests of a part.
+        select: what becomes of the readings of a part when all are there.
+        choose: the same where more is asked for that, of the engine or of another model; and figures of it.
+    """
+
+    columns: pa.Schema
+    requests: Callable[[Run, str], list[Request]]
+    select: Callable[[Gates, Readings], Readings] = lambda _, readings: readings
+    choose: Callable[[Run, Asks, Mapping[str, Request], Readings], tuple[Readings, dict[str, Any]]] = (
+        lambda _run, _ask, _requests, readings: (readings, {})
+    )
 
 
 def parse(response: Response, prompt: FrozenPrompt) -> Parsed | Refusal:

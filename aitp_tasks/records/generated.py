@@ -5,7 +5,7 @@ are there after all.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,10 @@ from aitp_tasks.records.run import Run
 
 #: The prompt stages, in their order.
 STAGES = ("rewrite", "score", "answer")
+#: Columns of answers: what a judge says of one, and its mean log-probability under the base model.
+VERDICT, LOG_PROBABILITY = "faithfulness", "answer_log_probability"
+#: What the reason begins with for which a judge's verdict leaves an answer out.
+JUDGED = "judged_"
 _GIVEN_UP = "given-up"
 
 
@@ -46,6 +50,16 @@ def rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
 def kept_rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
     """Those that no gate has left out."""
     return [row for row in rows(run, stage, part) if row["kept"]]
+
+
+def unfaithful_rows(run: Run, parts: Iterable[str]) -> list[dict[str, Any]]:
+    """The answers of some parts that a judge's verdict has left out, in the order of their ids."""
+    if run.config.gates.min_faithfulness is None:
+        return []
+    found = [
+        row for part in parts for row in rows(run, "answer", part) if (row["reason"] or "").startswith(JUDGED)
+    ]
+    return sorted(found, key=lambda row: str(row["pair_id"]))
 
 
 def give_up(run: Run, part: str, why: str) -> None:

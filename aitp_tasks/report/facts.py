@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aitp_tasks.config import Criterion
+from aitp_tasks.config import Criterion, Verdict
 from aitp_tasks.records import generated, projected, selected, tables
 from aitp_tasks.records.manifest import Ledger, Manifest, add_counts
 from aitp_tasks.records.plan import Unread
@@ -56,7 +56,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Generation:
-    """What the engine did for one prompt stage, over its parts."""
+    """What the engine did for one prompt, over the parts of its stage."""
 
     stage: str
     #: Of ``generation``'s figures, those that add up.
@@ -128,6 +128,8 @@ class Facts:
     ledgers: list[tuple[str, Ledger]]
     costs: list[StageCost]
     generation: list[Generation]
+    #: How many answers a judge has given each verdict; nothing where none were judged.
+    verdicts: dict[str, int]
     index: Manifest
     #: What lies in the inputs' folders and was not read.
     unread: tuple[Unread, ...]
@@ -194,7 +196,8 @@ def gather(run: Run) -> Facts:
         funnel=_funnel(headline, counts, answered),
         inputs=_inputs(run, units["embed"]),
         ledgers=ledgers,
-        generation=[_generation(stage, units[stage]) for stage in generated.STAGES if units[stage]],
+        generation=_generations(units),
+        verdicts=_verdicts(units["answer"]),
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
         index=units["index"][0],
         unread=run.plan.unread,
@@ -307,8 +310,19 @@ def _ledgers(run: Run, units: dict[str, list[Manifest]]) -> list[tuple[str, Ledg
     return [(name, _sum(manifests)) for name, manifests in named.items() if manifests]
 
 
-def _generation(stage: str, units: list[Manifest]) -> Generation:
-    figures = [unit.figures for unit in units]
+def _generations(units: dict[str, list[Manifest]]) -> list[Generation]:
+    """What the engine did for each prompt, that of the judge last."""
+    figures = {stage: [unit.figures for unit in units[stage]] for stage in generated.STAGES}
+    figures["judge"] = [each["judge"] for each in figures["answer"] if "judge" in each]
+    return [_generation(prompt, each) for prompt, each in figures.items() if each]
+
+
+def _verdicts(units: list[Manifest]) -> dict[str, int]:
+    told = [unit.figures["judge"]["verdicts"] for unit in units if "judge" in unit.figures]
+    return {verdict: sum(each[verdict] for each in told) for verdict in reversed(Verdict)} if told else {}
+
+
+def _generation(stage: str, figures: list[dict[str, Any]]) -> Generation:
     repairs: dict[str, int] = {}
     neutralised: dict[str, int] = {}
     for figure in figures:

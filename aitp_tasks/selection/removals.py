@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from aitp_tasks.config import RunConfig
-from aitp_tasks.records import digest
+from aitp_tasks.config import RunConfig, Verdict
+from aitp_tasks.records import digest, generated
 from aitp_tasks.records.held_out import HELD_OUT
 from aitp_tasks.records.marks import HOLDS_MARKS
 from aitp_tasks.records.run import Run
@@ -19,6 +19,8 @@ REMOVALS, SUMMARY, HITS = "removals", "contamination", "contamination_hits"
 NEAR_DUPLICATE = "near_duplicate"
 _EXAMPLES = 10
 _EXCERPT_CHARACTERS = 160
+#: Of a question, and of its answer, where both are shown.
+_HALF_CHARACTERS = 78
 #: The settings that decide, by the reason; what is not named here is decided by a person's mark or the like.
 _SETTINGS = {
     CONTAMINATED: ("contamination.ngram", "contamination.min_share", "contamination.max_similarity"),
@@ -36,6 +38,7 @@ _SETTINGS = {
     "prompt_withdrawn": ("assemble.withdrawn_prompts",),
     HELD_OUT: ("evaluate.held_out",),
     HOLDS_MARKS: ("assemble.marks",),
+    **dict.fromkeys((f"{generated.JUDGED}{verdict}" for verdict in Verdict), ("gates.min_faithfulness",)),
 }
 #: For these SFT examples are left out too, and counted alone.
 _OF_SFT = (HELD_OUT, HOLDS_MARKS)
@@ -47,6 +50,7 @@ def told(
     duplicates: Iterable[Mapping[str, Any]],
     dropped: Iterable[Found],
     rejected: Mapping[str, int],
+    unfaithful: Iterable[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """What each rule has left out, the most first.
 
@@ -56,6 +60,7 @@ def told(
         duplicates: rows of ``near_duplicates.SCHEMA``.
         dropped: SFT examples that hold an evaluation item.
         rejected: how many rows of the SFT set are not in the version, by the reason.
+        unfaithful: answers that the judge has left out, before they were pairs.
 
     Returns:
         For each reason: ``rule``, the ``settings`` that decide as they are set, how many ``new`` and
@@ -69,6 +74,10 @@ def told(
     for one in dropped:
         example = {"id": one.row, "excerpt": one.excerpt, "like": one.item, "similarity": one.similarity}
         _count(config, found, CONTAMINATED, "sft", example)
+    for row in unfaithful:
+        said = f"{row['question'][:_HALF_CHARACTERS]} → {row['answer'][:_HALF_CHARACTERS]}"
+        example = {"id": row["pair_id"], "excerpt": said, "like": None, "similarity": None}
+        _count(config, found, row["reason"], "new", example)
     for rule in _OF_SFT:
         if rejected.get(rule):
             _under(config, found, rule)["sft"] += rejected[rule]

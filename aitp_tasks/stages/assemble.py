@@ -154,7 +154,10 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         choice = contest.choose(run, incoming, sft.identity(run), room)
         made.apart.trained(choice.earlier + choice.new)
         left = made.refused + choice.left_out
-        removed = removals.told(run.config, left, choice.duplicates, incoming.dropped, rows.rejected)
+        unfaithful = generated.unfaithful_rows(run, [part for part in run.parts if part not in made.without])
+        removed = removals.told(
+            run.config, left, choice.duplicates, incoming.dropped, rows.rejected, unfaithful
+        )
         found = removals.figures(removed, incoming.guard, personal)
         done = _manifest(run, made, choice, rows, room, found)
         aside = _aside(run, choice, made) | removals.write(run, removed, incoming.guard)

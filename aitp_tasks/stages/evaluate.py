@@ -33,12 +33,12 @@ from aitp_tasks.evaluation import (
 from aitp_tasks.evaluation.benchmarks import Told
 from aitp_tasks.evaluation.generations import Answer, Question
 from aitp_tasks.evaluation.losses import Text, Texts
-from aitp_tasks.machine import devices, models, processors
+from aitp_tasks.machine import base_model, devices, models
 from aitp_tasks.records import held_out, published, selected, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
-from aitp_tasks.training import base_model, session
+from aitp_tasks.training import session
 from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job
 
@@ -219,16 +219,11 @@ def _read(run: Run, name: str, checkpoint: str | None, asked: _Asked, device: st
     import torch
 
     watch, settings = Stopwatch(), asked.job.finetune
-    narrow = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device == "cuda"
-        else processors.compute_bfloat16()
-    )
     with tempfile.TemporaryDirectory(prefix="aitp-evaluate-model-") as folder:
         if checkpoint is not None:
             _download(run, checkpoint, Path(folder))
             settings = settings.model_copy(update={"model": folder, "revision": None})
-        dtype = torch.bfloat16 if narrow else torch.float32
+        dtype = base_model.computes_in(device)
         # Before the model is here: the harness has a process, and a copy, of its own.
         tasks = _put_to_tasks(run, name, settings, dtype, device) if asked.tasks else None
         model = base_model.load_model(settings, dtype).to(device)

@@ -22,7 +22,7 @@ from aitp_tasks.evaluation import benchmarks, task_files
 from aitp_tasks.forecast import limits, table, told
 from aitp_tasks.forecast.learned import learn, rehearsed
 from aitp_tasks.forecast.work import Done, Sizes
-from aitp_tasks.generation import checks, prompt_files
+from aitp_tasks.generation import checks, prompt_files, ranking
 from aitp_tasks.inputs import agreement, footers, formats, listing, parts
 from aitp_tasks.inputs.footers import Footer
 from aitp_tasks.inputs.forms import heads
@@ -173,7 +173,7 @@ def _planned(
         encoder_identity=models.identity(config.encoder),
         engine_identity=models.identity(config.engine),
         finetune_identity=models.identity(config.finetune),
-        prompts=prompt_files.load_folder(config.prompts),
+        prompts=prompt_files.load_folder(config.prompts, judged=config.gates.min_faithfulness is not None),
         groups=units(sources, config.plan.group_bytes, config.plan.max_fanout),
         marked_bad=pairs.marked_bad(storage, config.assemble.dataset),
         tasks_identity=task_files.identity(config.evaluate),
@@ -188,6 +188,8 @@ def _planned(
     if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):
         checks.require_room(config.engine, inputs.prompts)
         checks.require_memory(config.engine)
+        if config.prompts.answers_per_question > 1:
+            ranking.require(config.finetune, int(inputs.prompts["answer"].sampling["max_tokens"]))
         training_checks.require_template(config.finetune)
         training_checks.require_packing(config.finetune)
         memory.require(config.finetune)

@@ -1,8 +1,9 @@
-"""prompt: look at the three prompts and try them out, beside any run.
+"""prompt: look at the prompts and try them out, beside any run.
 
 ``check`` reads the folder as plan would, ``show`` fills a prompt with a document
 as the engine would see it, ``try`` takes one document through the three stages
-on a live engine. Nothing is stored.
+on a live engine, one answer a question. The judge's prompt is tried where answers
+are judged; it is checked where it is there, too. Nothing is stored.
 """
 
 import sys
@@ -12,10 +13,12 @@ from typing import Any
 
 from aitp_tasks.config import Gates, RunConfig
 from aitp_tasks.errors import InputError
-from aitp_tasks.generation import prompt_files
+from aitp_tasks.generation import judging, prompt_files
 from aitp_tasks.generation.engine import Engine, Job, open_engine
 from aitp_tasks.generation.engine.prompting import Prompter
-from aitp_tasks.generation.requests import PromptStage, Reading, Rejected, Request, parse
+from aitp_tasks.generation.preparing import shown
+from aitp_tasks.generation.prompt_files import JUDGE
+from aitp_tasks.generation.requests import Asking, Reading, Rejected, Request, parse
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import models
@@ -23,8 +26,8 @@ from aitp_tasks.records import digest
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.stages import answer, rewrite, score
 
-#: Stands for the question where only the document is given.
-_QUESTION = "(the question)"
+#: Stand for what is asked and answered where only the document is given.
+_STAND_INS = {"question": "(the question)", "answer": "(the answer)"}
 
 
 def execute(
@@ -41,7 +44,9 @@ def execute(
     Raises:
         InputError: a prompt is not usable, the document cannot be read, or the model cannot be loaded.
     """
-    loaded = prompt_files.load_folder(config.prompts)
+    judged = config.gates.min_faithfulness is not None
+    checked = action == "check" and prompt_files.is_there(config.prompts, JUDGE)
+    loaded = prompt_files.load_folder(config.prompts, judged or checked or stage == JUDGE)
     if action == "check":
         return {"stage": "prompt", "prompts": {name: _described(prompt) for name, prompt in loaded.items()}}
     text = _read(document)
@@ -73,9 +78,9 @@ def _read(document: str | None) -> str:
 
 def _shown(config: RunConfig, prompt: FrozenPrompt, text: str) -> dict[str, Any]:
     room = int(prompt.sampling["max_tokens"])
-    values = {name: text if name == "text" else _QUESTION for name in prompt_files.FILES[prompt.name][1]}
-    if "text" not in values:
-        values = {"question": text}
+    names = prompt_files.FILES[prompt.name][1]
+    # The document, or else the question.
+    values = {name: text if name == names[0] else _STAND_INS[name] for name in names}
     try:
         rendered = Prompter(config.engine, models.local(config.engine)).render(prompt, values, room)
     except ValueError as error:
@@ -101,20 +106,21 @@ def _tried(config: RunConfig, loaded: dict[str, FrozenPrompt], text: str) -> dic
             score.STAGE,
             [Request(row["question_id"], {"question": row["question"]}) for row in questions if row["kept"]],
         )
-        answers, unanswered = ask(
-            answer.STAGE,
-            [
-                Request(row["question_id"], {"text": text, "question": row["question"]})
-                for row in scores
-                if row["kept"]
-            ],
-        )
-    return {
-        "questions": questions,
-        "scores": scores,
-        "answers": answers,
-        "refused": [*refused, *dropped, *unanswered],
-    }
+        answering = [
+            Request(row["question_id"], {"text": text, "question": row["question"]})
+            for row in scores
+            if row["kept"]
+        ]
+        answers, unanswered = ask(answer.STAGE, answering)
+        tried = {"questions": questions, "scores": scores, "answers": answers}
+        unjudged: list[dict[str, str]] = []
+        if JUDGE in loaded:
+            by_id = {request.id: request for request in answering}
+            judging_them = [
+                judging.request_of(by_id[row["question_id"]], row) for row in answers if row["kept"]
+            ]
+            tried["verdicts"], unjudged = ask(judging.ASKING, judging_them)
+    return {**tried, "refused": [*refused, *dropped, *unanswered, *unjudged]}
 
 
 class _Asker:
@@ -126,7 +132,7 @@ class _Asker:
         self._gates, self._prompts, self._engine, self._prompter = gates, loaded, engine, prompter
 
     def __call__(
-        self, stage: PromptStage, requests: list[Request]
+        self, stage: Asking, requests: list[Request]
     ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
         """Output rows, and what was refused or rejected, with its reason."""
         rows: list[dict[str, Any]] = []
@@ -143,14 +149,13 @@ class _Asker:
         return rows, refused
 
     def _outcomes(
-        self, stage: PromptStage, requests: list[Request]
+        self, stage: Asking, requests: list[Request]
     ) -> Iterable[tuple[Request, Response | Refusal]]:
         prompt = self._prompts[stage.name]
         for request in requests:
             try:
-                rendered = self._prompter.render(
-                    prompt, request.arguments, int(prompt.sampling["max_tokens"])
-                )
+                arguments = shown(request, self._prompter)
+                rendered = self._prompter.render(prompt, arguments, int(prompt.sampling["max_tokens"]))
             except ValueError as error:
                 yield request, Refusal("not_servable", str(error))
                 continue
@@ -170,7 +175,7 @@ class _Asker:
                     outcome if isinstance(outcome, Refusal) else Response(outcome, rendered.cut_characters),
                 )
 
-    def _reading(self, stage: PromptStage, request: Request, outcome: Response | Refusal) -> Reading:
+    def _reading(self, stage: Asking, request: Request, outcome: Response | Refusal) -> Reading:
         if isinstance(outcome, Refusal):
             return outcome
         parsed = parse(outcome, self._prompts[stage.name])

@@ -3,8 +3,8 @@
 import logging
 
 from aitp_tasks.config import Finetune
-from aitp_tasks.machine import models
-from aitp_tasks.training import base_model, deepspeed_config, lora, packing, template, tracking, vocabulary
+from aitp_tasks.machine import base_model, models
+from aitp_tasks.training import deepspeed_config, lora, packing, template, tracking, vocabulary
 
 log = logging.getLogger(__name__)
 

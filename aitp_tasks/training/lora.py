@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.config import Finetune, Lora
 from aitp_tasks.errors import InputError
-from aitp_tasks.training import base_model, checkpoint
+from aitp_tasks.machine import base_model
+from aitp_tasks.training import checkpoint
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
+from aitp_tasks.machine import base_model
 from aitp_tasks.records import conversations
-from aitp_tasks.training import base_model, examples, long_examples, packing
+from aitp_tasks.training import examples, long_examples, packing
 from aitp_tasks.training.examples import Example, ExampleMaker, LeftOut, MakeParts, Tally
 from aitp_tasks.training.job import Job
 

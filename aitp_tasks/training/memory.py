@@ -14,8 +14,8 @@ from typing import Any
 
 from aitp_tasks.config import Finetune, Offload
 from aitp_tasks.errors import InputError
-from aitp_tasks.machine import devices
-from aitp_tasks.training import base_model, lora
+from aitp_tasks.machine import base_model, devices
+from aitp_tasks.training import lora
 
 log = logging.getLogger(__name__)
 

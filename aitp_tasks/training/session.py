@@ -5,11 +5,10 @@ from pathlib import Path
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
-from aitp_tasks.machine import devices, processes
+from aitp_tasks.machine import base_model, devices, processes
 from aitp_tasks.records import digest
 from aitp_tasks.records.run import Run
 from aitp_tasks.training import (
-    base_model,
     deepspeed_config,
     kept,
     launcher,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aitp_tasks.errors import InputError
+from aitp_tasks.machine import base_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +58,7 @@ def choose(tokenizer: "PreTrainedTokenizerBase", configured: str | None) -> Chat
 
     own = _own_template(tokenizer)
     if configured is not None:
-        training = read(configured)
+        training = base_model.read_template(configured)
         saved = own if own is not None and _render_alike(tokenizer, own, training) else training
     elif own is None:
         raise InputError(f"model {tokenizer.name_or_path} has no chat template: {_REMEDY}")
@@ -96,20 +97,6 @@ def _own_template(tokenizer: "PreTrainedTokenizerBase") -> str | None:
     if isinstance(template, dict):
         return template.get("default")
     return template
-
-
-def read(path: str) -> str:
-    """The configured template.
-
-    Raises:
-        InputError: there is no such text file.
-    """
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"finetune.chat_template {path} cannot be read ({error}): name a Jinja file"
-        ) from None
 
 
 def _known_twin(tokenizer: "PreTrainedTokenizerBase", own: str) -> str:

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aitp_tasks.errors import AitpError, ExitCode, TransientError
-from aitp_tasks.machine import processors
+from aitp_tasks.machine import base_model, processors
 from aitp_tasks.training import (
-    base_model,
     checkpoint,
     curve,
     deepspeed_config,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
-from aitp_tasks.training import base_model
+from aitp_tasks.machine import base_model
 from aitp_tasks.training.template import ChatTemplates
 
 if TYPE_CHECKING:

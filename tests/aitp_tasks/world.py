@@ -241,6 +241,8 @@ class World:
                 {"questions": [f"{place} {name} q{number} asks what" for number in range(count)]}
             )
         place, name, number, *_ = values["question"].split()
+        if stage == "judge":
+            return json.dumps({"verdict": self._night.get("verdicts", {}).get(name, "supported")})
         if stage == "score":
             quality, difficulty = self._scores[f"{place} {name}"]
             good = int(number[1:]) < self._night.get("good", 1)
@@ -281,7 +283,8 @@ class World:
                     "question_language": False,
                     "max_copied": 1.0,
                     "min_support": 0.0,
-                },
+                }
+                | night.get("gates", {}),
                 "assemble": settings | night.get("assemble", {}),
                 "evaluate": night.get("evaluate", {}),
                 "finetune": {"model": str(self._model), "learning_rate": rate},

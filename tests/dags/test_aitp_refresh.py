@@ -309,6 +309,12 @@ def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path)
     config.write_text("engine: {endpoint: {url: 'http://127.0.0.1:1'}}\nencoder: {model: /m}\n")
     pools = described(config)["pools"]
     assert {task for task, pool in pools.items() if pool == "gpu"} == {"embed", "assemble", "finetune"}
+    # The base model that ranks several answers has no server.
+    config.write_text(config.read_text() + "prompts: {folder: ./prompts, answers_per_question: 4}\n")
+    pools = described(config)["pools"]
+    assert {task for task, pool in pools.items() if pool == "gpu"} == {
+        "embed", "answer", "assemble", "finetune",
+    }  # fmt: skip
 
 
 GPUS, CPUS = "devices: {require: gpu}", "devices: {require: cpu}"

@@ -33,7 +33,7 @@ class Job:
         content: the filled prompt, what the user says.
         token_ids: the same within the model's chat template.
         schema: JSON schema of the response.
-        sampling: ``max_tokens``, ``temperature`` and so on.
+        sampling: ``max_tokens``, ``temperature`` and so on; maybe a ``seed``.
         alternatives: of each number, so many alternatives are wanted.
     """
 
@@ -98,12 +98,13 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-def open_engine(settings: config.Engine, model: str) -> Engine:
+def open_engine(settings: config.Engine, model: str, seeded: bool = False) -> Engine:
     """The engine that the configuration names.
 
     Args:
         settings: of the engine.
         model: folder or hub name of the model.
+        seeded: whether jobs will have seeds in their sampling.
     """
     if settings.endpoint is not None:
         from aitp_tasks.generation.engine.endpoint import EndpointEngine
@@ -111,7 +112,7 @@ def open_engine(settings: config.Engine, model: str) -> Engine:
         return EndpointEngine(settings)
     from aitp_tasks.generation.engine.offline import OfflineEngine
 
-    return OfflineEngine(settings, model)
+    return OfflineEngine(settings, model, seeded)
 
 
 def dtype(settings: config.Engine) -> str | None:

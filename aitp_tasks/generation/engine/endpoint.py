@@ -40,8 +40,8 @@ _PROBE, _PROBE_SAMPLING = "Hello", {"max_tokens": 1, "temperature": 0.0}
 _MOST_ALTERNATIVES = 20
 #: Sent when a prompt does not set them: vLLM would take them from the model's generation_config.json.
 _NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
-#: Of the sampling parameters, those that are not OpenAI's.
-_EXTRA = ("top_k", "repetition_penalty")
+#: Of the sampling parameters, those that are not OpenAI's, or that not every server takes.
+_EXTRA = ("top_k", "repetition_penalty", "seed")
 #: How servers write the logarithm of zero.
 _IMPOSSIBLE = -9999.0
 
@@ -147,7 +147,8 @@ class EndpointEngine:
         wishes: dict[str, Body] = {
             "response_format": {"response_format": {"type": "json_schema", "json_schema": schema}}
         }
-        wishes |= {name: {name: job.sampling.get(name, _NEUTRAL[name])} for name in _EXTRA}
+        sampling = _NEUTRAL | job.sampling
+        wishes |= {name: {name: sampling[name]} for name in _EXTRA if name in sampling}
         if job.alternatives:
             most = min(job.alternatives, _MOST_ALTERNATIVES)
             wishes["logprobs"] = {"logprobs": True, "top_logprobs": most}

@@ -51,11 +51,11 @@ _Message = dict[str, Any]
 class OfflineEngine:
     """An engine that lives as long as its context."""
 
-    def __init__(self, settings: config.Engine, model: str) -> None:
+    def __init__(self, settings: config.Engine, model: str, seeded: bool = False) -> None:
         """Start the engine; it loads while the first jobs are prepared."""
         devices.lease(gpus(settings.engine_args), "engine.engine_args")
         self._settings = settings
-        self._arguments = _arguments(settings, model)
+        self._arguments = _arguments(settings, model, seeded)
         log.info(
             "engine dtype=%s max_num_seqs=%s",
             *(self._arguments.get(name, "by itself") for name in ("dtype", "max_num_seqs")),
@@ -235,7 +235,7 @@ def _hear(process: "subprocess.Popen[str]", heard: deque[str]) -> None:
             heard.append(line)
 
 
-def _arguments(settings: config.Engine, model: str) -> dict[str, Any]:
+def _arguments(settings: config.Engine, model: str, seeded: bool = False) -> dict[str, Any]:
     """What ``vllm.LLM`` is made with."""
     # The schema is enforced behind what this parser takes for thinking.
     thinking = {"reasoning_parser": settings.reasoning_parser} if settings.reasoning_parser else {}
@@ -248,15 +248,25 @@ def _arguments(settings: config.Engine, model: str) -> dict[str, Any]:
         **({"seed": 0} | ({} if devices.visible() else {"distributed_executor_backend": "uni"})),
         **settings.engine_args,
         **({"dtype": computed_in} if (computed_in := dtype(settings)) else {}),
+        **(_in_one_piece(settings) if seeded else {}),
         **_alone(settings),
     }
+
+
+def _in_one_piece(settings: config.Engine) -> dict[str, Any]:
+    """What keeps prompts whole: with chunks, vLLM's CPU engine dies of a request's seed."""
+    if devices.visible():
+        return {}
+    given = settings.engine_args.get("max_num_batched_tokens")
+    wide = {"max_num_batched_tokens": max(given, settings.max_model_len)} if isinstance(given, int) else {}
+    return {"enable_chunked_prefill": False, **wide}
 
 
 def _alone(settings: config.Engine) -> dict[str, Any]:
     """What keeps requests out of each other's batches, whatever the engine arguments are."""
     if not one_at_a_time(settings, bool(devices.visible())):
         return {}
-    # In one piece: with chunks, vLLM's CPU engine dies of a request's seed.
+    # In one piece, for the seeds.
     return {
         "max_num_seqs": 1,
         "max_num_batched_tokens": settings.max_model_len,

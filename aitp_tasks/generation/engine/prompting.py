@@ -130,6 +130,11 @@ class Prompter:
         steps = [self._rendering(prompt, values, max_tokens) for values, max_tokens in asked]
         return together(self._encode, steps)
 
+    def beginning(self, text: str, unseen: int) -> str:
+        """A text, its marks made plain, without so many characters at its end; see ``cut_characters``."""
+        plain, _ = self._neutralise(text)
+        return plain[: max(len(plain) - unseen, 0)]
+
     def _rendering(self, prompt: FrozenPrompt, values: Mapping[str, str], max_tokens: int) -> Steps[Rendered]:
         room = self._room - max_tokens
         safe, neutralised = self._safe(values)

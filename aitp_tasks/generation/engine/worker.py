@@ -124,7 +124,7 @@ class _Server:
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         try:
-            # No seed here: with one, vLLM's CPU engine dies on a chunked prefill.
+            # A seed only where prompts are whole: with one, vLLM's CPU engine dies on a chunked prefill.
             sampling = SamplingParams(
                 **job["sampling"],
                 structured_outputs=StructuredOutputsParams(json=job["schema"]),

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from aitp_tasks.generation.responses import remarks
 from aitp_tasks.generation.responses.errors import UnreadableError, excerpt
-from aitp_tasks.generation.responses.keys import Keys
+from aitp_tasks.generation.responses.keys import Keys, squash
 
 #: Names of repairs, in the order in which they were made.
 Repairs = dict[str, None]
@@ -121,7 +121,9 @@ def _coerced(item: Any, keys: Keys, name: str, repairs: Repairs) -> Any:
     if type(item) is int and kinds == {"string"}:
         repairs["number"] = None
         return str(item)
-    if not isinstance(item, str) or "string" in kinds or not kinds & {"integer", "boolean"}:
+    if isinstance(item, str) and "string" in kinds:
+        return _listed(item, keys, name, repairs)
+    if not isinstance(item, str) or not kinds & {"integer", "boolean"}:
         return item
     text = unicodedata.normalize("NFKC", item).strip().casefold()
     is_word = "integer" in kinds and text in _WORDS
@@ -130,6 +132,16 @@ def _coerced(item: Any, keys: Keys, name: str, repairs: Repairs) -> Any:
         return item
     repairs["number" if "integer" in kinds else "boolean"] = None
     return value
+
+
+def _listed(item: str, keys: Keys, name: str, repairs: Repairs) -> str:
+    """One of the words that the schema lists, where it is written in another case or with other blanks."""
+    listed = [word for word in keys.properties[name].get("enum", ()) if isinstance(word, str)]
+    meant = [word for word in listed if squash(word) == squash(item)]
+    if item in listed or len(meant) != 1:
+        return item
+    repairs["case"] = None
+    return meant[0]
 
 
 def _check(value: dict[str, Any], keys: Keys) -> None:

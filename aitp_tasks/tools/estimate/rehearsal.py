@@ -21,8 +21,8 @@ import yaml
 
 from aitp_tasks.config import Contamination, Difference, Examples, Finetune, Gates, Plan, RunConfig
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
+from aitp_tasks.forecast import observed
 from aitp_tasks.forecast.costs import Cost, Measured, seconds_per_step
-from aitp_tasks.forecast.observed import requests
 from aitp_tasks.generation.engine import requests_at_once
 from aitp_tasks.generation.gates.on_scores import closed
 from aitp_tasks.machine import devices, processes
@@ -152,8 +152,8 @@ class Rehearsal:
         costs = {f"embed {role}": Cost(fixed, cost.each) for role, cost in by_role.items()}
         prompted = {stage: _only(run, stage) for stage in generated.STAGES}
         for stage, done in prompted.items():
-            answered = requests(done.figures)
-            each = done.figures["busy_seconds"] / max(answered, 1)
+            answered = observed.requests(done.figures)
+            each = observed.busy(done.figures) / max(answered, 1)
             costs[stage] = Cost.measured(self._walls[stage][0], answered, each)
         trained = run.require_manifest("finetune")
         per_step = seconds_per_step(json.loads(run.storage.read(trained.output("log_history"))))
@@ -169,7 +169,7 @@ class Rehearsal:
             costs=costs,
             tokens={role: unit.tokens / max(unit.rows, 1) for role, _, unit in units},
             generated={
-                stage: done.figures["generated_tokens"] / max(requests(done.figures), 1)
+                stage: observed.generated_tokens(done.figures) / max(observed.requests(done.figures), 1)
                 for stage, done in prompted.items()
             },
             questions=_rows_in(prompted["score"]) / max(_rows_in(prompted["rewrite"]), 1),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aitp_tasks.evaluation import baseline
 from aitp_tasks.generation import stored
-from aitp_tasks.records import data_files, embedded, generated, manifest, published, selected
+from aitp_tasks.records import data_files, embedded, manifest, published, selected
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import RUNS, Run
 from aitp_tasks.records.versions import Version
@@ -253,7 +253,7 @@ def _add_responses(storage: Storage, found: Waste, kept: list[Run], before: floa
     """Of the responses, those to requests that no kept run makes."""
     wanted, all_of = dict[str, set[str]](), set[str]()
     for run in kept:
-        prefixes = {prefix for stage in generated.STAGES for prefix in _responses(run, stage)}
+        prefixes = {prefix for prompt in run.plan.prompts for prefix in _responses(run, prompt)}
         if run.find_manifest("difference") is None:
             all_of.update(prefixes)
             continue
@@ -277,5 +277,5 @@ def _add_responses(storage: Storage, found: Waste, kept: list[Run], before: floa
         found.responses += partly.rows - partly.kept
 
 
-def _responses(run: Run, stage: str) -> set[str]:
-    return stored.prefixes(stage, run.plan.prompts[stage], run.config, run.plan.engine_identity)
+def _responses(run: Run, prompt: str) -> set[str]:
+    return stored.prefixes(prompt, run.plan.prompts[prompt], run.config, run.plan.engine_identity)

@@ -192,7 +192,8 @@ def test_a_plain_version_has_the_columns_that_it_had(tmp_path: Path) -> None:
         "cut_characters",
         "quality",
     ]
-    names += ["difficulty", "prompt_digest", "prompts", "model", "version"]
+    names += ["difficulty", "faithfulness", "answer_log_probability"]
+    names += ["prompt_digest", "prompts", "model", "version"]
     schema = pq.read_schema(tmp_path / DATA)
     assert schema == SCHEMA
     assert schema.field("messages").type == pa.list_(turn)

@@ -75,6 +75,30 @@ def test_an_evaluation_that_nobody_measured_counts_as_a_second_fine_tune(line: L
     assert not {"evaluate", "finetune"} & learn(line.planned("two", **HELD_OUT), from_runs=False).basis.keys()
 
 
+def test_judging_and_ranking_are_part_of_what_an_answer_costs(line: Line) -> None:
+    prompts = line.config("one").prompts.model_dump()
+    several = {"answers_per_question": 2, "sampling": {"max_tokens": 256, "temperature": 0.8}}
+    both: dict[str, Any] = {"gates": {"min_faithfulness": "partly"}, "prompts": prompts | several}
+    beside = {"judge": {"busy_seconds": 10.0, "generated_tokens": 50}, "ranking": {"busy_seconds": 5.0}}
+    whole(line.night("one", **both), **beside)
+    found = learn(line.planned("two", **both))
+    # Of 60 s the engine had 30 s for 10 answers.
+    assert found.measured.costs["answer"] == Cost(15.0, 4.5)
+    assert found.measured.generated["answer"] == 15.0
+    assert found.measured.answered == 0.8
+    # Another threshold asks as much, and lets other answers through; what is asked decides the cost.
+    stricter = learn(line.planned("three", **both | {"gates": {"min_faithfulness": "supported"}}))
+    assert stricter.measured.costs["answer"] == Cost(15.0, 4.5)
+    assert stricter.measured.answered is None
+    for changes in (
+        {"prompts": both["prompts"]},
+        both | {"prompts": both["prompts"] | {"answers_per_question": 3}},
+    ):
+        other = learn(line.planned("four", **changes))
+        assert "answer" not in other.basis
+        assert {"rewrite", "score"} <= set(other.basis)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_nights_are_weighed_as_a_plain_sum_weighs_them(line: Line, seed: int) -> None:
     """Reference: loops over the made-up figures, without the code's own classes."""

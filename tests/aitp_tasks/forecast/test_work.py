@@ -24,6 +24,7 @@ def test_the_forecast_follows_the_shares_of_the_sample(configure: Configure) -> 
     expected = forecast(config, SIZES, replace(MEASURED, below=0.25), places)
     assert expected == Forecast(
         documents=10_000, sft_examples=3000, below_tau=2500, selected=1000, parts=3, questions=1500, kept=750,
+        answers=750,
         # A tenth of the dataset: 333 of the 600 pairs. 3,333 examples make 105 steps an epoch.
         pairs=333, steps=315,
     )  # fmt: skip
@@ -31,6 +32,15 @@ def test_the_forecast_follows_the_shares_of_the_sample(configure: Configure) -> 
     assert (few.selected, few.parts, few.pairs) == (100, 1, 60)
     none = forecast(config, SIZES, replace(MEASURED, below=0.0), places)
     assert (none.selected, none.parts, none.pairs) == (0, 0, 0)
+
+
+def test_each_question_gets_its_answers_and_gives_one_pair_at_most(configure: Configure) -> None:
+    folder = configure().prompts.folder
+    config = configure(prompts={"folder": folder, "answers_per_question": 4, "sampling": {"temperature": 1}})
+    places = Places(10_000, 1000)
+    for share, pairs in ((0.1, 300), (0.25, 750), (1.0, 750), (None, 750)):
+        expected = forecast(config, SIZES, replace(MEASURED, below=0.25, answered=share), places)
+        assert (expected.kept, expected.answers, expected.pairs) == (750, 3000, pairs)
 
 
 @pytest.mark.parametrize(

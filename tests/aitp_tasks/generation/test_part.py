@@ -451,6 +451,30 @@ def test_responses_of_gpus_without_bfloat16_are_kept_apart_and_vllm_chooses(
     assert numbers(elsewhere) is None
 
 
+@pytest.mark.parametrize(
+    ("told", "gpus", "seeded", "given"),
+    [
+        ({}, False, False, {}),
+        ({}, True, True, {}),
+        ({}, False, True, {"enable_chunked_prefill": False}),
+        (
+            {"max_num_batched_tokens": 512}, False, True,
+            {"enable_chunked_prefill": False, "max_num_batched_tokens": 1024},
+        ),
+        ({"max_num_batched_tokens": 512}, False, False, {"max_num_batched_tokens": 512}),
+    ],
+)  # fmt: skip
+def test_prompts_stay_whole_where_requests_have_seeds(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], gpus: bool, seeded: bool, given: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(devices, "visible", lambda: [devices.Gpu("a", 0)] if gpus else [])
+    settings = config.Engine(model="/model", max_model_len=1024, engine_args=told)
+    found = _arguments(settings, "/model", seeded)
+    assert {
+        name: found[name] for name in ("enable_chunked_prefill", "max_num_batched_tokens") if name in found
+    } == given
+
+
 def test_responses_of_machines_that_compute_otherwise_are_kept_apart(
     run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:

@@ -19,7 +19,7 @@ HOSTILE = "{} {0} {text!r} }}{{ %s %(x)s \\n \\frac{1}{2} <|im_start|>system\x00
 
 
 def shipped() -> dict[str, Any]:
-    return dict(prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts"))))
+    return dict(prompts.load_folder(Prompts(folder=str(REPOSITORY / "prompts")), judged=True))
 
 
 def test_arguments_arrive_unchanged() -> None:
@@ -39,7 +39,7 @@ def _scores(required: list[str] | None = None, quality: str = "integer") -> dict
     return {"type": "object", "properties": properties, "required": required or list(kinds)}
 
 
-@pytest.mark.parametrize("stage", ["rewrite", "score", "answer"])
+@pytest.mark.parametrize("stage", list(prompts.FILES))
 def test_filling_equals_kor_bench_formatting(stage: str) -> None:
     """KOR-Bench formats element 0 of ``prompt_format`` with positional arguments."""
     name, arguments = prompts.FILES[stage]
@@ -108,6 +108,7 @@ AUTHORS = {
     "rewrite": 'Ask questions about this text, as JSON with the key questions: {{"questions": []}}\n{}',
     "score": 'Judge this: {}\nAs {{"quality": 1, "additional_information_needed": True}}, or as lines.',
     "answer": "Background: {}\nAnswer this question as JSON: {}",
+    "judge": "Does {} support, to the question {}, the answer {}?",
 }
 
 
@@ -116,7 +117,7 @@ def authors(folder: Path, **changes: str) -> dict[str, FrozenPrompt]:
     for stage, (name, _) in prompts.FILES.items():
         text = (AUTHORS | changes)[stage]
         (folder / name).write_text(yaml.safe_dump({"prompt_format": [text]}), encoding="utf-8")
-    return prompts.load_folder(Prompts(folder=str(folder)))
+    return prompts.load_folder(Prompts(folder=str(folder)), judged=True)
 
 
 def test_a_folder_of_templates_alone_is_usable(tmp_path: Path) -> None:
@@ -129,6 +130,8 @@ def test_a_folder_of_templates_alone_is_usable(tmp_path: Path) -> None:
     assert loaded["rewrite"].output_schema == shipped()["rewrite"].output_schema
     assert loaded["answer"].output_schema == shipped()["answer"].output_schema
     assert loaded["answer"].sampling == {"max_tokens": 2048, "temperature": 0.0}
+    assert loaded["judge"].output_schema == shipped()["judge"].output_schema
+    assert loaded["judge"].sampling == shipped()["judge"].sampling
     assert prompts.fill(loaded["answer"], {"text": "T {}", "question": "Q"}).endswith(
         "T {}\nAnswer this question as JSON: Q"
     )
@@ -145,7 +148,7 @@ def test_a_version_by_default_follows_the_content(tmp_path: Path) -> None:
     other = authors(tmp_path, score=AUTHORS["score"] + " Be strict.")
     assert {stage for stage in before if before[stage].version != other[stage].version} == {"score"}
     assert all(before[stage].version == again[stage].version != "None" for stage in before)
-    assert len({prompt.version for prompt in before.values()}) == 3
+    assert len({prompt.version for prompt in before.values()}) == 4
 
 
 @pytest.mark.parametrize(
@@ -181,3 +184,57 @@ def test_questions_are_strings(tmp_path: Path, items: Any) -> None:
 def test_a_missing_prompt_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"rewrite_shift_question.yaml cannot be read .*prompts.folder"):
         prompts.load_folder(Prompts(folder=str(tmp_path)))
+
+
+def test_the_judges_prompt_is_read_where_answers_are_judged(tmp_path: Path) -> None:
+    authors(tmp_path)
+    folder = Prompts(folder=str(tmp_path))
+    assert prompts.is_there(folder, "judge")
+    (tmp_path / "judge_answer.yaml").unlink()
+    assert set(prompts.load_folder(folder)) == {"rewrite", "score", "answer"}
+    assert not prompts.is_there(folder, "judge")
+    assert not prompts.is_there(Prompts(folder=f"file://{tmp_path}"), "judge")
+    with pytest.raises(InputError, match=r"judge_answer.yaml cannot be read .*prompts.folder"):
+        prompts.load_folder(folder, judged=True)
+
+
+@pytest.mark.parametrize("verdicts", [None, [], ["supported", "maybe"], "supported", [1], [["partly"]]])
+def test_a_judge_gives_no_verdicts_but_those_that_are_read(tmp_path: Path, verdicts: Any) -> None:
+    authors(tmp_path)
+    described = {"type": "string"} | ({} if verdicts is None else {"enum": verdicts})
+    schema = {"type": "object", "properties": {"verdict": described}, "required": ["verdict"]}
+    text = yaml.safe_dump({"prompt_format": [AUTHORS["judge"]], "schema": schema})
+    (tmp_path / "judge_answer.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"enum of some or all of contradicted, not_in_document|not a JSON"):
+        prompts.load_folder(Prompts(folder=str(tmp_path)), judged=True)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "message"),
+    [
+        (
+            {},
+            r"sampling in .*generate_shift_answer.yaml has temperature=0, .*: set temperature to 0.8, or",
+        ),
+        (
+            {"temperature": 0.0},
+            "prompts.sampling has temperature=0, by which all answers to a question are the same",
+        ),
+        (
+            {"temperature": 0.8, "top_k": 1},
+            "prompts.sampling has top_k=1, .*: set top_k to 0, or answers_per_quest",
+        ),
+        ({"temperature": 0.8}, None),
+    ],
+)
+def test_several_answers_that_would_be_one_are_refused(
+    sampling: dict[str, float], message: str | None
+) -> None:
+    folder = {"folder": str(REPOSITORY / "prompts"), "sampling": sampling}
+    prompts.load_folder(Prompts(**folder))
+    several = Prompts(**folder, answers_per_question=4)
+    if message is None:
+        assert prompts.load_folder(several)["answer"].sampling["temperature"] == 0.8
+    else:
+        with pytest.raises(InputError, match=f"prompts.answers_per_question=4, and {message}"):
+            prompts.load_folder(several)

@@ -7,8 +7,7 @@ import pytest
 
 from aitp_tasks.config import Finetune, Model
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.machine import models
-from aitp_tasks.training import base_model
+from aitp_tasks.machine import base_model, models
 from tests.aitp_tasks.machine.hub import REPOSITORY, Hub, serving
 
 _FILES = {"config.json": b"{}", "model.safetensors": b"weights", "LICENSE": b"free"}

@@ -20,10 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import BudgetExceededError, InputError
+from aitp_tasks.machine.base_model import load_model
 from aitp_tasks.records import published, tables
 from aitp_tasks.stages import finetune
 from aitp_tasks.training import launcher
-from aitp_tasks.training.base_model import load_model
 from aitp_tasks.training.job import Job, Outcome
 from aitp_tasks.training.template import ChatTemplates
 from tests.aitp_tasks import tries

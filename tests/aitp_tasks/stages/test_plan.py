@@ -23,6 +23,7 @@ from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
 from aitp_tasks.stages.plan import pack, units
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY, Configure, write_shard
+from tests.aitp_tasks.training import tiny
 
 
 def opened(config: RunConfig) -> Run:
@@ -311,6 +312,32 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_spent(
             InputError, match="no room for (the|a) document.*: raise engine.max_model_len, lower"
         ):
             plan.execute(configure(**change))
+    assert not list((root / "runs").rglob("plan.json"))
+
+
+def test_what_only_several_or_judged_answers_need_is_asked_for_only_then(
+    configure: Configure, root: Path, tmp_path: Path
+) -> None:
+    three = tmp_path / "prompts"
+    three.mkdir()
+    for path in (REPOSITORY / "prompts").glob("[!j]*.yaml"):
+        (three / path.name).write_text(path.read_text())
+    prompts = {"folder": str(three), "sampling": {"max_tokens": 256}}
+    greedy = prompts | {"answers_per_question": 4}
+    several = greedy | {"sampling": {"max_tokens": 256, "temperature": 0.8}}
+    small = tiny.make_model(
+        tmp_path / "small", MODELS / "SmolLM2-135M-Instruct", "float32", max_position_embeddings=200
+    )
+    base: dict[str, Any] = {"finetune": {"model": str(small)}}
+    # The judge's prompt is not there, and nobody asks for it.
+    assert plan.execute(configure(prompts=several), check=True)["checked"]
+    for message, changes in (
+        ("judge_answer.yaml cannot be read", {"prompts": prompts, "gates": {"min_faithfulness": "partly"}}),
+        ("answers_per_question=4, and .* has temperature=0", {"prompts": greedy}),
+        ("reads 200 tokens at most: .* up to 256 do not fit", {"prompts": several, **base}),
+    ):
+        with pytest.raises(InputError, match=message):
+            plan.execute(configure(**changes))
     assert not list((root / "runs").rglob("plan.json"))
 
 

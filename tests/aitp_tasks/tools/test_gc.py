@@ -187,6 +187,21 @@ def test_responses_of_runs_that_are_not_kept_are_dropped(world: World) -> None:
         assert newest.require_manifest("rewrite", part).figures["generated"] == 0
 
 
+def test_verdicts_of_a_run_that_is_kept_stay(world: World) -> None:
+    for night in NIGHTS[:2]:
+        world.night({**night, "gates": {"min_faithfulness": "partly"}})
+    newest = world.runs[-1]
+    kept = [newest.require_manifest("answer", part).figures["judge"]["requests"] for part in newest.parts]
+    collect(world)
+    assert objects(world, "generations/judge")
+    for path in [*(world.root / newest.prefix / "answer").glob("*.json")]:
+        path.unlink()
+    world.go_on(Run.open(newest.uri), "answer")
+    again = [newest.require_manifest("answer", part).figures["judge"] for part in newest.parts]
+    assert [figures["reused"] for figures in again] == kept
+    assert sum(kept) > 0
+
+
 def test_a_try_whose_objects_have_not_all_their_names_stays(world: World) -> None:
     world.night(NIGHTS[0])
     done = world.runs[0].require_manifest("assemble")

@@ -27,9 +27,17 @@ def document(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_check_reads_all_three(configure: Configure) -> None:
+def test_check_reads_all_that_are_there(configure: Configure, tmp_path: Path) -> None:
     told = prompt.execute(configure(prompts=AS_WRITTEN), "check")["prompts"]
-    assert set(told) == {"rewrite", "score", "answer"}
+    assert set(told) == {"rewrite", "score", "answer", "judge"}
+    assert told["judge"]["keys"] == ["verdict"]
+    # The judge's only has to be there where it is used.
+    for path in Path(AS_WRITTEN["folder"]).glob("[!j]*"):
+        (tmp_path / path.name).write_text(path.read_text())
+    three = {"folder": str(tmp_path)}
+    assert set(prompt.execute(configure(prompts=three), "check")["prompts"]) == {"rewrite", "score", "answer"}
+    with pytest.raises(InputError, match="judge_answer.yaml cannot be read"):
+        prompt.execute(configure(prompts=three, gates={"min_faithfulness": "partly"}), "check")
     assert told["score"]["sampling"] == {"max_tokens": 64, "temperature": 0.0}
 
 
@@ -52,7 +60,7 @@ def test_prompts_may_lie_in_storage(configure: Configure, tmp_path: Path, place:
     )
 
 
-@pytest.mark.parametrize("stage", ["rewrite", "score", "answer"])
+@pytest.mark.parametrize("stage", ["rewrite", "score", "answer", "judge"])
 def test_show_fills_a_prompt(configure: Configure, document: str, stage: str) -> None:
     model = configure().engine.model
     told = prompt.execute(configure(engine={"model": model, "max_model_len": 4096}), "show", stage, document)
@@ -89,6 +97,23 @@ def test_try_takes_a_document_through_all_stages(
     assert told["answers"][0]["answer"].startswith("Because of ")
     assert told["refused"] == []
     assert not list(Path(configure().root.removeprefix("file://")).glob("generations/**/*.parquet"))
+
+
+def test_try_judges_where_answers_are_judged(
+    configure: Configure, document: str, stand_in: type[StandIn]
+) -> None:
+    verdicts = iter(["supported", "no verdict"])
+
+    def judges(stage: str, values: dict[str, str]) -> str:
+        return json.dumps({"verdict": next(verdicts)}) if stage == "judge" else good(stage, values)
+
+    stand_in.respond = staticmethod(judges)
+    config = configure(**SELECT_ALL, gates={"min_faithfulness": "supported"})
+    told = prompt.execute(config, "try", document=document)
+    (verdict,) = told["verdicts"]
+    assert verdict["faithfulness"] == "supported"
+    assert verdict["judged"] in {row["pair_id"] for row in told["answers"]}
+    assert [row["stage"] for row in told["refused"]] == ["judge"]
 
 
 def test_try_says_why_there_is_nothing(configure: Configure, document: str, stand_in: type[StandIn]) -> None:

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from aitp_tasks.config import Finetune, Lora
 from aitp_tasks.errors import InputError
-from aitp_tasks.training import base_model, checks, lora, memory, states
+from aitp_tasks.machine import base_model
+from aitp_tasks.training import checks, lora, memory, states
 from aitp_tasks.training.job import Job
 from tests.aitp_tasks.training import tiny
 

@@ -11,9 +11,9 @@ from datasets import Dataset
 from aitp_tasks.config import Finetune
 from aitp_tasks.dataset import shards
 from aitp_tasks.errors import InputError
+from aitp_tasks.machine.base_model import load_tokenizer
 from aitp_tasks.records import conversations, data_files
 from aitp_tasks.training import examples, making, spread, template
-from aitp_tasks.training.base_model import load_tokenizer
 from aitp_tasks.training.examples import ExampleMaker
 from aitp_tasks.training.job import Job
 

@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
-from aitp_tasks.training import base_model, checks, packing
+from aitp_tasks.machine import base_model
+from aitp_tasks.training import checks, packing
 from aitp_tasks.training.examples import IGNORED
 from aitp_tasks.training.order import Order
 from tests.aitp_tasks.training import tiny

@@ -489,6 +489,7 @@ REFUSED_PARAMETERS = {
     "logprobs": ("logprobs", {"logprobs", "top_logprobs"}),
     "top_k": ("top_k", {"top_k"}),
     "repetition_penalty": ("repetition_penalty", {"repetition_penalty"}),
+    "seed": ("seed", {"seed"}),
 }
 
 
@@ -498,14 +499,15 @@ def test_a_refused_parameter_is_left_out_once_and_for_all(
     server: Served, caplog: pytest.LogCaptureFixture, name: str, fields: set[str], status: int
 ) -> None:
     server.instead = refusing(status, lambda body: name in body, f"unknown {name}".encode())
-    jobs = [job(str(number), alternatives=20) for number in range(30)]
+    seeded = {"max_tokens": 8, "seed": 7}
+    jobs = [job(str(number), alternatives=20, sampling=seeded) for number in range(30)]
     with caplog.at_level(logging.INFO), EndpointEngine(settings(server.url)) as engine:
         assert dict(completed(engine, jobs)) == {one.id: answer(one.id) for one in jobs}
     notes = [record.getMessage() for record in caplog.records if "refuses" in record.getMessage()]
     assert len(notes) == 1
     assert f"endpoint={server.url} refuses parameter={name} reason='{status}" in notes[0]
     asked = [body for _, body, _ in server.requests]
-    every = {"response_format", "top_k", "repetition_penalty", "logprobs", "top_logprobs"}
+    every = {"response_format", "top_k", "repetition_penalty", "seed", "logprobs", "top_logprobs"}
     assert every - fields <= asked[-1].keys()
     # Those that were under way together, and two probes.
     assert sum(name in body for body in asked) <= 8 + 2

@@ -34,7 +34,7 @@ def names_in(template: str) -> set[str]:
     forbidden = {
         noun for listed in FORBIDDEN.findall(template) for noun in re.findall(r"\b(?:the|an?) (\w+)", listed)
     }
-    return headings - {"question"} | forbidden
+    return headings - {"question", "answer"} | forbidden
 
 
 def test_the_prompts_name_their_document() -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from aitp_tasks.config import Finetune
 from aitp_tasks.errors import InputError
-from aitp_tasks.machine import models
+from aitp_tasks.machine import models, processors
 
 if TYPE_CHECKING:
     import torch
@@ -76,6 +76,20 @@ def load_tokenizer(settings: Finetune) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
+def read_template(path: str) -> str:
+    """The chat template that is configured for it.
+
+    Raises:
+        InputError: there is no such text file.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"finetune.chat_template {path} cannot be read ({error}): name a Jinja file"
+        ) from None
+
+
 def load_model(settings: Finetune, dtype: "torch.dtype") -> "PreTrainedModel":
     """The model's weights; those of linear layers in 4 bits where LoRA is quantised.
 
@@ -109,6 +123,18 @@ def load_model(settings: Finetune, dtype: "torch.dtype") -> "PreTrainedModel":
             quantization_config=quantised,
         )
     return model
+
+
+def computes_in(device: str) -> "torch.dtype":
+    """In what models are read on ``cuda`` or ``cpu``: bfloat16 where the device has it."""
+    import torch
+
+    narrow = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device == "cuda"
+        else processors.compute_bfloat16()
+    )
+    return torch.bfloat16 if narrow else torch.float32
 
 
 def _require_folder(settings: Finetune) -> None:
