@@ -52,7 +52,10 @@ _DECIDING_NOTHING = {"root", "schedule", "approval", "messages", "maintenance"}
 #: planned without them is found again. A gate is left out while it is as the rules have it (``Plan.rules``).
 _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
-    "difference": {"quality": "none"},
+    "difference": {
+        **{"quality": "none", "allocation": "even", "regions": 8},
+        **{"pilot_documents": 100, "floor_share": 0.25},
+    },
     "gates": {"answer_language": True},
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},
     "finetune": {

@@ -89,6 +89,7 @@ def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Mani
     outputs["rows"] = tables.write(
         run.storage, run.key(stage.name, part), pa.Table.from_pylist(rows, stage.columns)
     )
+    outputs |= generated.write_tokens(run, stage.name, part, generator.tokens)
     return run.commit(
         Manifest(
             stage=stage.name,

@@ -28,6 +28,11 @@ class Request:
     id: str
     arguments: dict[str, str]
 
+    @property
+    def document(self) -> str:
+        """The document's id."""
+        return self.id.partition("-")[0]
+
 
 @dataclass(frozen=True)
 class Rejected:

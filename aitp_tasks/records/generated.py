@@ -5,7 +5,7 @@ are there after all.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,8 @@ from aitp_tasks.records.run import Run
 
 #: The prompt stages, in their order.
 STAGES = ("rewrite", "score", "answer")
+TOKENS = "tokens"
+_TOKENS_SCHEMA = pa.schema([("doc_id", pa.string()), (TOKENS, pa.int64())])
 _GIVEN_UP = "given-up"
 
 
@@ -46,6 +48,25 @@ def rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
 def kept_rows(run: Run, stage: str, part: str) -> list[dict[str, Any]]:
     """Those that no gate has left out."""
     return [row for row in rows(run, stage, part) if row["kept"]]
+
+
+def tokens(run: Run, stage: str, part: str) -> dict[str, int] | None:
+    """Tokens that were generated for each document of a part by a stage; None of an earlier release.
+
+    Raises:
+        InputError: the part has not been done.
+    """
+    done = part_manifest(run, stage, part)
+    if TOKENS not in done.outputs:
+        return None
+    found = tables.read(run.storage, done.output(TOKENS))
+    return dict(zip(found["doc_id"].to_pylist(), found[TOKENS].to_pylist(), strict=True))
+
+
+def write_tokens(run: Run, stage: str, part: str, tokens: Mapping[str, int]) -> dict[str, str]:
+    """Write them; the ``outputs`` entry of the part's manifest."""
+    table = pa.table({"doc_id": list(tokens), TOKENS: list(tokens.values())}, _TOKENS_SCHEMA)
+    return {TOKENS: tables.write(run.storage, run.key(stage, f"{part}-{TOKENS}"), table)}
 
 
 def give_up(run: Run, part: str, why: str) -> None:
