@@ -57,6 +57,21 @@ class Partition:
         self._place(points, np.arange(len(points)), found, 0, 0, self.regions)
         return found
 
+    def boxes(self, axes: int = 3) -> list[tuple[tuple[float, float], ...]]:
+        """The lower and the upper end of each region along each axis; infinite where it has none."""
+        return list(self._boxes(0, self.regions, ((-np.inf, np.inf),) * axes))
+
+    def _boxes(
+        self, cut: int, regions: int, box: tuple[tuple[float, float], ...]
+    ) -> Iterator[tuple[tuple[float, float], ...]]:
+        if regions == 1:
+            yield box
+            return
+        (axis, at), low = self.cuts[cut], regions // 2
+        (least, most), before, after = box[axis], box[:axis], box[axis + 1 :]
+        yield from self._boxes(cut + 1, low, (*before, (least, at), *after))
+        yield from self._boxes(cut + low, regions - low, (*before, (at, most), *after))
+
     def _place(
         self,
         points: Points,

@@ -14,6 +14,7 @@ from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.records.versions import Yield
 from aitp_tasks.selection import yields
+from aitp_tasks.selection.sampled import pilot_size
 
 #: Stages whose units are groups of shards.
 _BY_GROUP = ("embed", "density")
@@ -226,7 +227,7 @@ def selection(config: RunConfig, below: int, places: Places) -> tuple[int, int]:
 
 def pilot(settings: Difference, selected: int) -> tuple[int, int]:
     """Parts of a pilot, one of each region, and the documents that they hold together."""
-    each = min(settings.pilot_documents, settings.documents_per_part, selected // settings.regions // 2)
+    each = pilot_size(settings, selected)
     return (settings.regions, settings.regions * each) if each else (0, 0)
 
 

@@ -112,5 +112,10 @@ def _partition(drawn: pa.Table, regions: int, known: versions.Regions | None) ->
 
 def _sizes(drawn: pa.Table, settings: Difference, partition: Partition) -> tuple[int, ...]:
     """Documents of each region's pilot."""
-    most = min(settings.pilot_documents, settings.documents_per_part)
-    return tuple(np.minimum(counts(partition, drawn) // 2, most).tolist())
+    each = pilot_size(settings, len(drawn))
+    return tuple(np.minimum(counts(partition, drawn), each).tolist())
+
+
+def pilot_size(settings: Difference, selected: int) -> int:
+    """Documents of a region's pilot, at most, where so many are selected in all."""
+    return min(settings.pilot_documents, settings.documents_per_part, selected // settings.regions // 2)
