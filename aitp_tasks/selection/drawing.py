@@ -5,7 +5,7 @@ corpus.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from aitp_tasks.config import Difference
 from aitp_tasks.densities.geometry import Geometry
 from aitp_tasks.densities.partition import Partition
 from aitp_tasks.errors import InputError
@@ -90,37 +91,59 @@ class Pool:
 
     def draw_allotted(
         self, size: int, known: versions.Regions, taken: tuple[int, ...], first: frozenset[str] = frozenset()
-    ) -> tuple[Tally, Fit, list[int]]:
-        """Draw as many of each region as ``allocation`` says, on top of what was taken.
-
-        How many documents a region has is only known when it has too few: then its share passes on,
-        and all are drawn once more.
-
-        Args:
-            size: documents to draw on top, together.
-            known: the regions, and what documents have given there.
-            taken: of each region, so many are drawn already.
-            first: ids of these.
+    ) -> tuple[Tally, Fit]:
+        """Draw so many more documents where they pay; see ``by_yield``.
 
         Raises:
             InputError: a text cannot be read.
-
-        Returns:
-            What was counted; what is drawn, with what was taken; and how many more of each region.
         """
-        settings, partition = self.run.config.difference, Partition.told(known.cuts)
-        had = np.array(taken, np.int64)
-        available = np.full(len(taken), size, np.int64)
-        while True:
-            more = allotted(known, available.tolist(), size, settings.floor_share, settings.seed)
-            quotas = Quotas(partition, tuple((had + more).tolist()), first)
+        tallies = list[Tally]()
+
+        def draw(quotas: Quotas) -> Fit:
             tally, found = self.draw(sum(quotas.documents), quotas)
-            drawn = counts(partition, found.drawn)
-            short = drawn < had + more
-            if not short.any():
-                return tally, found, more
-            log.info("regions=%s have no more documents: their shares pass on", np.flatnonzero(short))
-            available = np.where(short, drawn - had, np.minimum(available, found.seen - had))
+            # Each counts all documents, and so the same.
+            tallies.append(tally)
+            return found
+
+        found = by_yield(self.run.config.difference, draw, size, known, taken, first)
+        return tallies[-1], found
+
+
+def by_yield(
+    settings: Difference,
+    draw: Callable[[Quotas], Fit],
+    size: int,
+    known: versions.Regions,
+    taken: tuple[int, ...],
+    first: frozenset[str] = frozenset(),
+) -> Fit:
+    """Draw as many documents of each region as ``allocation`` says, on top of those that were taken.
+
+    How many documents a region has is only known when it has too few: then its share passes on,
+    and all are drawn once more.
+
+    Args:
+        settings: how documents are drawn.
+        draw: draws by quotas.
+        size: documents to draw on top, together.
+        known: the regions, and what documents have given there.
+        taken: of each region, so many are drawn already.
+        first: ids of these.
+
+    Returns:
+        What is drawn, with what was taken.
+    """
+    had = np.array(taken, np.int64)
+    partition, available = Partition.told(known.cuts), np.full(len(taken), size, np.int64)
+    while True:
+        more = allotted(known, available.tolist(), size, settings.floor_share, settings.seed)
+        found = draw(Quotas(partition, tuple((had + more).tolist()), first))
+        drawn = counts(partition, found.drawn)
+        short = drawn < had + more
+        if not short.any():
+            return found
+        log.info("regions=%s have no more documents: their shares pass on", np.flatnonzero(short).tolist())
+        available = np.where(short, drawn - had, np.minimum(available, found.seen - had))
 
 
 def allotted(

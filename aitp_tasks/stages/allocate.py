@@ -55,7 +55,7 @@ def _allocate(run: Run, watch: Stopwatch) -> Manifest:
     told = run.require_manifest("difference")
     pilot, known = _pilot(run)
     taken, left = len(pilot), told.figures["selected"] - len(pilot)
-    tally, found, more = _pool(run, told).draw_allotted(
+    tally, found = _pool(run, told).draw_allotted(
         left, known, tuple(told.figures["by_region"]), frozenset(pilot)
     )
     drawn, partition = found.drawn, Partition.told(known.cuts)
@@ -74,7 +74,7 @@ def _allocate(run: Run, watch: Stopwatch) -> Manifest:
     if len(found.unfit):
         outputs["unfit"] = tables.write(run.storage, run.key("allocate", "unfit"), found.unfit)
     by_region = drawing.counts(partition, drawn).tolist()
-    log.info("allocate pilot=%d drawn=%d of_regions=%s by_region=%s", taken, left, more, by_region)
+    log.info("allocate pilot=%d drawn=%d by_region=%s", taken, left, by_region)
     return run.commit(
         Manifest(
             stage="allocate",

@@ -183,7 +183,7 @@ def _draw(pool: Pool, wanted: _Wanted) -> tuple[Tally, Fit, Sampled]:
     """Count all documents, and draw the sample of those that may be drawn; what of it is written now."""
     settings, known = pool.run.config.difference, yields.earlier(pool.run.plan)
     if settings.allocation is Allocation.YIELD and known is not None and any(known.documents):
-        tally, found, _ = pool.draw_allotted(wanted.documents, known, (0,) * settings.regions)
+        tally, found = pool.draw_allotted(wanted.documents, known, (0,) * settings.regions)
         partition, selected = Partition.told(known.cuts), len(found.drawn)
         per_part = settings.documents_per_part
         return tally, found, Sampled(found.drawn, partition, BY_NIGHTS, selected, per_part)

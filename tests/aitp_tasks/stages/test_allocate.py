@@ -164,6 +164,18 @@ def test_it_gives_the_same_again_and_does_nothing_twice(world: World) -> None:
     assert first_night(world).require_manifest("allocate").outputs == done.outputs
 
 
+def test_a_part_that_is_done_again_has_spent_as_many_tokens(world: World) -> None:
+    run = first_night(world)
+    part = run.pilot_parts[0]
+    tokens = generated.tokens(run, "rewrite", part)
+    assert tokens == dict.fromkeys((row["doc_id"] for row in rows(run, [part])), 5)
+    (world.root / run.manifest_key("rewrite", part)).unlink()
+    rewrite.execute(run, 0)
+    # Nothing was generated, as the responses were there.
+    assert run.require_manifest("rewrite", part).figures["generated_tokens"] == 0
+    assert generated.tokens(run, "rewrite", part) == tokens
+
+
 def test_the_version_keeps_what_each_region_has_given(world: World) -> None:
     run = first_night(world)
     world.go_on(run, "report")
