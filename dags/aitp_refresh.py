@@ -21,6 +21,7 @@ from aitp_note import PlanOperator
 from aitp_stage import (
     AS_CONFIGURED,
     LABEL_TEMPLATE,
+    PILOT,
     AfterPartsOperator,
     BeginOperator,
     EndOperator,
@@ -39,6 +40,8 @@ from aitp_tasks.stages import STAGES, Stage
 #: The configuration of the nights; a run started by hand, or a backfill, may name another one beside it.
 CONFIG = deployments_config()
 _LEFT_OUT = object()
+#: How many of the parts are a pilot's.
+PILOT_PARTS = "{{ result_of(ti, 'difference').get('pilot_parts', 0) }}"
 #: One slot a device; a stage that needs devices waits for its slots here.
 GPU_POOL = "gpu"
 #: Of the dumps' names in a label.
@@ -145,6 +148,8 @@ ASKED = {
     for setting in ("before_finetune", "before_promotion")
     if any(section(values, "approval").get(setting) for values in PRESETS.values())
 }
+#: Where a configuration lets a pilot say which documents are worth the tokens; else there is no task for it.
+PILOTS = any(section(values, "difference").get("allocation") == "yield" for values in PRESETS.values())
 #: Where a configuration holds data out; else there is nothing to compare, and no GPU to wait for.
 EVALUATES = (
     GPU_POOL if any(section(values, "evaluate").get("held_out") for values in PRESETS.values()) else None
@@ -166,6 +171,7 @@ RESOURCES = {
     "density": Resources(None, timedelta(hours=2)),
     "index": Resources(None, timedelta(hours=4)),
     "difference": Resources(None, timedelta(hours=4)),
+    "allocate": Resources(None, timedelta(hours=4)),
     "rewrite": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
     "score": Resources(GENERATES, timedelta(hours=12), ENGINE_SLOTS),
     "answer": Resources(answers(PRESETS, GENERATES), timedelta(hours=12), ENGINE_SLOTS),
@@ -301,12 +307,47 @@ def _resolve(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {**definition, **{key: value for key, value in field.items() if key not in ("$ref", "anyOf")}}
 
 
+@task(task_id="pilot_parts")
+def listed_pilot(result: Any) -> list[Unit]:
+    """The pilot's parts, which come first; none where there is no pilot."""
+    found = required(result, "difference")
+    return _units(found, range(found.get("pilot_parts", 0)))
+
+
 @task(task_id="parts")
 def listed_parts(result: Any) -> list[Unit]:
-    """The parts, from difference's result, each with what it holds; Airflow maps over a list only."""
+    """The other parts, from difference's result, each with what it holds; Airflow maps over a list only."""
     found = required(result, "difference")
+    # An earlier release has not told of a pilot.
+    return _units(found, range(found.get("pilot_parts", 0), found["parts"]))
+
+
+def _units(found: dict[str, Any], numbers: range) -> list[Unit]:
     dump, parts = found["label"][:DUMP_CHARACTERS], found["parts"]
-    return [{"number": part, "holds": f"{dump} part {part + 1} of {parts}"} for part in range(parts)]
+    return [{"number": part, "holds": f"{dump} part {part + 1} of {parts}"} for part in numbers]
+
+
+def prompt_tasks(
+    run: str, unit: Unit, tasks: dict[str, dict[str, Any]], prefix: str = "", first: int | str = 0
+) -> None:
+    """The prompt stages of one part, one after the other.
+
+    Args:
+        run: URI of the run.
+        unit: the part.
+        tasks: arguments of all stages' operators.
+        prefix: of the tasks' names.
+        first: number of the first part that they are mapped over.
+    """
+    rewrite, score, answer = (
+        {**tasks[stage], "task_id": f"{prefix}{stage}"} for stage in ("rewrite", "score", "answer")
+    )
+    asked, scored = rewrite["task_id"], score["task_id"]
+    chain(
+        StageOperator(run=run, unit=unit, **rewrite),
+        AfterPartsOperator(run=run, unit=unit, after=asked, first=first, **score),
+        AfterPartsOperator(run=run, unit=unit, after=scored, first=first, **answer),
+    )
 
 
 @dag(
@@ -367,21 +408,19 @@ def aitp_refresh() -> Any:
     density = StageOperator.partial(run=run, **tasks["density"]).expand(unit=density_units.output)
     index = StageOperator(run=run, trigger_rule=on_done, **tasks["index"])
     difference = StageOperator(run=run, trigger_rule=on_done, **tasks["difference"])
-    parts = listed_parts(difference.output)
+    parts, first = listed_parts(difference.output), PILOT_PARTS if PILOTS else 0
 
     # A group a part: one that waits, fails or is cleared holds no other one up.
     @task_group(group_id="prompts", prefix_group_id=False)
     def prompts(unit: Unit) -> None:
-        rewrite = StageOperator(run=run, unit=unit, **tasks["rewrite"])
-        score = AfterPartsOperator(run=run, unit=unit, after="rewrite", **tasks["score"])
-        answer = AfterPartsOperator(run=run, unit=unit, after="score", **tasks["answer"])
-        rewrite >> score >> answer
+        prompt_tasks(run, unit, tasks, first=first)
 
     # An empty difference set skips the prompts; the dataset version is then the SFT set alone.
     assemble = AfterPartsOperator(
         run=run,
         after="answer",
         parts="{{ result_of(ti, 'difference')['parts'] }}",
+        first=first,
         trigger_rule=on_done,
         outlets=[DATASETS],
         post_execute=tell_dataset,
@@ -409,6 +448,22 @@ def aitp_refresh() -> Any:
 
     begin >> plan >> embed_units >> embed >> merge >> density >> difference >> parts
     plan >> density_units >> density
+    if PILOTS:
+        pilot = listed_pilot(difference.output)
+
+        @task_group(group_id="pilot", prefix_group_id=False)
+        def piloted(unit: Unit) -> None:
+            prompt_tasks(run, unit, tasks, PILOT)
+
+        allocate = AfterPartsOperator(
+            run=run,
+            after=f"{PILOT}answer",
+            parts=PILOT_PARTS,
+            trigger_rule=on_done,
+            **tasks["allocate"],
+        )
+        difference >> pilot
+        piloted.expand(unit=pilot) >> allocate >> parts
     prompts.expand(unit=parts) >> assemble
     chain(assemble, *approve, finetune, evaluate, *approve_promotion, promote, report)
     density >> index >> report

@@ -22,6 +22,9 @@ LISTED_BY = {
     "rewrite": "parts",
     "score": "parts",
     "answer": "parts",
+    "pilot_rewrite": "pilot_parts",
+    "pilot_score": "pilot_parts",
+    "pilot_answer": "pilot_parts",
 }
 
 

@@ -28,7 +28,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from pydantic import ValidationError
 
 from aitp_senders import Message, send
-from aitp_stage import config_path
+from aitp_stage import PILOT, config_path
 from aitp_tasks.config import Event, Messages, file
 from aitp_tasks.errors import InputError
 from aitp_tasks.stages import STAGES
@@ -164,10 +164,10 @@ class GroupNotifier(Notifier):
     def message_of(self, context: Any, messages: Messages) -> Message | None:
         """A line for each stage and kind of failure, with the numbers of the units."""
         groups: dict[str, list[str]] = defaultdict(list)
-        for stage in (stage.name for stage in STAGES if stage.fans_out):
-            for told in failed_units(context, stage):
+        for task in _mapped_tasks():
+            for told in failed_units(context, task):
                 if event_of(told["kind"]) in messages.events:
-                    groups[f"{stage}, {told['kind']}"].append(told["unit"])
+                    groups[f"{task}, {told['kind']}"].append(told["unit"])
         lines: dict[str, str | None] = {
             name: f"{len(units)} units: {', '.join(sorted(units, key=lambda unit: (len(unit), unit)))}"
             for name, units in groups.items()
@@ -269,9 +269,17 @@ def event_of(kind: str) -> Event:
     return Event.BUDGET if kind == "failure budget exceeded" else Event.FAILURE
 
 
-def failed_units(context: Any, stage: str) -> list[dict[str, Any]]:
-    """What units of a stage have left when they failed, since the run was last cleared."""
-    told = context["ti"].xcom_pull(task_ids=stage, key=FAILURE_KEY)
+def _mapped_tasks() -> list[str]:
+    """The tasks that have units, whether or not the DAG has those of a pilot."""
+    mapped = [stage for stage in STAGES if stage.fans_out]
+    return [stage.name for stage in mapped] + [
+        f"{PILOT}{stage.name}" for stage in mapped if stage.fans_out == "parts"
+    ]
+
+
+def failed_units(context: Any, task: str) -> list[dict[str, Any]]:
+    """What units of a task have left when they failed, since the run was last cleared."""
+    told = context["ti"].xcom_pull(task_ids=task, key=FAILURE_KEY)
     # One alone is no list, and none may be either.
     known = told if isinstance(told, list) else [told]
     return [one for one in known if one and one["go"] == context["dag_run"].clear_number]

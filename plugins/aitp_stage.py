@@ -61,6 +61,8 @@ CONNECTION = "aitp_s3"
 POLL_VARIABLE = "AITP_POLL_SECONDS"
 #: How a choice of the form begins that leaves a setting as the configuration file has it.
 AS_CONFIGURED = "as configured"
+#: How the tasks of a pilot's parts are called: so, and then as the stage.
+PILOT = "pilot_"
 #: Shows what a unit holds, and what its stage has told of it in the end.
 LABEL_TEMPLATE = "{{ label | default(task.unit.holds) }}"
 #: That many fit into a label's column.
@@ -260,29 +262,34 @@ class AfterPartsOperator(StageOperator):
     none. Then the run goes on without what that part would have given.
 
     Args:
-        after: the prompt stage before; its instance of the same part, or all where this
+        after: task of the prompt stage before; its instance of the same part, or all where this
             stage has no unit.
-        parts: how many parts there are, from difference's result.
+        parts: where those end that the task is mapped over, from difference's result.
+        first: where they begin.
     """
 
-    template_fields: Sequence[str] = (*StageOperator.template_fields, "parts")
+    template_fields: Sequence[str] = (*StageOperator.template_fields, "parts", "first")
 
-    def __init__(self, *, after: str, parts: int | str = 0, **kwargs: Any) -> None:
+    def __init__(self, *, after: str, parts: int | str = 0, first: int | str = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.after = after
         self.parts = parts
+        self.first = first
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Give up the parts that were marked, then run the stage to its end."""
         for unit in self._marked(context):
             why = f"its task {self.after} was marked as success by hand"
             place = ["--run", str(self.run), "--unit", str(unit)]
-            self._call(["skip", *place, "--stage", self.after, "--why", why], context)
+            stage = self.after.removeprefix(PILOT)
+            self._call(["skip", *place, "--stage", stage, "--why", why], context)
         return super().execute(context)
 
     def _marked(self, context: Context) -> list[int]:
-        units = list(range(int(self.parts))) if self.unit is None else [self.unit["number"]]
-        found = context["ti"].xcom_pull(task_ids=self.after, map_indexes=units)
+        first = int(self.first)
+        units = list(range(first, int(self.parts))) if self.unit is None else [self.unit["number"]]
+        indexes = [unit - first for unit in units]
+        found = context["ti"].xcom_pull(task_ids=self.after, map_indexes=indexes)
         return [unit for unit, result in zip(units, found, strict=True) if result is None]
 
 

@@ -12,7 +12,7 @@ from aitp_tasks.config.assemble import Assemble, Marks, OrderKey, PersonalKind
 from aitp_tasks.config.contamination import Contamination, EvaluationSet, SftHits
 from aitp_tasks.config.density import BandwidthRule, Density, Refit
 from aitp_tasks.config.devices import Devices, Require
-from aitp_tasks.config.difference import Criterion, Difference, Quality, Sampling
+from aitp_tasks.config.difference import Allocation, Criterion, Difference, Quality, Sampling
 from aitp_tasks.config.encoder import Encoder, LongTexts
 from aitp_tasks.config.endpoint import Endpoint
 from aitp_tasks.config.engine import Engine
@@ -31,6 +31,7 @@ from aitp_tasks.config.schedule import Dumps, Schedule
 from aitp_tasks.config.section import Section
 
 __all__ = [
+    "Allocation",
     "Approval",
     "Assemble",
     "BandwidthRule",

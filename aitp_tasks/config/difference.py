@@ -25,6 +25,13 @@ class Sampling(StrEnum):
     STRATIFIED = "stratified"
 
 
+class Allocation(StrEnum):
+    """How the documents that are drawn are shared among the regions of the difference set."""
+
+    EVEN = "even"
+    YIELD = "yield"
+
+
 class Quality(StrEnum):
     """Which documents are worth drawing, by their texts."""
 
@@ -73,6 +80,35 @@ class Difference(Section):
     )
     max_documents: int = Field(
         732_000, ge=1, title="Documents to rewrite", description="Size of the sample of the difference set."
+    )
+    allocation: Allocation = Field(
+        Allocation.EVEN,
+        title="Allocation",
+        description="even gives every document of the difference set the same chance. yield draws more where "
+        "more pairs come of the tokens that are generated: a pilot is rewritten first, and the rest follows "
+        "what it has given; on a line whose earlier nights have told that, no pilot is needed.",
+    )
+    regions: int = Field(
+        8,
+        ge=2,
+        le=64,
+        title="Regions",
+        description="Into so many regions, each with as many documents of the first night, the plane is cut; "
+        "by them yields are told, and allocation=yield allots.",
+    )
+    pilot_documents: int = Field(
+        100,
+        ge=1,
+        title="Documents of a pilot",
+        description="So many of each region are rewritten first where allocation=yield has nothing to go by; "
+        "at most half of an even share, and one part.",
+    )
+    floor_share: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        title="Floor of a region",
+        description="With allocation=yield, every region keeps this share of an even one, whatever it gives.",
     )
     source_column: str | None = Field(
         None,

@@ -54,7 +54,10 @@ _DECIDING_NOTHING = {"root", "devices", "schedule", "approval", "messages", "mai
 #: planned without them is found again. A gate is left out while it is as the rules have it (``Plan.rules``).
 _ADDED: dict[str, dict[str, Any]] = {
     "plan": {"shard_budget": 0.0},
-    "difference": {"quality": "none"},
+    "difference": {
+        **{"quality": "none", "allocation": "even", "regions": 8},
+        **{"pilot_documents": 100, "floor_share": 0.25},
+    },
     "prompts": {"answers_per_question": 1},
     "gates": {"answer_language": True, "min_faithfulness": None},
     "engine": {"chat_template_args": {}, "reasoning_parser": None, "deterministic": False},

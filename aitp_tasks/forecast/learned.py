@@ -33,7 +33,7 @@ MOST_RUNS = 5
 FADING = 0.5
 OTHER_DEVICE = "another device"
 _HELD = ("embed", *generated.STAGES, *observed.TRAINING)
-_PLAIN = ("merge", "density", "index", "difference", "assemble", "report")
+_PLAIN = ("merge", "density", "index", "difference", "allocate", "assemble", "report")
 RUNS, REHEARSAL = "runs", "rehearsal"
 
 

@@ -27,7 +27,7 @@ MOST_UNITS = 16
 _MOST_SECONDS = 14 * 24 * 3600.0
 #: By which rounded figures may be more than the whole.
 _ROUNDING = 0.5
-_PLAIN = ("merge", "density", "index", "difference", "assemble", "report")
+_PLAIN = ("merge", "density", "index", "difference", "allocate", "assemble", "report")
 #: Stages that train, and evaluate: the fine-tune, and its twin on the SFT set alone.
 TRAINING = ("finetune", "evaluate")
 OTHER_SETTINGS, IMPOSSIBLE, UNREADABLE = "other settings", "impossible figures", "unreadable"

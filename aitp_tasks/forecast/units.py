@@ -51,6 +51,7 @@ def units(
         "density": _of(measured, "density", (0.0,) * (len(sizes.units) - done.units.get("density", 0))),
         "index": once("index"),
         "difference": once("difference"),
+        **({"allocate": once("allocate")} if expected.pilot_parts else {}),
         "rewrite": parts("rewrite", expected.selected),
         "score": parts("score", expected.questions),
         "answer": parts("answer", expected.answers, ranked=config.prompts.answers_per_question > 1),
@@ -72,7 +73,9 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
 
 def _of(measured: Measured, stage: str, items: Sequence[float], held: bool = False) -> Units:
     """Units of so many items each; ``held`` where each holds devices."""
-    cost = measured.costs.get(stage)
+    # It passes over the documents as difference does.
+    like = {"allocate": "difference"}.get(stage, stage)
+    cost = measured.costs.get(stage, measured.costs.get(like))
     devices = measured.devices.get(stage, 1) if held else 0
     if cost is None:
         return Units((0.0,) * len(items), devices, known=not items)

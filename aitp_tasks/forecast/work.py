@@ -6,13 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Self
 
-from aitp_tasks.config import Difference, Finetune, RunConfig
+from aitp_tasks.config import Allocation, Difference, Finetune, RunConfig
 from aitp_tasks.dataset import budget
 from aitp_tasks.forecast.costs import Measured
 from aitp_tasks.records import embedded, generated
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.records.versions import Yield
+from aitp_tasks.selection import yields
+from aitp_tasks.selection.sampled import pilot_size
 
 #: Stages whose units are groups of shards.
 _BY_GROUP = ("embed", "density")
@@ -65,6 +67,7 @@ class Done:
             were made; 1 for a unit that is done.
         selected: documents that are drawn; None where that is not known yet.
         parts: of those.
+        pilot_parts: of these, those of a pilot.
     """
 
     stages: frozenset[str] = frozenset()
@@ -72,6 +75,7 @@ class Done:
     embedded: tuple[float, ...] = ()
     selected: int | None = None
     parts: int | None = None
+    pilot_parts: int = 0
 
     @classmethod
     def of(cls, run: Run) -> Self:
@@ -98,6 +102,7 @@ class Done:
             tuple(shares),
             int(difference.figures["selected"]) if difference else None,
             len(parts) if difference else None,
+            len(run.pilot_parts) if difference else 0,
         )
 
 
@@ -128,10 +133,12 @@ class Places:
     Attributes:
         pairs: new ones that can come in, at most; infinite where there is no limit.
         documents: that are drawn for them, at most.
+        has_pilot: whether some of these are rewritten before the others are drawn.
     """
 
     pairs: float
     documents: int
+    has_pilot: bool = False
 
     @classmethod
     def of(cls, plan: Plan, sft: int) -> Self:
@@ -144,11 +151,17 @@ class Places:
         room = budget.room(learnt, config.assemble.max_rewritten_share)
         most = config.difference.max_documents
         if room is None:
-            return cls(math.inf, most)
+            return cls(math.inf, most, _has_pilot(plan))
         # Of a full dataset nobody knows how many pairs will be exchanged: all of them at most.
         pairs = room - earlier if room > earlier else room
         measured = plan.base.measured if plan.base else Yield()
-        return cls(pairs, min(most, budget.documents(pairs, measured)))
+        return cls(pairs, min(most, budget.documents(pairs, measured)), _has_pilot(plan))
+
+
+def _has_pilot(plan: Plan) -> bool:
+    """Whether nothing is known yet of what documents give where that is to decide."""
+    known = yields.earlier(plan)
+    return plan.config.difference.allocation is Allocation.YIELD and not (known and any(known.documents))
 
 
 @dataclass(frozen=True)
@@ -165,6 +178,8 @@ class Forecast:
     answers: int
     pairs: int
     steps: int
+    #: Of the parts, those of a pilot.
+    pilot_parts: int = 0
 
 
 def forecast(
@@ -174,8 +189,9 @@ def forecast(
     documents, sft = sizes.rows("corpus"), sizes.rows("sft")
     below = round(documents * share_below(config.difference, documents, measured))
     selected, parts = selection(config, below, places)
+    pilots = pilot(config.difference, selected)[0] if places.has_pilot else 0
     if done is not None and done.selected is not None and done.parts is not None:
-        selected, parts = done.selected, done.parts
+        selected, parts, pilots = done.selected, done.parts, done.pilot_parts
     most = config.prompts.questions_per_document
     questions = round(selected * (most if measured.questions is None else measured.questions))
     kept = round(questions * (1.0 if measured.kept is None else measured.kept))
@@ -188,6 +204,7 @@ def forecast(
         below_tau=below,
         selected=selected,
         parts=parts,
+        pilot_parts=pilots,
         questions=questions,
         kept=kept,
         answers=answers,
@@ -207,8 +224,15 @@ def share_below(settings: Difference, documents: int, measured: Measured) -> flo
 
 def selection(config: RunConfig, below: int, places: Places) -> tuple[int, int]:
     """Documents that will be selected of those below tau, and the parts they make."""
-    selected = min(places.documents, below)
-    return selected, -(-selected // config.difference.documents_per_part)
+    selected, settings = min(places.documents, below), config.difference
+    pilots, of_pilot = pilot(settings, selected) if places.has_pilot else (0, 0)
+    return selected, pilots - (of_pilot - selected) // settings.documents_per_part
+
+
+def pilot(settings: Difference, selected: int) -> tuple[int, int]:
+    """Parts of a pilot, one of each region, and the documents that they hold together."""
+    each = pilot_size(settings, selected)
+    return (settings.regions, settings.regions * each) if each else (0, 0)
 
 
 def steps(settings: Finetune, examples: int) -> int:

@@ -116,6 +116,8 @@ class Generator:
         self._dtype = numbers(config.engine)
         self._prefix = stored.prefix(asking.name, prompt, config, engine_identity, self._dtype)
         self._figures = Figures()
+        #: Generated for each document, whenever that was, in the order of the documents' ids.
+        self.tokens: dict[str, int] = {}
 
     def readings(self, requests: list[Request]) -> dict[str, Reading]:
         """What came of each request, in their order."""
@@ -129,8 +131,11 @@ class Generator:
             self._generate(missing)
             stored.join(self._storage, self._prefix, cases.keys())
         self._figures.cut = sum(case.cut for case in cases.values())
-        for case in cases.values():
+        for case in in_order:
             self._figures.neutralised.update(case.neutralised)
+            spent = sum(response.completion.generated_tokens for response in case.attempts)
+            document = case.request.document
+            self.tokens[document] = self.tokens.get(document, 0) + spent
         return {request.id: cases[request.id].reading for request in requests}
 
     def figures(self) -> dict[str, Any]:

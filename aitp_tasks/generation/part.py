@@ -4,6 +4,7 @@ Every request ends as an output row, rejected, or quarantined.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -91,6 +92,7 @@ def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Mani
     outputs["rows"] = tables.write(
         run.storage, run.key(stage.name, part), pa.Table.from_pylist(rows, stage.columns)
     )
+    outputs |= generated.write_tokens(run, stage.name, part, dict(sorted(ask.tokens.items())))
     return run.commit(
         Manifest(
             stage=stage.name,
@@ -110,13 +112,17 @@ class _Asks:
 
     def __init__(self, run: Run, session: Session) -> None:
         self._run, self._session = run, session
+        #: Generated for each document by all that was asked.
+        self.tokens: Counter[str] = Counter()
 
     def __call__(self, asking: Asking, requests: list[Request]) -> tuple[Readings, dict[str, Any]]:
         run, prompt = self._run, self._run.plan.prompts[asking.name]
         generator = Generator(
             asking, prompt, run.storage, run.config, run.plan.engine_identity, self._session
         )
-        return generator.readings(requests), generator.figures()
+        readings = generator.readings(requests)
+        self.tokens.update(generator.tokens)
+        return readings, generator.figures()
 
     def end(self) -> None:
         self._session.end()

@@ -34,6 +34,11 @@ class Request:
     unseen: int = 0
     seeded: bool = False
 
+    @property
+    def document(self) -> str:
+        """The document's id."""
+        return self.id.partition("-")[0]
+
 
 @dataclass(frozen=True)
 class Rejected:

@@ -5,7 +5,7 @@ are there after all.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,8 @@ STAGES = ("rewrite", "score", "answer")
 VERDICT, LOG_PROBABILITY = "faithfulness", "answer_log_probability"
 #: What the reason begins with for which a judge's verdict leaves an answer out.
 JUDGED = "judged_"
+TOKENS = "tokens"
+_TOKENS_SCHEMA = pa.schema([("doc_id", pa.string()), (TOKENS, pa.int64())])
 _GIVEN_UP = "given-up"
 
 
@@ -60,6 +62,25 @@ def unfaithful_rows(run: Run, parts: Iterable[str]) -> list[dict[str, Any]]:
         row for part in parts for row in rows(run, "answer", part) if (row["reason"] or "").startswith(JUDGED)
     ]
     return sorted(found, key=lambda row: str(row["pair_id"]))
+
+
+def tokens(run: Run, stage: str, part: str) -> dict[str, int] | None:
+    """Tokens that were generated for each document of a part by a stage; None of an earlier release.
+
+    Raises:
+        InputError: the part has not been done.
+    """
+    done = part_manifest(run, stage, part)
+    if TOKENS not in done.outputs:
+        return None
+    found = tables.read(run.storage, done.output(TOKENS))
+    return dict(zip(found["doc_id"].to_pylist(), found[TOKENS].to_pylist(), strict=True))
+
+
+def write_tokens(run: Run, stage: str, part: str, tokens: Mapping[str, int]) -> dict[str, str]:
+    """Write them; the ``outputs`` entry of the part's manifest."""
+    table = pa.table({"doc_id": list(tokens), TOKENS: list(tokens.values())}, _TOKENS_SCHEMA)
+    return {TOKENS: tables.write(run.storage, run.key(stage, f"{part}-{TOKENS}"), table)}
 
 
 def give_up(run: Run, part: str, why: str) -> None:

@@ -136,20 +136,35 @@ class Run:
         Raises:
             InputError: the difference set has no such part.
         """
-        parts = self.part_count
-        if not 0 <= unit < parts:
-            raise InputError(f"unit {unit} does not exist: the difference set has {parts} parts")
-        return part_name(unit, parts)
+        if not 0 <= unit < self.part_count:
+            raise InputError(f"unit {unit} does not exist: the difference set has {self.part_count} parts")
+        return self.parts[unit]
 
-    @cached_property
+    @property
     def part_count(self) -> int:
-        """How many parts the difference set was cut into."""
-        return int(self.require_manifest("difference").figures["parts"])
+        """How many parts the difference set is cut into."""
+        return sum(self._parts)
 
     @property
     def parts(self) -> list[str]:
-        """Names of all parts of the difference set."""
-        return [part_name(unit, self.part_count) for unit in range(self.part_count)]
+        """Names of all parts of the difference set: those of the pilot, if there is one, come first."""
+        pilots, others = self._parts
+        return [pilot_name(unit, pilots) for unit in range(pilots)] + [
+            part_name(unit, others) for unit in range(others)
+        ]
+
+    @property
+    def pilot_parts(self) -> list[str]:
+        """Of these, the parts of the pilot."""
+        return self.parts[: self._parts[0]]
+
+    @cached_property
+    def _parts(self) -> tuple[int, int]:
+        """How many parts the pilot has, and how many the rest."""
+        figures = self.require_manifest("difference").figures
+        # Not there in earlier releases.
+        pilots = int(figures.get("pilot_parts", 0))
+        return pilots, int(figures["parts"]) - pilots
 
 
 def _keeps(data: bytes, digest: str) -> bool:
@@ -184,3 +199,8 @@ def part_of(doc_id: str, parts: int) -> int:
 def part_name(unit: int, parts: int) -> str:
     """Name of part ``unit`` of ``parts``."""
     return f"part-{unit:04d}-of-{parts:04d}"
+
+
+def pilot_name(unit: int, parts: int) -> str:
+    """Name of part ``unit`` of ``parts`` of a pilot."""
+    return f"pilot-{unit:04d}-of-{parts:04d}"

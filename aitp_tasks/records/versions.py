@@ -48,6 +48,43 @@ class Yield(BaseModel):
         return Yield(documents=self.documents / 2 + documents, pairs=self.pairs / 2 + pairs)
 
 
+class Regions(BaseModel):
+    """What the documents of each region of the plane have given: sums as those of ``Yield``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: Of the plane, as ``densities.partition`` makes them; in the line's geometry.
+    cuts: tuple[tuple[int, float], ...]
+    #: Digest of the models, prompts and gates that have given it.
+    setup: str
+    documents: tuple[float, ...]
+    #: That the gates of the prompt stages have kept.
+    pairs: tuple[float, ...]
+    #: That were generated.
+    tokens: tuple[float, ...]
+
+    @classmethod
+    def unmeasured(cls, cuts: Iterable[tuple[int, float]], setup: str) -> "Regions":
+        """Regions of which nothing is known."""
+        found = tuple(cuts)
+        none = (0.0,) * (len(found) + 1)
+        return cls(cuts=found, setup=setup, documents=none, pairs=none, tokens=none)
+
+    def plus(self, night: "Regions") -> "Regions":
+        """With one more night, by the same set-up; nothing of this one where it is of another."""
+        if not any(night.documents):
+            return self
+        if (self.cuts, self.setup) != (night.cuts, night.setup):
+            return night
+
+        def faded(name: str) -> tuple[float, ...]:
+            both = zip(getattr(self, name), getattr(night, name), strict=True)
+            return tuple(before / 2 + now for before, now in both)
+
+        sums = {name: faded(name) for name in ("documents", "pairs", "tokens")}
+        return self.model_copy(update=sums)
+
+
 class Version(BaseModel):
     """One version of a dataset, as ``version.json`` says it."""
 
@@ -73,6 +110,8 @@ class Version(BaseModel):
     compared: str = ""
     #: Of the nights up to this version.
     measured: Yield = Yield()
+    #: Of the nights up to this version; None in earlier releases, and before a document was rewritten.
+    regions: Regions | None = None
     #: What it holds; None in earlier releases.
     contents: Contents | None = None
 

@@ -202,7 +202,7 @@ def gather(run: Run) -> Facts:
         index=units["index"][0],
         unread=run.plan.unread,
         failed_shards=dict(units["merge"][0].figures.get("failed_shards", {})),
-        difference=difference,
+        difference=selected.told(run),
         assemble=assemble,
         finetune=finetune,
         evaluate=evaluated,
@@ -252,7 +252,9 @@ def _funnel(headline: dict[str, Any], counts: "_Scored", answered: int) -> list[
 
 
 def _stages(run: Run) -> tuple[str, ...]:
-    return ("embed", "merge", "density", "index", "difference", *generated.STAGES, "assemble", "finetune")
+    allocated = ("allocate",) if run.pilot_parts else ()
+    before = ("embed", "merge", "density", "index", "difference", *allocated)
+    return (*before, *generated.STAGES, "assemble", "finetune")
 
 
 def _manifests(run: Run, stage: str) -> Iterator[Manifest]:

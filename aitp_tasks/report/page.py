@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aitp_tasks.config import Gates, RunConfig
+from aitp_tasks.densities.partition import Partition
 from aitp_tasks.records import data_files
 from aitp_tasks.records.run import Run
 from aitp_tasks.report import pictures
@@ -62,6 +63,7 @@ def render(run: Run, facts: Facts, drawn: dict[str, Picture], decision: str = ""
         decision=decision,
         by_model=_MODELS,
         answers=[_cut_answers(row) for row in facts.answers],
+        regions=_regions(facts),
         samples=[_cut_sample(sample) for sample in facts.samples],
         models=_models(run.config),
         dataset=run.storage.uri(data_files.folder(facts.assemble)),
@@ -106,6 +108,31 @@ def _cut_answers(row: dict[str, Any]) -> dict[str, Any]:
         "reference": cut(row["reference"], _ANSWER_CHARACTERS),
         "said": said,
     }
+
+
+def _regions(facts: Facts) -> list[dict[str, Any]]:
+    """What each region has given, and all together; nothing where that was not counted."""
+    told = facts.assemble.figures.get("regions")
+    if not told:
+        return []
+    names = ("documents", "questions", "pairs", "tokens")
+    found = [
+        {"name": number + 1, "where": where, **{name: told[name][number] for name in names}}
+        for number, where in enumerate(map(_where, Partition.told(told["cuts"]).boxes()))
+    ]
+    return [*found, {"name": "all", "where": "", **{name: sum(told[name]) for name in names}}]
+
+
+def _where(box: tuple[tuple[float, float], ...]) -> str:
+    """The ends of a region along the axes that were cut."""
+    said = [
+        f"{axis} {'' if low == -math.inf else f'from {low:.3g}'}"
+        f"{' ' if math.isfinite(low) and math.isfinite(high) else ''}"
+        f"{'' if high == math.inf else f'to {high:.3g}'}"
+        for axis, (low, high) in zip("xyz", box, strict=False)
+        if math.isfinite(low) or math.isfinite(high)
+    ]
+    return ", ".join(said) or "everywhere"
 
 
 def _ended(row: dict[str, Any], model: str) -> dict[str, Any]:

@@ -8,15 +8,16 @@ their shards and batches.
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from aitp_tasks.config import Difference, Quality
 from aitp_tasks.records.manifest import add_counts
 from aitp_tasks.selection import quality
-from aitp_tasks.selection.sample import Sample
+from aitp_tasks.selection.sample import Quotas, Sample
 from aitp_tasks.selection.texts import Texts
 from aitp_tasks.texts.hashes import Hasher
 
@@ -46,12 +47,14 @@ class Fit:
             ``reason`` and the beginning of the text.
         looked_at: how many texts were read.
         repeats: further copies of those that are not fit.
+        seen: documents of each region that has a quota, fit or not and with all repeats; int64 (regions,).
     """
 
     drawn: pa.Table
     unfit: pa.Table
     looked_at: int
     repeats: int
+    seen: NDArray[np.int64]
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -68,6 +71,7 @@ def draw(
     size: int,
     sampled: Callable[[Sample], None],
     texts_of: Callable[[pa.Table], Texts],
+    quotas: Quotas | None = None,
 ) -> Fit:
     """Draw documents, and with ``settings.quality`` fit ones only.
 
@@ -77,33 +81,33 @@ def draw(
         size: documents to draw.
         sampled: adds all documents that might be drawn to a sample.
         texts_of: reads the texts of a table of documents.
+        quotas: of the regions, where these have any; ``size`` together.
 
     Raises:
         InputError: a text cannot be read.
     """
     if settings.quality is Quality.NONE:
-        sample = Sample(settings, cell, size)
+        sample = Sample(settings, cell, size, quotas=quotas)
         sampled(sample)
-        return Fit(sample.documents(), _SCHEMA.empty_table(), looked_at=0, repeats=0)
+        return Fit(sample.documents(), _SCHEMA.empty_table(), looked_at=0, repeats=0, seen=sample.seen)
     margin = _MARGIN
     while True:
-        sample = Sample(settings, cell, size, margin)
+        sample = Sample(settings, cell, size, margin, quotas)
         sampled(sample)
         candidates = sample.documents()
-        fit = _chosen(settings, cell, size, candidates, texts_of)
+        drawn = Sample(settings, cell, size, quotas=quotas)
+        fit = replace(_chosen(drawn, candidates, texts_of), seen=sample.seen)
         log.info("difference looked_at=%d unfit=%d drawn=%d", len(candidates), len(fit.unfit), len(fit.drawn))
-        if len(fit.drawn) >= size or not sample.left_any:
+        if not sample.wants_more(fit.drawn):
             return fit
         margin *= _GROWTH
 
 
-def _chosen(
-    settings: Difference, cell: float, size: int, candidates: pa.Table, texts_of: Callable[[pa.Table], Texts]
-) -> Fit:
+def _chosen(sample: Sample, candidates: pa.Table, texts_of: Callable[[pa.Table], Texts]) -> Fit:
+    """Of some documents, those that are fit, drawn to a sample."""
     with texts_of(candidates) as texts:
         judged = list(_judged(texts, len(candidates)))
     fit = np.array([reason is None for reason, _ in judged], bool)
-    sample = Sample(settings, cell, size)
     sample.add(candidates.filter(pa.array(fit)))
     left = candidates.filter(pa.array(~fit))
     unfit = left.select(["doc_id", "shard", "row"])
@@ -111,7 +115,7 @@ def _chosen(
         found = [one[place] for one in judged if one[0] is not None]
         unfit = unfit.append_column(name, pa.array(found, _SCHEMA.field(name).type))
     repeats = int(np.sum(left["copies"].to_numpy())) - len(left)
-    return Fit(sample.documents(), unfit.cast(_SCHEMA), len(candidates), repeats)
+    return Fit(sample.documents(), unfit.cast(_SCHEMA), len(candidates), repeats, sample.seen)
 
 
 def _judged(texts: Texts, count: int) -> Iterator[tuple[str | None, str]]:

@@ -2,7 +2,8 @@
 
 In the order of the story. The paper's three steps are ``embed`` to ``difference``
 (the difference set), ``rewrite`` to ``answer`` (questions and answers of it) and
-``assemble`` to ``finetune`` (training on both); ``plan`` freezes what a run is made
+``assemble`` to ``finetune`` (training on both); ``allocate`` comes where a pilot of the
+difference set was answered first, and has nothing to do otherwise; ``plan`` freezes what a run is made
 of, ``evaluate`` asks whether it has helped, ``promote`` acts on the answer, ``report``
 shows what came of it. No stage imports another: what one has left, the next reads
 through ``records``.
@@ -27,6 +28,7 @@ STAGES = (
     Stage("density", "project one group, spread it over the density grid", "embed_units"),
     Stage("index", "merge the corpus index, say where each document lies"),
     Stage("difference", "select the documents that the SFT set hardly covers"),
+    Stage("allocate", "draw what a pilot of each region has left, where it pays"),
     Stage("rewrite", "rewrite one part's documents into questions", "parts"),
     Stage("score", "score one part's questions and gate them", "parts"),
     Stage("answer", "answer one part's questions with their documents", "parts"),

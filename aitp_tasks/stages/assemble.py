@@ -50,7 +50,7 @@ from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.marks import HOLDS_MARKS
 from aitp_tasks.records.pair_texts import Pair, PairTexts
 from aitp_tasks.records.run import Run
-from aitp_tasks.selection import contest, gain, left_out, near_duplicates, removals
+from aitp_tasks.selection import contest, gain, left_out, near_duplicates, removals, yields
 from aitp_tasks.selection.contamination.guard import NEW
 from aitp_tasks.selection.contest import Choice
 from aitp_tasks.selection.incoming import Incoming
@@ -341,6 +341,7 @@ def _manifest(
             "uncovered_before": choice.uncovered_before,
             "coverage": choice.sides.figures(gain.by_source(run, choice.sides.corpus.grid.step)),
             "parts_given_up": made.without,
+            "regions": yields.figures(run, [part for part in run.parts if part not in made.without]),
             **_held_out_figures(run, made, rows),
             **found,
         },
@@ -413,6 +414,7 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         sft=compared,
         compared=contest.compared_with(run, compared),
         measured=_measured(run, done, difference.figures["selected"] - _given_up(done)),
+        regions=_regions(run, done),
         # Not there in a manifest of an earlier release.
         contents=done.figures.get("contents"),
     )
@@ -436,6 +438,15 @@ def _measured(run: Run, done: Manifest, documents: int) -> versions.Yield:
     if not documents:
         return before
     return before.plus(documents, done.figures["pairs"] + done.figures.get("no_room", 0))
+
+
+def _regions(run: Run, done: Manifest) -> versions.Regions | None:
+    """What the documents of each region have given, with this night's."""
+    before, told = yields.earlier(run.plan), done.figures.get("regions")
+    if told is None:
+        return before
+    tonight = yields.night(told)
+    return tonight if before is None else before.plus(tonight)
 
 
 def _told(run: Run, done: Manifest, told: Told) -> dict[str, Any]:

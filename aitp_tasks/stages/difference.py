@@ -7,10 +7,14 @@ where they are), each document with its text and the SFT examples nearest to it;
 rates of all shards, both densities on a grid for the report, and the figures. Passes
 over the coordinates shard by shard: what is held does not grow with the corpus, but
 for a threshold that is given as a share.
+
+With ``difference.allocation: yield`` the documents of each region follow what earlier nights of
+the line have told of it. Where they have told nothing, only a pilot is written, one part of each
+region, and ``allocate`` writes the others when that is answered: how many there will be is
+settled here, which ones is not.
 """
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +22,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aitp_tasks.config import Criterion, Quality
+from aitp_tasks.config import Allocation, Criterion, Quality
 from aitp_tasks.dataset import budget
 from aitp_tasks.densities.field import FLOOR
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import Points
+from aitp_tasks.densities.partition import Partition
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import embedded, indexed, prefetched, projected, tables, versions
+from aitp_tasks.records import embedded, indexed, projected, tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
-from aitp_tasks.records.run import Run, part_name, part_of
-from aitp_tasks.selection import agreement, criteria, fit, race
+from aitp_tasks.records.run import Run
+from aitp_tasks.selection import agreement, criteria, drawing, race, yields
 from aitp_tasks.selection.coverage import Coverage
+from aitp_tasks.selection.drawing import Parts, Pool
 from aitp_tasks.selection.fit import Fit
-from aitp_tasks.selection.nearest import Nearest
-from aitp_tasks.selection.sample import Sample
+from aitp_tasks.selection.sampled import BY_NIGHTS, EVEN, Sampled
 from aitp_tasks.selection.tally import Errors, Tally, measured_errors
-from aitp_tasks.selection.texts import Texts
 from aitp_tasks.vector_index import nearness
 from aitp_tasks.vector_index.opened import OpenIndex
 
@@ -54,6 +58,9 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
         "run": run.uri,
         "label": run.config.dump,
         **{name: done.figures[name] for name in ("documents", "below_tau", "selected", "parts")},
+        # Not there in a manifest of an earlier release.
+        "pilot_parts": done.figures.get("pilot_parts", 0),
+        "allocation": done.figures.get("allocation", EVEN),
         "seconds": watch.seconds(),
     }
 
@@ -62,36 +69,42 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     geometry = projected.geometry(run)
     coverage = Coverage.of_run(run, geometry)
     settings = run.config.difference
-    threshold = criteria.threshold(settings, lambda: (scored[1:] for scored in _scored(run, coverage)))
+    threshold = criteria.threshold(settings, lambda: (found[1:] for found in drawing.scored(run, coverage)))
     wanted = _wanted(run, coverage, threshold)
-    tally, found = _draw(run, coverage, geometry, threshold, wanted)
-    drawn = found.drawn
+    pool = Pool(run, geometry, coverage, threshold, wanted.crowd)
+    tally, found, sampled = _draw(pool, wanted)
+    _warn(tally, threshold, wanted)
     errors = _require_precision(run, _measured_errors(run, coverage, tally.probes()))
-    parts = -(-len(drawn) // settings.documents_per_part)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
-        nearest = Nearest(run.storage, index, embedded.shards_of(run, "corpus"), drawn)
+        parts = Parts(run, sampled.written, index, sampled.partition)
         agreement = _agreement(run, geometry, coverage, index, tally.share)
-    outputs = _write_figures(run, coverage, tally, drawn) | _write_parts(run, drawn, nearest, parts)
-    if len(found.unfit):
+    outputs = _write_figures(run, coverage, tally, sampled.written) | parts.write(
+        "difference", sampled.parts()
+    )
+    if len(found.unfit) and not sampled.is_pilot:
         outputs["unfit"] = tables.write(run.storage, run.key("difference", "unfit"), found.unfit)
-    log.info("difference documents=%d below_tau=%d selected=%d", tally.documents, tally.below, len(drawn))
+    log.info(
+        "difference documents=%d below_tau=%d selected=%d allocation=%s",
+        *(tally.documents, tally.below, sampled.selected, sampled.allocation),
+    )
     return run.commit(
         Manifest(
             stage="difference",
             label=run.config.dump,
-            ledger=_ledger(coverage.now["corpus"].grid.count, tally, found, wanted),
+            ledger=_ledger(coverage.now["corpus"].grid.count, tally, found, wanted, sampled),
             outputs=outputs,
             figures={
                 **tally.figures(),
-                "selected": len(drawn),
-                "parts": parts,
+                **sampled.figures(),
                 "criterion": settings.criterion.value,
                 "tau": threshold.tau,
                 "last_at_tau": threshold.last,
                 "budget": wanted.budget,
+                "crowd": wanted.crowd if wanted.crowd < np.inf else None,
+                "is_short": wanted.is_short,
                 **({"looked_at": found.looked_at} if settings.quality is not Quality.NONE else {}),
-                "sources": tally.sources(drawn),
-                "nearest_sft": nearest.figures(),
+                "sources": tally.sources(sampled.written),
+                "nearest_sft": parts.nearest(),
                 "agreement": agreement,
                 "density_error": {role: error.relative for role, error in errors.items()},
                 "density_error_below_floor": {role: error.below_floor for role, error in errors.items()},
@@ -159,34 +172,27 @@ def _documents_below(
 ) -> NDArray[np.int64]:
     """How many of the documents below tau lie in a smaller crowd than each of some; int64 (m,)."""
     counts = np.zeros(len(own), np.int64)
-    for _, table, scores in _scored(run, coverage):
+    for _, table, scores in drawing.scored(run, coverage):
         below = table.filter(pa.array(threshold.below(table, scores)))
         found = np.sort(coverage.crowds().at(projected.points(below), coverage.now["sft"]))
         counts += np.searchsorted(found, own)
     return counts
 
 
-def _draw(
-    run: Run, coverage: Coverage, geometry: Geometry, threshold: criteria.Threshold, wanted: _Wanted
-) -> tuple[Tally, Fit]:
-    """Count all documents, and draw the sample of those below the threshold."""
-    settings = run.config.difference
-    tally = Tally(threshold, settings.criterion)
+def _draw(pool: Pool, wanted: _Wanted) -> tuple[Tally, Fit, Sampled]:
+    """Count all documents, and draw the sample of those that may be drawn; what of it is written now."""
+    settings, known = pool.run.config.difference, yields.earlier(pool.run.plan)
+    if settings.allocation is Allocation.YIELD and known is not None and any(known.documents):
+        tally, found = pool.draw_allotted(wanted.documents, known, (0,) * settings.regions)
+        partition, selected = Partition.told(known.cuts), len(found.drawn)
+        per_part = settings.documents_per_part
+        return tally, found, Sampled(found.drawn, partition, BY_NIGHTS, selected, per_part)
+    tally, found = pool.draw(wanted.documents)
+    cell = pool.geometry.bandwidths["corpus"]
+    return tally, found, Sampled.of(found.drawn, settings, cell, known)
 
-    def sampled(sample: Sample) -> None:
-        nonlocal tally
-        # Whoever passes once more counts the same once more.
-        tally = Tally(threshold, settings.criterion)
-        for facts, table, scores in _scored(run, coverage):
-            below = table.filter(pa.array(tally.add(facts, table, scores)))
-            if wanted.crowd < np.inf:
-                crowds = coverage.crowds().at(projected.points(below), coverage.now["sft"])
-                below = below.filter(pa.array(crowds < wanted.crowd))
-            sample.add(below)
 
-    drawn = fit.draw(
-        settings, geometry.bandwidths["corpus"], wanted.documents, sampled, lambda table: _texts(run, table)
-    )
+def _warn(tally: Tally, threshold: criteria.Threshold, wanted: _Wanted) -> None:
     if not tally.below:
         sweep = tally.figures()["sweep"]
         log.warning("no document is below tau=%g; below other thresholds: %s", threshold.tau, sweep)
@@ -194,41 +200,6 @@ def _draw(
         log.warning("no document is drawn: the dataset has no place that a pair of one could win")
     if threshold.last is not None:
         log.warning("documents tie at tau=%g: their hashes decide which are selected", threshold.tau)
-    return tally, drawn
-
-
-def _scored(run: Run, coverage: Coverage) -> Iterator[tuple[dict[str, str], pa.Table, criteria.Scores]]:
-    """Facts, documents with their densities, and scores of each corpus shard."""
-    criterion = run.config.difference.criterion
-    measure = criteria.measure(criterion)
-    documents = _with_made(run, measure) if measure.made else projected.coordinates(run, "corpus")
-    for facts, table in documents:
-        table, scores = criteria.scored(criterion, coverage, table)
-        for name in ("dump", "shard", "etag"):
-            value = facts["source" if name == "dump" else name]
-            table = table.append_column(name, pa.array([value] * len(table), pa.string()).dictionary_encode())
-        if "source" not in table.column_names:
-            table = table.append_column("source", table["dump"])
-        yield facts, table, scores
-
-
-def _with_made(run: Run, measure: criteria.Measure) -> Iterator[tuple[dict[str, str], pa.Table]]:
-    """Facts and coordinates of each corpus shard, with what its density unit has made for the criterion.
-
-    Raises:
-        InputError: that was deleted, or is of other documents.
-    """
-    made = str(measure.made)
-    keys = [str(key) for group in run.plan.groups_of("corpus") for key in projected.keys(run, group, made)]
-    read = prefetched.prefetched(lambda key: tables.read(run.storage, key), keys, prefetched.SHARDS)
-    documents = zip(projected.coordinates(run, "corpus"), read, keys, strict=True)
-    for (facts, table), found, key in documents:
-        if not all(found[name].equals(table[name]) for name in ("doc_id", "row")):
-            raise InputError(
-                f"{run.storage.uri(key)} is of other documents than those of {facts['shard']}: "
-                "delete it and the run's density manifests, then run `aitp density` again"
-            )
-        yield facts, table.append_column(measure.column, found[measure.column])
 
 
 def _write_figures(run: Run, coverage: Coverage, tally: Tally, drawn: pa.Table) -> dict[str, str]:
@@ -243,40 +214,18 @@ def _write_figures(run: Run, coverage: Coverage, tally: Tally, drawn: pa.Table) 
     return outputs
 
 
-def _write_parts(run: Run, drawn: pa.Table, nearest: Nearest, parts: int) -> dict[str, str]:
-    places = np.array([part_of(doc_id, parts) for doc_id in drawn["doc_id"].to_pylist()], np.int64)
-    outputs = {}
-    with _texts(run, drawn) as texts:
-        for unit in range(parts):
-            positions = np.flatnonzero(places == unit)
-            part = drawn.take(positions)
-            for name, column in (nearest.take(positions) | {"text": texts.take(positions)}).items():
-                part = part.append_column(name, column)
-            outputs[part_name(unit, parts)] = tables.write(
-                run.storage, run.key("difference", part_name(unit, parts)), part.unify_dictionaries()
-            )
-    return outputs
-
-
-def _texts(run: Run, documents: pa.Table) -> Texts:
-    return Texts(run.storage, run.config.text_columns, documents, embedded.shards_of(run, "corpus"))
-
-
-def _ledger(documents: int, tally: Tally, found: Fit, wanted: _Wanted) -> Ledger:
+def _ledger(documents: int, tally: Tally, found: Fit, wanted: _Wanted, sampled: Sampled) -> Ledger:
     """Where every document that was projected went."""
-    drawn = found.drawn
-    repeated = int(np.sum(drawn["copies"].to_numpy())) - len(drawn) + found.repeats
-    left = tally.below - repeated - len(drawn) - len(found.unfit)
+    if sampled.is_pilot:
+        repeated = drawing.repeats(sampled.written)
+        left = tally.below - repeated - len(sampled.written)
+        rejected = {"repeated_text": repeated, drawing.LEFT: left}
+    else:
+        rejected = drawing.not_drawn(found, tally.below, wanted.is_short)
     return Ledger(
         rows_in=documents,
-        rows_out=len(drawn),
-        rejected={
-            "covered": tally.documents - tally.below,
-            "repeated_text": repeated,
-            "not_sampled": 0 if wanted.is_short else left,
-            "no_room": left if wanted.is_short else 0,
-            **found.reasons,
-        },
+        rows_out=len(sampled.written),
+        rejected={"covered": tally.documents - tally.below, **rejected},
     )
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from aitp_tasks.config import Criterion
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import embedded, indexed, projected, tables
+from aitp_tasks.records import embedded, indexed, projected, selected, tables
 from aitp_tasks.records.manifest import Manifest, Stopwatch
-from aitp_tasks.records.run import Run, part_name, part_of
+from aitp_tasks.records.run import Run
 from aitp_tasks.selection import criteria
 from aitp_tasks.selection.coverage import Coverage
 from aitp_tasks.selection.nearest import EXAMPLES
@@ -42,7 +42,7 @@ def execute(run: Run, doc_id: str) -> dict[str, Any]:
         InputError: the id is none, unknown or of several documents; or a stage has not been run.
     """
     watch = Stopwatch()
-    selected = run.require_manifest("difference")
+    done = run.require_manifest("difference")
     place = _place(run, doc_id)
     document = _document(run, place)
     result = {
@@ -51,9 +51,9 @@ def execute(run: Run, doc_id: str) -> dict[str, Any]:
         **{name: place[name] for name in ("doc_id", "shard", "row")},
         "source": document.source or place["source"],
         "text": search.text_at(run, "corpus", place),
-        **_scores(run, place, document, selected),
+        **_scores(run, place, document, done),
     }
-    result |= _fate(run, place["doc_id"], result["below_tau"], selected)
+    result |= _fate(run, place["doc_id"], result["below_tau"], done)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft", few_queries=True) as index:
         similarities, ids = index.search(document.vector, EXAMPLES)
         result["nearest_sft"] = search.matches(run, "sft", index, similarities[0], ids[0])
@@ -164,14 +164,14 @@ def _coverage(run: Run) -> Coverage:
     return Coverage.of(projected.grids(run, geometry), projected.corpus_before(run), geometry.bandwidths)
 
 
-def _scores(run: Run, place: dict[str, Any], document: _Document, selected: Manifest) -> dict[str, Any]:
+def _scores(run: Run, place: dict[str, Any], document: _Document, done: Manifest) -> dict[str, Any]:
     criterion = run.config.difference.criterion
     densities = _coverage(run).at(document.coordinates)
     (p_corpus,), (p_sft,) = (densities[role].tolist() for role in ("corpus", "sft"))
     score = document.score
     if score is None:
         score = float(criteria.score(criterion, densities["corpus"], densities["sft"])[0])
-    threshold = criteria.Threshold.told(run.config.difference, selected.figures)
+    threshold = criteria.Threshold.told(run.config.difference, done.figures)
     row = pa.table({name: [place[name]] for name in ("doc_id", "shard", "row")})
     return {
         "coordinates": document.coordinates[0].tolist(),
@@ -185,18 +185,17 @@ def _scores(run: Run, place: dict[str, Any], document: _Document, selected: Mani
     }
 
 
-def _fate(run: Run, doc_id: str, below: bool, selected: Manifest) -> dict[str, Any]:
+def _fate(run: Run, doc_id: str, below: bool, done: Manifest) -> dict[str, Any]:
     """Whether a document was drawn, and why."""
-    figures, settings = selected.figures, run.config.difference
+    figures, settings = done.figures, run.config.difference
     if not below:
         return {"selected": False, "part": None, "reason": "covered, its score is not below tau"}
-    parts = int(figures["parts"])
-    part = part_name(part_of(doc_id, parts), parts) if parts else None
-    if (
-        part is not None
-        and doc_id in tables.read(run.storage, selected.output(part), ["doc_id"])[0].to_pylist()
-    ):
+    part = selected.part_with(run, doc_id)
+    if part is not None:
         return {"selected": True, "part": part, "reason": f"drawn in {part}"}
+    if not selected.is_allotted(run):
+        reason = "below tau, and left to allocate, which has not been run: a pilot is under way"
+        return {"selected": False, "part": None, "reason": reason}
     limits = f"max_documents={settings.max_documents}"
     if settings.max_per_source is not None:
         limits += f", max_per_source={settings.max_per_source}"

@@ -28,12 +28,12 @@ def execute(run: Run, unit: int, stage: str, why: str) -> dict[str, Any]:
         InputError: there is no such part, or the run's version is made.
     """
     part = run.part(unit)
+    documents = selected.table(run, part, ["doc_id"]).num_rows
     done = run.find_manifest(stage, part) is not None
     if not done:
         if run.find_manifest("assemble") is not None:
             raise InputError(f"the version of {run.uri} is made: {part} cannot be given up any more")
         generated.give_up(run, part, why)
-    documents = selected.table(run, part, ["doc_id"]).num_rows
     if done:
         log.info("%s of %s is done: nothing is given up", stage, part)
     else:

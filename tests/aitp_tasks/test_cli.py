@@ -36,8 +36,8 @@ def test_help_explains_the_stages_in_order() -> None:
     places = [text.index(f"  {stage.name} ") for stage in STAGES]
     assert places == sorted(places)
     assert [stage.name for stage in STAGES] == [
-        "plan", "embed", "merge", "density", "index", "difference", "rewrite", "score", "answer", "assemble",
-        "finetune", "evaluate", "promote", "report",
+        "plan", "embed", "merge", "density", "index", "difference", "allocate", "rewrite", "score", "answer",
+        "assemble", "finetune", "evaluate", "promote", "report",
     ]  # fmt: skip
     assert "75 transient" in text
 

@@ -26,6 +26,7 @@ from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import contest
 from aitp_tasks.stages import (
+    allocate,
     answer,
     assemble,
     density,
@@ -174,6 +175,12 @@ class World:
             run = Run.open(run.uri)
             if name in ("embed", "density"):
                 units = range(len(run.plan.groups))
+            elif name == "allocate":
+                for prompted in generated.STAGES:
+                    for unit in range(len(run.pilot_parts)):
+                        STAGES[prompted](run, unit)
+                stage(run)
+                units = range(0)
             elif name in generated.STAGES:
                 units = range(run.part_count)
             else:
@@ -245,7 +252,8 @@ class World:
             return json.dumps({"verdict": self._night.get("verdicts", {}).get(name, "supported")})
         if stage == "score":
             quality, difficulty = self._scores[f"{place} {name}"]
-            good = int(number[1:]) < self._night.get("good", 1)
+            wanted = self._night.get("good", 1)
+            good = int(number[1:]) < (wanted[place] if isinstance(wanted, dict) else wanted)
             return json.dumps(
                 {"quality": quality, "difficulty": difficulty, "additional_information": not good}
             )
@@ -270,6 +278,7 @@ class World:
                 "difference": {
                     "max_documents": night.get("max_documents", 100_000),
                     "documents_per_part": night.get("documents_per_part", 2_000),
+                    **night.get("difference", {}),
                 },
                 "engine": {"model": str(self._model), "max_model_len": 1024},
                 "prompts": {
@@ -333,6 +342,7 @@ STAGES: dict[str, Any] = {
     "density": density.execute,
     "index": index.execute,
     "difference": difference.execute,
+    "allocate": allocate.execute,
     "rewrite": rewrite.execute,
     "score": score.execute,
     "answer": answer.execute,

@@ -29,6 +29,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "transformers", "faiss", "vllm", "deepspeed", "pyarrow", "pandas", "numpy", "trl")
 GPU = {"embed", "rewrite", "score", "answer", "assemble", "finetune"}
 MAPPED = {"embed", "density", "rewrite", "score", "answer"}
+#: Without the one that is there only where a configuration wants a pilot.
+ALWAYS = [stage.name for stage in STAGES if stage.name != "allocate"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def dag() -> Any:
 
 
 def test_one_task_a_stage_and_two_that_count(dag: Any) -> None:
-    assert set(dag.task_ids) == {stage.name for stage in STAGES} | {
+    assert set(dag.task_ids) == set(ALWAYS) | {
         "begin",
         "embed_units",
         "density_units",
@@ -55,7 +57,7 @@ def test_stages_follow_each_other_in_the_order_of_the_command_line(dag: Any) -> 
     selected += ["evaluate", "promote", "report"]
     # What the index is for is not what the difference set is for: neither waits for the other.
     ways = [[*common, *selected], [*common, "index", "report"]]
-    order = [stage.name for stage in STAGES]
+    order = ALWAYS
     for way in ways:
         stages = [task for task in way if task not in ("embed_units", "parts")]
         assert stages == sorted(stages, key=order.index)
@@ -85,7 +87,7 @@ def test_stages_fan_out_as_the_command_line_says(dag: Any) -> None:
         assert dag.get_task(name).get_closest_mapped_task_group().group_id == "prompts"
 
 
-@pytest.mark.parametrize("stage", [stage.name for stage in STAGES])
+@pytest.mark.parametrize("stage", ALWAYS)
 def test_every_stage_has_a_timeout_retries_and_backoff(dag: Any, stage: str) -> None:
     task = dag.get_task(stage)
     assert timedelta(0) < task.execution_timeout <= timedelta(hours=48)
@@ -101,7 +103,8 @@ def test_mapped_stages_are_labelled(dag: Any, stage: str) -> None:
     assert "label" in dag.get_task(stage).map_index_template
     listed_by = aitp_labels.LISTED_BY[stage]
     assert listed_by in dag.get_task(stage).get_flat_relative_ids(upstream=True)
-    assert {task for task in MAPPED if task in aitp_labels.LISTED_BY} == MAPPED
+    of_pilots = {f"pilot_{name}" for name in ("rewrite", "score", "answer")}
+    assert set(aitp_labels.LISTED_BY) == MAPPED | of_pilots
 
 
 def test_every_task_tells_of_its_failure_and_four_of_more(dag: Any) -> None:
@@ -210,6 +213,7 @@ if stage == "units":
     result["units"] = [{"number": number, "holds": f"c4 {{{{ 7 * 7 }}}} {number}"} for number in left]
 if stage == "difference":
     result |= {"label": "c4 {{ 7 * 7 }}", "selected": 5, "parts": int(os.environ["PARTS"])}
+    result["pilot_parts"] = int(os.environ.get("PILOT", "0"))
 print(json.dumps(result))
 """
 
@@ -270,12 +274,55 @@ def test_a_run_calls_every_stage_and_one_with_nothing_to_do_still_ends(
     ]
     units = 2 if left else 0
     expected = {stage.name: units if stage.fans_out == "embed_units" else 1 for stage in STAGES}
-    expected |= {stage.name: parts for stage in STAGES if stage.fans_out == "parts"}
+    expected |= {stage.name: parts for stage in STAGES if stage.fans_out == "parts"} | {"allocate": 0}
     assert {stage.name: sum(call[0] == stage.name for call in called) for stage in STAGES} == expected
     assert all(call[1:3] == ["--run", "s3://b/runs/x"] for call in called[1:])
     skipped = {task for task, _, task_state, _ in rows if task_state == "skipped"}
     nothing = set() if parts else {"rewrite", "score", "answer"}
     assert skipped == nothing | (set() if left else {"embed", "density"})
+
+
+@pytest.mark.parametrize(("pilot", "parts"), [(2, 5), (0, 1)])
+def test_a_pilot_is_answered_before_the_rest_is_drawn_and_one_without_parts_holds_nothing_up(
+    airflow: dict[str, str], tmp_path: Path, pilot: int, parts: int
+) -> None:
+    (tmp_path / "law.yaml").write_text("root: s3://b\ndifference: {allocation: yield}\n")
+    worker, calls = tmp_path / "aitp", tmp_path / "calls"
+    worker.write_text(WORKER)
+    worker.chmod(0o755)
+    environment = {
+        **airflow,
+        "AITP_COMMAND": str(worker),
+        "AITP_CONFIG": str(tmp_path / "law.yaml"),
+        "CALLS": str(calls),
+        "PILOT": str(pilot),
+        "PARTS": str(parts),
+        "LEFT": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUN % str(REPOSITORY / "dags")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    state, rows = json.loads(done.stdout.splitlines()[-1])
+    assert state == "success"
+    called = [json.loads(line) for line in calls.read_text().splitlines()]
+    order = [(call[0], call[call.index("--unit") + 1] if "--unit" in call else "") for call in called]
+    (allocated,) = (place for place, (stage, _) in enumerate(order) if stage == "allocate")
+    before = {unit for stage, unit in order[:allocated] if stage == "answer"}
+    after = {unit for stage, unit in order[allocated:] if stage == "answer"}
+    assert before == {str(unit) for unit in range(pilot)}
+    assert after == {str(unit) for unit in range(pilot, parts)}
+    skipped = {task for task, _, task_state, _ in rows if task_state == "skipped"}
+    stages = ("rewrite", "score", "answer")
+    assert skipped == ({f"pilot_{stage}" for stage in stages} if not pilot else set())
+    labels = {(task, index): label for task, index, _, label in rows}
+    if pilot:
+        assert labels["pilot_rewrite", 0] == f"c4 {{{{ 7 * 7 }}}} part 1 of {parts}"
+        assert labels["rewrite", 0] == f"c4 {{{{ 7 * 7 }}}} part {pilot + 1} of {parts}"
 
 
 def described(config: Path) -> dict[str, Any]:
@@ -377,6 +424,27 @@ def test_a_person_is_asked_only_where_a_configuration_says_so(tmp_path: Path) ->
     after = described(tmp_path / "law.yaml")["after"]
     assert (after["assemble"], after["approve"]) == (["approve"], ["finetune"])
     assert after["evaluate"] == ["promote"]
+
+
+def test_a_pilot_has_tasks_only_where_a_configuration_says_so(tmp_path: Path) -> None:
+    (tmp_path / "law.yaml").write_text("root: s3://b\n")
+    (tmp_path / "code.yaml").write_text("root: s3://b\ndifference: {allocation: even}\n")
+    plain = described(tmp_path / "law.yaml")
+    assert not [task for task in plain["after"] if task.startswith("pilot_") or task == "allocate"]
+    assert plain["after"]["difference"] == ["parts"]
+    (tmp_path / "code.yaml").write_text("root: s3://b\ndifference: {allocation: yield}\n")
+    told = described(tmp_path / "law.yaml")
+    assert told["after"]["difference"] == ["parts", "pilot_parts"]
+    assert told["after"]["pilot_rewrite"] == ["pilot_score"]
+    assert told["after"]["pilot_answer"] == ["allocate"]
+    assert told["after"]["allocate"] == ["parts"]
+    pools = told["pools"]
+    assert {task: pools[task] for task in ("pilot_rewrite", "pilot_score", "pilot_answer")} == {
+        "pilot_rewrite": "gpu",
+        "pilot_score": "gpu",
+        "pilot_answer": "gpu",
+    }
+    assert pools["allocate"] == "default_pool"
 
 
 def test_one_deployment_offers_all_configurations_of_its_folder(tmp_path: Path) -> None:

@@ -616,6 +616,14 @@ class Results:
         ({"stage": "score", "unit": unit(number=1), "after": "rewrite"}, {("rewrite", 0): {}}, [1]),
         ({"stage": "assemble", "parts": "3", "after": "answer"}, {("answer", 1): {}}, [0, 2]),
         ({"stage": "assemble", "parts": "0", "after": "answer"}, {}, []),
+        # The parts of a pilot come first, and are mapped over by themselves.
+        ({"stage": "allocate", "parts": "2", "after": "pilot_answer"}, {("pilot_answer", 0): {}}, [1]),
+        ({"stage": "assemble", "parts": "5", "first": "2", "after": "answer"}, {("answer", 1): {}}, [2, 4]),
+        (
+            {"stage": "score", "unit": unit(number=4), "first": "2", "after": "rewrite"},
+            {("rewrite", 2): {}},
+            [],
+        ),
     ],
 )
 def test_a_part_without_a_result_was_marked_by_hand_and_is_given_up(
@@ -630,8 +638,9 @@ def test_a_part_without_a_result_was_marked_by_hand_and_is_given_up(
     aitp_stage.AfterPartsOperator.execute.__wrapped__(operator, {"ti": Results(left)})  # type: ignore[attr-defined]
     *skipped, own = (tmp_path / "calls").read_text().splitlines()
     after = arguments["after"]
+    stage = after.removeprefix("pilot_")
     assert skipped == [
-        f"skip --run s3://b/runs/x --unit {unit} --stage {after} --why its task {after} was marked as "
+        f"skip --run s3://b/runs/x --unit {unit} --stage {stage} --why its task {after} was marked as "
         "success by hand"
         for unit in given_up
     ]

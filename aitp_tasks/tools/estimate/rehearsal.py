@@ -19,7 +19,16 @@ from typing import Any
 
 import yaml
 
-from aitp_tasks.config import Contamination, Difference, Examples, Finetune, Gates, Plan, RunConfig
+from aitp_tasks.config import (
+    Allocation,
+    Contamination,
+    Difference,
+    Examples,
+    Finetune,
+    Gates,
+    Plan,
+    RunConfig,
+)
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
 from aitp_tasks.forecast import observed
 from aitp_tasks.forecast.costs import Cost, Measured, seconds_per_step
@@ -37,8 +46,9 @@ log = logging.getLogger(__name__)
 #: Optimiser steps of the rehearsal; the first is not measured.
 STEPS = 8
 _SELECTING = ("plan", "embed", "merge", "density", "difference")
-#: It would train a second model, and nothing is told of it; nor is there anything to promote then.
-_NOT_REHEARSED = ("evaluate", "promote")
+#: evaluate would train a second model, and nothing is told of it; nor is there anything to promote then. A
+#: sample is too small for a pilot.
+_NOT_REHEARSED = ("allocate", "evaluate", "promote")
 #: Above every score: all documents are below it.
 _NO_THRESHOLD = 1e9
 _ERRORS: dict[int, type[AitpError]] = {
@@ -221,6 +231,7 @@ def _selecting(settings: Difference, documents: int) -> Difference:
             "documents_per_part": documents,
             "source_column": None,
             "max_per_source": None,
+            "allocation": Allocation.EVEN,
         }
     )
 

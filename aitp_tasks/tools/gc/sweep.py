@@ -254,7 +254,8 @@ def _add_responses(storage: Storage, found: Waste, kept: list[Run], before: floa
     wanted, all_of = dict[str, set[str]](), set[str]()
     for run in kept:
         prefixes = {prefix for prompt in run.plan.prompts for prefix in _responses(run, prompt)}
-        if run.find_manifest("difference") is None:
+        if run.find_manifest("difference") is None or not selected.is_allotted(run):
+            # Which documents it will ask for is not known yet.
             all_of.update(prefixes)
             continue
         documents = {row["doc_id"] for part in run.parts for row in selected.documents(run, part, ["doc_id"])}

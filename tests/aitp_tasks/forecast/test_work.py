@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from aitp_tasks.forecast.costs import Measured
+from aitp_tasks.forecast.costs import Cost, Measured
+from aitp_tasks.forecast.units import units
 from aitp_tasks.forecast.work import Done, Forecast, Places, Sizes, forecast, steps
 from aitp_tasks.records import embedded
 from aitp_tasks.records.manifest import Manifest
@@ -152,3 +153,40 @@ def test_a_shard_that_tells_no_rows_counts_by_its_bytes(line: Line) -> None:
     assert (sizes.units[-1], sizes.guessed) == (("corpus", 24), 1)
     alone = run.plan.model_copy(update={"groups": (Group(shards=(broken,)),)})
     assert Sizes.of(alone).units == (("corpus", 0),)
+
+
+#: All documents are below tau.
+MEASURED_ALL = Measured(costs={"difference": Cost(7.0)}, below=1.0)
+
+
+@pytest.mark.parametrize(
+    ("selected", "pilots", "parts"),
+    # Of 20,000 documents 8 parts of 100 go first; of 800 half of an even share; of 15 none.
+    [(20_000, 8, 8 + 4), (800, 8, 8 + 1), (16, 8, 8 + 1), (15, 0, 1), (0, 0, 0)],
+)
+def test_a_pilot_has_a_part_of_each_region(
+    configure: Configure, selected: int, pilots: int, parts: int
+) -> None:
+    config = configure(difference={"tau": 1.0, "allocation": "yield", "max_documents": 20_000})
+    sizes = Sizes((("corpus", selected), ("sft", 10)))
+    places = Places(float("inf"), 20_000, has_pilot=True)
+    expected = forecast(config, sizes, MEASURED_ALL, places)
+    assert (expected.selected, expected.pilot_parts, expected.parts) == (selected, pilots, parts)
+    held = units(config, sizes, expected, MEASURED_ALL)
+    assert ("allocate" in held) == bool(pilots)
+    assert len(held["rewrite"].seconds) == parts
+    if pilots:
+        # It passes over the documents as difference does, until it was measured itself.
+        assert held["allocate"] == held["difference"]
+    known = forecast(config, sizes, MEASURED_ALL, Places(float("inf"), 20_000))
+    assert (known.pilot_parts, known.parts) == (0, -(-selected // 5000))
+
+
+def test_a_pilot_that_is_drawn_is_found_with_the_parts_that_follow(line: Line) -> None:
+    run = line.planned("new")
+    figures = {"selected": 90, "parts": 5, "pilot_parts": 2}
+    run.commit(Manifest(stage="difference", label="", figures=figures))
+    run.commit(Manifest(stage="rewrite", label=""), "pilot-0001-of-0002")
+    done = Done.of(run)
+    assert (done.selected, done.parts, done.pilot_parts, done.units["rewrite"]) == (90, 5, 2, 1)
+    assert run.parts[1:3] == ["pilot-0001-of-0002", "part-0000-of-0003"]

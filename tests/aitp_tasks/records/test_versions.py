@@ -382,3 +382,28 @@ def test_the_first_difference_reads_no_version(nights: Nights, root: Path) -> No
     run = up_to_difference(nights.configure(**SELECT_ALL))
     assert not (root / "datasets/aitp/latest.json").exists()
     assert difference.execute(run)["selected"] == 12
+
+
+def regions(documents: tuple[float, ...], pairs: tuple[float, ...], **changes: Any) -> versions.Regions:
+    """Two regions, in which each document costs ten tokens."""
+    return versions.Regions(
+        cuts=changes.get("cuts", ((0, 1.5),)),
+        setup=changes.get("setup", "a"),
+        documents=documents,
+        pairs=pairs,
+        tokens=tuple(10 * count for count in documents),
+    )
+
+
+def test_a_night_counts_half_as_much_as_the_next_in_each_region() -> None:
+    found = regions((8, 0), (4, 0)).plus(regions((2, 6), (1, 3))).plus(regions((0, 1), (0, 1)))
+    assert (found.documents, found.pairs, found.tokens) == ((3.0, 4.0), (1.5, 2.5), (30.0, 40.0))
+
+
+@pytest.mark.parametrize("other", [{"setup": "b"}, {"cuts": ((1, 1.5),)}])
+def test_what_was_given_by_another_setup_or_elsewhere_is_forgotten(other: dict[str, Any]) -> None:
+    before, night = regions((8, 8), (4, 4)), regions((1, 1), (1, 0), **other)
+    assert before.plus(night) == night
+    nothing = versions.Regions.unmeasured(night.cuts, night.setup)
+    assert before.plus(nothing) == before
+    assert nothing.documents == (0.0, 0.0)

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 
 from aitp_tasks.config import Difference
+from aitp_tasks.densities.partition import Partition
 from aitp_tasks.records import digest, kept
 from aitp_tasks.selection import fit
 from aitp_tasks.selection.fit import Fit
-from aitp_tasks.selection.sample import Sample
+from aitp_tasks.selection.sample import Quotas, Sample
 from aitp_tasks.selection.texts import Texts
 from aitp_tasks.storage import Storage, open_storage
 from tests.aitp_tasks.conftest import write_shard
@@ -49,7 +50,14 @@ def tables(storage: Storage, folder: Path, texts: list[str], shards: int) -> lis
     return made
 
 
-def drawn(folder: Path, texts: list[str], size: int, shards: int = SHARDS, **settings: Any) -> Fit:
+def drawn(
+    folder: Path,
+    texts: list[str],
+    size: int,
+    shards: int = SHARDS,
+    quotas: Quotas | None = None,
+    **settings: Any,
+) -> Fit:
     storage = open_storage(f"file://{folder}")
     pieces = tables(storage, folder, texts, shards)
 
@@ -58,7 +66,7 @@ def drawn(folder: Path, texts: list[str], size: int, shards: int = SHARDS, **set
             sample.add(piece)
 
     chosen = Difference(quality=settings.pop("quality", "default"), **settings)
-    return fit.draw(chosen, 1.0, size, sampled, lambda table: Texts(storage, ["text"], table))
+    return fit.draw(chosen, 1.0, size, sampled, lambda table: Texts(storage, ["text"], table), quotas)
 
 
 def ids(found: Fit) -> list[str]:
@@ -121,3 +129,25 @@ def test_without_the_filter_no_text_is_read(tmp_path: Path) -> None:
         Difference(), 1.0, 20, lambda sample: sample.add(pieces[0]), lambda _: pytest.fail("a text is read")
     )
     assert (len(found.drawn), len(found.unfit), found.looked_at) == (20, 0, 0)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.1])
+@pytest.mark.parametrize("documents", [(3, 40), (1000, 2), (0, 0)])
+def test_of_each_region_the_first_fit_ones_are_drawn(
+    tmp_path: Path, share: float, documents: tuple[int, int]
+) -> None:
+    texts = texts_with(share)
+    # Where a text lies, its digest says; see ``tables``.
+    quotas = Quotas(Partition(((0, 3.0),)), documents)
+    found = drawn(tmp_path, texts, sum(documents), quotas=quotas)
+
+    def region(text: str) -> int:
+        return int(int(digest.of_text(text)[:4], 16) / 6553.6 >= 3.0)
+
+    expected = [
+        name
+        for number, wanted in enumerate(documents)
+        for name in first_fit([text for text in texts if region(text) == number], wanted)
+    ]
+    assert ids(found) == sorted(expected)
+    assert found.seen.tolist() == [sum(region(text) == number for text in texts) for number in (0, 1)]

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aitp_tasks.config import Criterion, Difference, RunConfig
+from aitp_tasks.config import Criterion, Difference, RunConfig, Sampling
 from aitp_tasks.densities.field import Field, Window
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import SparseGrid
 from aitp_tasks.densities.moments import Moments
-from aitp_tasks.records import digest
+from aitp_tasks.densities.partition import Partition
+from aitp_tasks.records import digest, kept
 from aitp_tasks.selection import criteria, sample
-from aitp_tasks.selection.sample import Sample
+from aitp_tasks.selection.sample import Quotas, Sample
 from tests.aitp_tasks.conftest import Configure
 
 CORPUS = np.random.default_rng(0).normal(size=(3000, 6)).astype(np.float16)
@@ -104,6 +105,70 @@ def test_strata_share_the_budget() -> None:
     assert cells[0] == 40
     assert sum(count for cell, count in cells.items() if cell) == 20
     assert Counter(int(row["x"]) for row in _drawn(max_documents=60))[0] > 45
+
+
+def by_quotas(table: pa.Table, quotas: Quotas, cap: int | None, stratified: bool) -> list[str]:
+    """What is drawn of each region, in plain Python."""
+    draws: dict[str, int] = {
+        row["doc_id"]: -1 if row["doc_id"] in quotas.first else kept.draw(0, row["doc_id"])
+        for row in table.to_pylist()
+    }
+    rows = {row["doc_id"]: row for row in table.to_pylist()}
+    regions = dict(zip(table["doc_id"].to_pylist(), quotas.partition.at(_places(table)), strict=True))
+    of_source, found, seen = Counter[str](), list[tuple[int, int, int, str]](), Counter[tuple[int, int]]()
+    for name in sorted(rows, key=draws.__getitem__):
+        row = rows[name]
+        of_source[row["source"]] += 1
+        if cap is None or of_source[row["source"]] <= cap:
+            cell = (int(regions[name]), int(np.floor(row["x"])))
+            found.append((int(regions[name]), seen[cell] if stratified else 0, draws[name], name))
+            seen[cell] += 1
+    drawn = list[str]()
+    for region, wanted in enumerate(quotas.documents):
+        drawn += [name for *_, name in sorted(one for one in found if one[0] == region)][:wanted]
+    return sorted(drawn)
+
+
+def _places(table: pa.Table) -> Any:
+    return np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("documents", [(5, 0, 30, 1000), (0, 0, 0, 0), (1, 1, 1, 1)])
+def test_each_region_gives_its_quota_whatever_the_shards(
+    monkeypatch: pytest.MonkeyPatch, sampling: dict[str, Any], documents: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(sample, "_PENDING", 40)
+    random = np.random.default_rng(5)
+    points, count = random.normal(size=(400, 2)) * 3, 400
+    table = _table(IDS[:count], points, np.zeros(count), "a")
+    first = frozenset(IDS[7:9]) if max(documents) > 1 else frozenset()
+    quotas = Quotas(Partition.of(points, 4), documents, first)
+    settings = Difference(**sampling)
+    stratified, cap = settings.sampling is Sampling.STRATIFIED, settings.max_per_source
+    # Cells of the plain program go by their first coordinate alone.
+    monkeypatch.setattr(sample, "_strata", lambda found, _: np.floor(found[:, 0]).astype(np.int64))
+    for shards in (1, 7, 90):
+        chosen = Sample(settings, 1.0, quotas=quotas)
+        for some in np.array_split(random.permutation(count), shards):
+            chosen.add(table.take(some))
+        drawn = chosen.documents()
+        assert drawn["doc_id"].to_pylist() == by_quotas(table, quotas, cap, stratified)
+        assert "quota" not in drawn.column_names
+        assert chosen.seen.tolist() == np.bincount(quotas.partition.at(points), minlength=4).tolist()
+        assert not chosen.wants_more(drawn) or cap is not None
+
+
+def test_more_is_wanted_where_a_region_falls_short_that_has_more() -> None:
+    points = _points(200, 180)
+    quotas = Quotas(Partition(((0, 1.0),)), (10, 50))
+    chosen = Sample(Difference(), 1.0, quotas=quotas)
+    chosen.add(_table(IDS[:200], points, np.zeros(200), "a"))
+    drawn = chosen.documents()
+    # The crowded region has more, of the other one all are drawn.
+    assert not chosen.wants_more(drawn)
+    assert chosen.wants_more(drawn.filter(pa.array(drawn["x"].to_numpy() > 1)))
+    assert not chosen.wants_more(drawn.filter(pa.array(drawn["x"].to_numpy() < 1)))
 
 
 def test_no_source_gives_more_than_its_cap() -> None:

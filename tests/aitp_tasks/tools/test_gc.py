@@ -84,7 +84,8 @@ def test_versions_and_what_runs_have_told_stay(world: World) -> None:
     }
 
 
-@pytest.mark.parametrize("last", [None, *STAGES])
+# Without a pilot, allocate has nothing to do.
+@pytest.mark.parametrize("last", [None, *(stage for stage in STAGES if stage != "allocate")])
 def test_a_night_that_has_come_so_far_ends_as_if_nothing_had_been_deleted(
     world: World, last: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +201,21 @@ def test_verdicts_of_a_run_that_is_kept_stay(world: World) -> None:
     again = [newest.require_manifest("answer", part).figures["judge"] for part in newest.parts]
     assert [figures["reused"] for figures in again] == kept
     assert sum(kept) > 0
+
+
+def test_responses_stay_while_a_pilot_has_not_told_whose_are_wanted(world: World) -> None:
+    for night in NIGHTS[:3]:
+        world.night(night)
+    # Other regions than those that the nights have measured.
+    settings = {"tau": 1e9, "allocation": "yield", "regions": 2}
+    run = world.begin(NIGHTS[3] | {"max_documents": 10, "difference": settings})
+    world.go_on(run, "difference")
+    assert Run.open(run.uri).pilot_parts
+    before = objects(world, "generations")
+    assert collect(world)["responses_dropped"] == 0
+    assert objects(world, "generations") == before
+    world.go_on(run, "allocate")
+    assert collect(world)["responses_dropped"] > 0
 
 
 def test_a_try_whose_objects_have_not_all_their_names_stays(world: World) -> None:
