@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from aitp_tasks.config import RunConfig
-from aitp_tasks.records import digest, pairs, version_rows
+from aitp_tasks.records import pairs, version_rows
 from aitp_tasks.records.versions import Version
 from aitp_tasks.storage import Storage, open_storage
-from aitp_tasks.tools.dataset import catalog, leaving, sft_rows, show
+from aitp_tasks.tools.dataset import catalog, examples, leaving, sft_rows, show
 from aitp_tasks.tools.terminal import printable, side_by_side
 
 #: Ids that are named of each kind, and pairs that are shown.
 _NAMED, _EXAMPLES = 200, 3
-#: Characters of a question or an answer that are shown: nearly all have fewer.
-_SHOWN = 8_000
 #: Columns of the terminal on each side, and sources or dumps that are shown.
 _WIDTH, _SHARES = 68, 20
 _GONE = "sft_example_gone"
@@ -101,12 +99,7 @@ def _plain(value: Any) -> str | None:
 
 
 def _some(ids: Iterable[str]) -> list[str]:
-    return sorted(_first(ids, _NAMED))
-
-
-def _first(ids: Iterable[str], count: int) -> list[str]:
-    """So many of them, whatever else is there; the same ones each time."""
-    return sorted(ids, key=lambda key: digest.of_text(f"shown {key}"))[:count]
+    return sorted(examples.first(ids, _NAMED))
 
 
 def _by(came_with: Mapping[str, str | None]) -> dict[str, int]:
@@ -193,9 +186,9 @@ def _examples(
     """Some pairs side by side: one question with two answers first, then what is gone beside what is new."""
     answers = {_question(key): key for key in sorted(new)}
     both = {key: answers[_question(key)] for key in gone if _question(key) in answers}
-    changed = [(key, both[key]) for key in _first(both, _EXAMPLES)]
-    left = _first(gone.keys() - both.keys(), _EXAMPLES)
-    right = _first(new.keys() - set(both.values()), _EXAMPLES)
+    changed = [(key, both[key]) for key in examples.first(both, _EXAMPLES)]
+    left = examples.first(gone.keys() - both.keys(), _EXAMPLES)
+    right = examples.first(new.keys() - set(both.values()), _EXAMPLES)
     beside = [
         (left[number] if number < len(left) else None, right[number] if number < len(right) else None)
         for number in range(max(len(left), len(right)))
@@ -205,8 +198,8 @@ def _examples(
     after = version_rows.rows(storage, line, second.name, {other for _, other in chosen if other})
     return [
         {
-            "before": _shown(before[one]) | {"reason": reasons[one].reason} if one else None,
-            "after": _shown(after[other]) if other else None,
+            "before": examples.shown(before[one]) | {"reason": reasons[one].reason} if one else None,
+            "after": examples.shown(after[other]) if other else None,
         }
         for one, other in chosen
     ]
@@ -215,16 +208,6 @@ def _examples(
 def _question(pair_id: str) -> str:
     """Document and question of a pair: its id without the digest of the answer."""
     return pair_id.rpartition("-")[0] or pair_id
-
-
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    said = {turn["role"]: str(turn["content"]) for turn in row["messages"]}
-    texts = {name: said.get(role, "") for name, role in (("question", "user"), ("answer", "assistant"))}
-    return {
-        **{name: row.get(name) for name in ("pair_id", "source", "dump", "quality", "difficulty")},
-        **{name: text[:_SHOWN] for name, text in texts.items()},
-        "cut": {name: len(text) - _SHOWN for name, text in texts.items() if len(text) > _SHOWN},
-    }
 
 
 def render(result: dict[str, Any]) -> str:
@@ -267,8 +250,4 @@ def _text(pair: Mapping[str, Any] | None, what: str) -> str:
     if pair is None:
         return f"({what}: no more pairs)"
     why = f" ({_words(pair['reason'])})" if "reason" in pair else ""
-    cut = {name: f" … and {count:,} characters" for name, count in pair["cut"].items()}
-    return (
-        f"{what}{why} {pair['pair_id']}\nQ: {pair['question']}{cut.get('question', '')}\n"
-        f"A: {pair['answer']}{cut.get('answer', '')}"
-    )
+    return f"{what}{why} {examples.text(pair)}"

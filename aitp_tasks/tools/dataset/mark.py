@@ -30,11 +30,10 @@ def execute(config: RunConfig, pair_id: str, mark: Literal["good", "bad"], note:
     """
     storage, line = open_storage(config.root), config.assemble.dataset
     latest = versions.latest(storage, line)
-    if not pair_id:
-        raise InputError("no pair is named, and an empty beginning fits all of them: give a pair's id")
     known = set(version_rows.starting_with(storage, line, latest.name, pair_id)) if latest else set()
     found = sorted(known | {key for key in pairs.marked(storage, line) if key.startswith(pair_id)})
-    if len(found) != 1:
+    # With nothing, every id begins: where there is one pair, that is no choice of it.
+    if len(found) != 1 or not pair_id:
         version = latest.name if latest else "none yet"
         raise InputError(
             f"{len(found) or 'no'} pairs of {line} ({version}) have an id that begins with "

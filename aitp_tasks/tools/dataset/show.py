@@ -12,11 +12,13 @@ from aitp_tasks.records import contents, manifest, pairs, promoted, version_rows
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.versions import Version
 from aitp_tasks.storage import Storage, open_storage
-from aitp_tasks.tools.dataset import catalog
-from aitp_tasks.tools.terminal import printable
+from aitp_tasks.tools.dataset import catalog, examples
+from aitp_tasks.tools.terminal import printable, wrapped
 
 #: Of sources and dumps, so many lines for a person; the result has them all.
 _SHOWN = 20
+#: Pairs that are shown, and columns of the terminal.
+_EXAMPLES, _WIDTH = 3, 110
 
 
 def execute(config: RunConfig, version: str = versions.LATEST) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def facts(storage: Storage, line: str, version: Version) -> dict[str, Any]:
     checkpoint, outcome = promoted.named(storage, line), promoted.outcome(storage, version.run)
     evaluated = manifest.load(storage, f"{version.run}/evaluate/manifest.json")
     figures = done.figures if done else {}
+    chosen = examples.first(version_rows.pair_ids(storage, line, version.name), _EXAMPLES)
+    rows = version_rows.rows(storage, line, version.name, chosen)
     return {
         "version": version.name,
         "uri": storage.uri(versions.prefix(line, version.name)),
@@ -68,6 +72,7 @@ def facts(storage: Storage, line: str, version: Version) -> dict[str, Any]:
             "checkpoint_is_latest": checkpoint == version.name,
             "decided": {"promoted": outcome[0], "why": outcome[1]} if outcome else None,
         },
+        "examples": [examples.shown(rows[pair_id]) for pair_id in chosen],
     }
 
 
@@ -142,6 +147,8 @@ def render(result: dict[str, Any]) -> str:
         what = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
         lines.append(f"  {printable(rule)}: {what}")
     lines += _evaluation(result["evaluated"])
+    for pair in result["examples"]:
+        lines += ["", *wrapped(examples.text(pair), _WIDTH)]
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""Cases told by somebody who had not read the code: versions listed, shown, compared, taken back, marked and copied.
+"""Cases told by somebody who had not read the code: versions listed, compared, taken back, marked, copied.
 
 Those in which a night follows are in ``test_rollback_nights.py``, those of lineage in
 ``tests/aitp_tasks/tools/test_lineage.py``.
