@@ -18,17 +18,7 @@ def wrapped(text: str, width: int) -> list[str]:
 
     Letters that take two columns, such as Chinese ones, count so.
     """
-    lines = []
-    for line in text.splitlines() or [""]:
-        rest = printable(line)
-        while columns(rest) > width:
-            fits = _first(rest, width)
-            blank = fits.rfind(" ")
-            fits = fits[: blank + 1] if blank > 0 else fits
-            lines.append(fits.rstrip())
-            rest = rest[len(fits) :]
-        lines.append(rest)
-    return lines
+    return [part for line in text.splitlines() or [""] for part in _broken(printable(line), width)]
 
 
 def side_by_side(left: str, right: str, width: int) -> list[str]:
@@ -46,6 +36,17 @@ def _columns(letter: str) -> int:
     if unicodedata.combining(letter):
         return 0
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def _broken(line: str, width: int) -> list[str]:
+    parts = []
+    while columns(line) > width:
+        fits = _first(line, width)
+        blank = len(fits) if line[len(fits) :].startswith(" ") else fits.rfind(" ")
+        end = blank if blank > 0 else len(fits)
+        parts.append(line[:end].rstrip())
+        line = line[end:].lstrip(" ")
+    return [*parts, line] if line or not parts else parts
 
 
 def _first(text: str, width: int) -> str:

@@ -133,8 +133,10 @@ def _sft(storage: Storage, line: str, first: Version, second: Version) -> dict[s
 
 def _changed(storage: Storage, line: str, first: Version, second: Version) -> dict[str, list[Any]]:
     """The figures that differ, each of the first and of the second."""
-    both = [_figures(storage, line, version) for version in (first, second)]
-    return {name: [both[0][name], both[1][name]] for name in both[0] if both[0][name] != both[1][name]}
+    one, other = (_figures(storage, line, version) for version in (first, second))
+    # Of a version of an earlier release there are fewer.
+    values = {name: [one.get(name), other.get(name)] for name in {**one, **other}}
+    return {name: both for name, both in values.items() if both[0] != both[1]}
 
 
 def _figures(storage: Storage, line: str, version: Version) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A line of versions with pairs of one's choice, written by what writes real ones; no run is behind it."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,11 @@ class MadeLine:
         self.made[name] = version
         (versions.add if latest else versions.write)(self.storage, LINE, version)
         return version
+
+    def copied(self, root: Path) -> "MadeLine":
+        """The same below another root, which may be there."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        return MadeLine(root, dict(self.made))
 
     def _came_with(self, names: Iterable[str]) -> dict[str, str]:
         """The version that each pair of some versions came with."""

@@ -85,8 +85,7 @@ def build(line: MadeLine, given: Case, written: Path) -> None:
     if key not in _WRITTEN:
         _WRITTEN[key] = MadeLine(written / str(len(_WRITTEN)))
         _write(_WRITTEN[key], given)
-    shutil.copytree(_WRITTEN[key].root, line.root, dirs_exist_ok=True)
-    line.made = dict(_WRITTEN[key].made)
+    line.made = _WRITTEN[key].copied(line.root).made
     if given["latest"] is not None and given["latest"] != line.latest():
         line.point(given["latest"])
     for name in given.get("objects", ()):
