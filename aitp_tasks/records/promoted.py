@@ -3,7 +3,7 @@
 import json
 
 from aitp_tasks.errors import TransientError
-from aitp_tasks.records import manifest, versions
+from aitp_tasks.records import manifest, trainings, versions
 from aitp_tasks.records.run import Run
 from aitp_tasks.records.versions import Version
 from aitp_tasks.storage import Storage
@@ -88,10 +88,15 @@ def follow(storage: Storage, line: str, version: Version) -> tuple[str | None, s
 def _newest_checkpoint(storage: Storage, line: str, version: Version) -> dict[str, str] | None:
     """Of a version and those that it builds on, the newest that was promoted, as the pointer says it."""
     for name in reversed(version.position):
-        run = versions.load(storage, line, name).run
-        done = manifest.load(storage, f"{run}/finetune/manifest.json")
-        if done is not None and storage.find("/".join((run, *_MARK))) is not None:
-            return {"version": name, "run": run, "checkpoint": done.output("checkpoint")}
+        runs = {versions.load(storage, line, name).run, *trainings.runs(storage, line, name)}
+        keys = {"/".join((run, *_MARK)): run for run in runs}
+        # Of several trainings on one version, the one that was promoted last.
+        dated = [(at, info.key) for key in keys for info, at in storage.list_dated(key) if info.key == key]
+        if dated:
+            run = keys[max(dated)[1]]
+            done = manifest.load(storage, f"{run}/finetune/manifest.json")
+            if done is not None:
+                return {"version": name, "run": run, "checkpoint": done.output("checkpoint")}
     return None
 
 

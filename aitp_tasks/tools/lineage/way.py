@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import generated, selected
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run, part_name, part_of
 from aitp_tasks.selection import removals
 from aitp_tasks.storage import Storage
@@ -33,12 +34,8 @@ def opened(storage: Storage, prefix: str | None) -> tuple[Run | None, str]:
 
 def drawn(run: Run | None, doc_id: str) -> dict[str, Any]:
     """The document's row in the difference set; empty where that is not on record."""
-    done = run.find_manifest("difference") if run else None
-    parts = int(done.figures["parts"]) if done else 0
-    if run is None or done is None or not parts:
-        return {}
-    part = part_name(part_of(doc_id, parts), parts)
-    if part not in done.outputs or run.storage.find(done.output(part)) is None:
+    done, part = _part(run, doc_id)
+    if run is None or done is None or part not in done.outputs or run.storage.find(done.output(part)) is None:
         return {}
     table = selected.table(run, part)
     rows: list[dict[str, Any]] = table.filter(pc.equal(table["doc_id"], doc_id)).to_pylist()
@@ -47,24 +44,27 @@ def drawn(run: Run | None, doc_id: str) -> dict[str, Any]:
 
 def answered(run: Run | None, doc_id: str, pair_id: str) -> dict[str, dict[str, Any]]:
     """The pair's row of each prompt stage, by the stage's name; of those that are on record."""
-    done = run.find_manifest("difference") if run else None
-    parts = int(done.figures["parts"]) if done else 0
-    if run is None or not parts:
-        return {}
-    part = part_name(part_of(doc_id, parts), parts)
-    found = {}
+    done, part = _part(run, doc_id)
+    found: dict[str, dict[str, Any]] = {}
+    if run is None or done is None:
+        return found
     for stage in generated.STAGES:
         made = run.find_manifest(stage, part)
         if made is None or run.storage.find(made.output("rows")) is None:
             continue
-        name, key = (
-            ("pair_id", pair_id) if stage == generated.STAGES[-1] else ("question_id", question(pair_id))
-        )
+        last = stage == generated.STAGES[-1]
         table = generated.table(run, stage, part)
-        rows = table.filter(pc.equal(table[name], key)).to_pylist()
-        if rows:
-            found[stage] = rows[0] | {"neutralised": sum(made.figures.get("neutralised", {}).values())}
+        mine = pc.equal(table["pair_id" if last else "question_id"], pair_id if last else question(pair_id))
+        for row in table.filter(mine).to_pylist():
+            found[stage] = row | {"neutralised": sum(made.figures.get("neutralised", {}).values())}
     return found
+
+
+def _part(run: Run | None, doc_id: str) -> tuple[Manifest | None, str]:
+    """Manifest of the difference set, and the part of it that a document is in; None where there is none."""
+    done = run.find_manifest("difference") if run is not None else None
+    parts = int(done.figures["parts"]) if done is not None else 0
+    return (done, part_name(part_of(doc_id, parts), parts)) if parts else (None, "")
 
 
 def question(pair_id: str) -> str:

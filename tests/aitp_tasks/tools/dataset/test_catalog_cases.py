@@ -252,13 +252,24 @@ COMPARED: Checks = {
 }
 
 
-@pytest.mark.parametrize("case", told.LIST_SHOW, ids=lambda case: case["id"])
+#: Those that take seconds.
+_SLOW = {"list-thousand", "diff-examples-bounded", "export-folder"}
+
+
+def _marked(cases: list[Case]) -> list[Any]:
+    slow = [pytest.mark.slow, pytest.mark.side_by_side]
+    return [
+        pytest.param(case, marks=slow if case["id"] in _SLOW else [], id=str(case["id"])) for case in cases
+    ]
+
+
+@pytest.mark.parametrize("case", _marked(told.LIST_SHOW))
 def test_versions_are_listed_and_shown(case: Case, shell: Shell, written: Path) -> None:
     build(shell.line, case["given"], written)
     holds(case, shell, [shell(arguments) for arguments in case["do"]], COMMON | LISTED)
 
 
-@pytest.mark.parametrize("case", told.DIFF, ids=lambda case: case["id"])
+@pytest.mark.parametrize("case", _marked(told.DIFF))
 def test_versions_are_compared(case: Case, shell: Shell, written: Path) -> None:
     build(shell.line, case["given"], written)
     holds(case, shell, [shell(arguments) for arguments in case["do"]], COMMON | COMPARED)
@@ -410,16 +421,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(
-            case, marks=[pytest.mark.slow, pytest.mark.side_by_side] if case["id"] == "export-folder" else []
-        )
-        for case in told.EXPORT
-    ],
-    ids=lambda case: case["id"],
-)
+@pytest.mark.parametrize("case", _marked(told.EXPORT))
 def test_a_version_is_copied(
     case: Case, shell: Shell, written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,15 @@ def test_the_checkpoint_goes_back_and_forth_with_the_version(made: Nights) -> No
         "run": made.run("v2").prefix,
         "checkpoint": made.run("v2").require_manifest("finetune").output("checkpoint"),
     }
+    # Of two checkpoints of one version, the one that was promoted last comes back.
+    go_back(made, "v3")
+    again = made.night({"home": 1, "nw": 2}, 89, assemble={"max_answer_words": 1}, finetune="b")
+    assert not made.world.night(again)["version"]
+    told = json.loads((made.world.root / f"models/{LINE}/latest.json").read_text())
+    assert (told["version"], told["run"]) == (made.names["v3"], made.world.runs[-1].prefix)
+    go_back(made, "v2")
+    go_back(made, "v3")
+    assert json.loads((made.world.root / f"models/{LINE}/latest.json").read_text()) == told
     # A version that was never promoted has none to offer.
     (made.world.root / made.run("v2").key("finetune", "promoted")).unlink()
     go_back(made, "v3")
