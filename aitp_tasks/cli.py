@@ -24,14 +24,14 @@ from typing import Any
 from aitp_tasks.errors import AitpError, ExitCode, InputError
 from aitp_tasks.machine import devices, processes
 from aitp_tasks.stages import STAGES, Stage
-from aitp_tasks.tools import TOOLS, Tool
+from aitp_tasks.tools import DATASET, TOOLS, Tool
 
 log = logging.getLogger(__name__)
 
 #: Seconds after which a line is written even though nothing is to be told.
 _SILENT_SECONDS = 30.0
 #: These take a configuration; the others, the URI of the run that plan has made of one.
-_CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc", "compact", "indexes", "storage", "line"}
+_CONFIGURED = {"plan", "estimate", "prompt", "lineage", "gc", "compact", "indexes", "storage", "line"}
 #: These take one, too, but do without.
 _CONFIGURED_IF_WANTED = {"inspect"}
 
@@ -111,23 +111,33 @@ def _fans_out(entry: Stage | Tool) -> str:
 
 
 def _add_arguments(command: argparse.ArgumentParser, entry: Stage | Tool) -> None:
-    if entry.name in _CONFIGURED | _CONFIGURED_IF_WANTED:
-        command.add_argument(
-            "--config", type=Path, required=entry.name in _CONFIGURED, help="configuration, YAML"
-        )
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="override, e.g. difference.tau=0.5",
-        )
+    if entry.name == _DATASET:
+        _add_actions(command)
+    elif entry.name in _CONFIGURED | _CONFIGURED_IF_WANTED:
+        _add_configuration(command, required=entry.name in _CONFIGURED)
     else:
         command.add_argument("--run", required=True, metavar="URI", help="the run that plan printed")
     if units := _fans_out(entry):
         command.add_argument("--unit", type=int, required=True, help=f"0 to {units} - 1")
     if entry.name in _ARGUMENTS:
         _ARGUMENTS[entry.name](command)
+
+
+def _add_configuration(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument("--config", type=Path, required=required, help="configuration, YAML")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, e.g. difference.tau=0.5"
+    )
+
+
+def _add_actions(command: argparse.ArgumentParser) -> None:
+    """The actions of dataset, each a command with arguments of its own."""
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION", prog=command.prog)
+    for entry in DATASET:
+        action = actions.add_parser(entry.name, description=entry.does, help=entry.does)
+        _add_configuration(action, required=True)
+        for arguments, settings in _OF_ACTIONS.get(entry.name, ()):
+            action.add_argument(*arguments, **settings)
 
 
 def _add_to_plan(command: argparse.ArgumentParser) -> None:
@@ -198,11 +208,11 @@ def _add_to_prompt(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_to_dataset(command: argparse.ArgumentParser) -> None:
-    command.add_argument("action", choices=("mark",), help="write down what you think of a pair")
-    command.add_argument("pair_id", help="its id in the latest version, or the beginning of that")
-    command.add_argument("mark", choices=("good", "bad"), help="a bad one leaves with the next version")
-    command.add_argument("--note", default="", help="why")
+def _add_to_lineage(command: argparse.ArgumentParser) -> None:
+    command.add_argument("pair_id", help="the pair's id, or its first 8 digits or more")
+    command.add_argument(
+        "--version", default="latest", metavar="NAME", help="where it is looked for first; by default latest"
+    )
 
 
 def _add_to_gc(command: argparse.ArgumentParser) -> None:
@@ -268,11 +278,32 @@ def _add_to_promote(command: argparse.ArgumentParser) -> None:
     )
 
 
+#: The tool that has actions with arguments of their own, and those.
+_DATASET = "dataset"
+_OF_ACTIONS: dict[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
+    "show": ((("version",), {"nargs": "?", "default": "latest", "help": "its name; by default latest"}),),
+    "diff": (
+        (("before",), {"help": "name of a version, or latest"}),
+        (("after",), {"help": "name of another"}),
+    ),
+    "rollback": (
+        (("version",), {"help": "name of a version that the latest builds on, or of one taken back"}),
+    ),
+    "export": (
+        (("version",), {"help": "its name, or latest"}),
+        (("folder",), {"help": "of this machine; empty, not there, or with a part of the same version"}),
+    ),
+    "mark": (
+        (("pair_id",), {"help": "its id in the latest version, or the beginning of that"}),
+        (("mark",), {"choices": ("good", "bad"), "help": "a bad one leaves with the next version"}),
+        (("--note",), {"default": "", "help": "why"}),
+    ),
+}
 _ARGUMENTS = {
     "plan": _add_to_plan,
     "promote": _add_to_promote,
     "inspect": _add_to_inspect,
-    "dataset": _add_to_dataset,
+    "lineage": _add_to_lineage,
     "gc": _add_to_gc,
     "line": _add_to_line,
     "skip": _add_to_skip,
@@ -285,7 +316,13 @@ _ARGUMENTS = {
 #: What is handed to a tool, beside its configuration or run.
 _HANDED = {
     "inspect": ("uri", "role", "whole"),
-    "dataset": ("action", "pair_id", "mark", "note"),
+    "dataset.list": (),
+    "dataset.show": ("version",),
+    "dataset.diff": ("before", "after"),
+    "dataset.rollback": ("version",),
+    "dataset.export": ("version", "folder"),
+    "dataset.mark": ("pair_id", "mark", "note"),
+    "lineage": ("pair_id", "version"),
     "gc": ("keep", "days", "delete"),
     "compact": (),
     "indexes": (),
@@ -306,6 +343,8 @@ _HANDED_TO_STAGES = {"plan": ("check",), "promote": ("refused_by",)}
 
 def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
     name = arguments.stage
+    if name == _DATASET:
+        name = f"{_DATASET}.{arguments.action}"
     folder = "tools" if name in _HANDED else "stages"
     module = importlib.import_module(f"aitp_tasks.{folder}.{name}")
     to_stages = _HANDED_TO_STAGES.get(name, ("unit",))

@@ -1,5 +1,8 @@
 """What a dataset version holds, in figures: for whoever has nothing but its ``version.json``."""
 
+import hashlib
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -51,6 +54,13 @@ class MarksHeld(_Part):
     dropped: int
 
 
+class File(_Part):
+    """One of a version's files, by which a copy is known to be whole."""
+
+    bytes: int
+    sha256: str
+
+
 class Contents(_Part):
     """The figures of one version.
 
@@ -83,3 +93,18 @@ def shares(counts: dict[str, int], rows: int) -> dict[str, Share]:
     """Counts with their shares of all rows, those of most first."""
     order = sorted(counts, key=lambda name: (-counts[name], name))
     return {name: Share(rows=counts[name], share=round(counts[name] / max(rows, 1), 6)) for name in order}
+
+
+def files(folder: Path) -> dict[str, File]:
+    """All files below a folder, by their path in it."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): File(bytes=path.stat().st_size, sha256=sha256(path))
+        for path in found
+    }
+
+
+def sha256(path: Path) -> str:
+    """What ``sha256sum`` prints of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -94,6 +94,17 @@ def take(
     raise TransientError(f"{storage.uri(key)} was changed by others {_TRIES} times: retry")
 
 
+def holder(storage: Storage, line: str) -> Holder | None:
+    """Who holds the lease now.
+
+    Raises:
+        InputError: it names no holder.
+    """
+    key = f"datasets/{line}/lease.json"
+    read = storage.read_tagged(key)
+    return _held(storage, key, read, storage.now()) if read is not None else None
+
+
 def begun(storage: Storage, line: str, name: str) -> str | None:
     """The dumps that a run was begun for; None where it was not yet."""
     read = storage.read_tagged(_begun_key(line, name))

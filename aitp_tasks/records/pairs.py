@@ -48,8 +48,8 @@ def marked(storage: Storage, line: str) -> list[str]:
     return [info.key.removeprefix(prefix).removesuffix(".json") for info in storage.list(prefix)]
 
 
-def marked_bad(storage: Storage, line: str) -> tuple[str, ...]:
-    """Ids of the pairs of a line that are marked bad, in their order.
+def marks_of(storage: Storage, line: str) -> dict[str, Mark]:
+    """What people think of the pairs of a line, by the pairs' ids, in their order.
 
     Raises:
         InputError: a mark cannot be read.
@@ -65,8 +65,17 @@ def marked_bad(storage: Storage, line: str) -> tuple[str, ...]:
 
     ids = marked(storage, line)
     with ThreadPoolExecutor(storage.concurrency) as pool:
-        marks = pool.map(read, [f"{_marks(line)}{pair_id}.json" for pair_id in ids])
-        return tuple(pair_id for pair_id, found in zip(ids, marks, strict=True) if found.mark == "bad")
+        found = pool.map(read, [f"{_marks(line)}{pair_id}.json" for pair_id in ids])
+        return dict(zip(ids, found, strict=True))
+
+
+def marked_bad(storage: Storage, line: str) -> tuple[str, ...]:
+    """Ids of the pairs of a line that are marked bad, in their order.
+
+    Raises:
+        InputError: a mark cannot be read.
+    """
+    return tuple(key for key, found in marks_of(storage, line).items() if found.mark == "bad")
 
 
 def read(storage: Storage, keys: Iterable[str]) -> pa.Table | None:

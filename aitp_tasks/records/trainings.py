@@ -9,6 +9,7 @@ import json
 from aitp_tasks.records import digest, manifest, validation, versions
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
+from aitp_tasks.storage import Storage
 
 _STAGE = "finetune"
 
@@ -25,6 +26,12 @@ def find(run: Run, version: str) -> Manifest | None:
         return None
     prefix = json.loads(noted.data)["run"]
     return manifest.load(run.storage, f"{prefix}/{_STAGE}/manifest.json")
+
+
+def runs(storage: Storage, line: str, version: str) -> list[str]:
+    """Prefixes of the runs that have trained on a version."""
+    found = storage.list(f"{versions.prefix(line, version)}/trained/")
+    return [json.loads(storage.read(info.key))["run"] for info in found]
 
 
 def _key(run: Run, version: str) -> str:

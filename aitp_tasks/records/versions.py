@@ -9,11 +9,12 @@ so that the same inputs lead to the same run although ``latest`` has moved.
 import json
 import logging
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.records.contents import Contents
+from aitp_tasks.records.contents import Contents, File
 from aitp_tasks.storage import Storage, Tagged
 
 log = logging.getLogger(__name__)
@@ -114,11 +115,29 @@ class Version(BaseModel):
     regions: Regions | None = None
     #: What it holds; None in earlier releases.
     contents: Contents | None = None
+    #: Its own files, by their path in its folder; none in earlier releases.
+    files: dict[str, File] = {}
 
     @property
     def position(self) -> dict[str, int]:
         """The place in the line of this version and of those that it builds on, by name."""
         return {name: place for place, name in enumerate((*self.ancestors, self.name))}
+
+
+class Pointer(BaseModel):
+    """What ``latest.json`` holds; people write it too."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    #: Prefix of the run that has made it.
+    run: str = ""
+    #: Versions that a person has taken back, and when (UTC): only a person lets one be the latest again.
+    rolled_back: dict[str, str] = {}
+
+    def data(self) -> bytes:
+        """The same as bytes."""
+        return self.model_dump_json(exclude_defaults=True).encode()
 
 
 def source(line: str) -> str:
@@ -143,7 +162,7 @@ def load(storage: Storage, line: str, name: str) -> Version:
     """Read a version.
 
     Raises:
-        InputError: there is no such version.
+        InputError: there is no such version, or what says so cannot be read.
     """
     key = f"{prefix(line, name)}/version.json"
     if storage.find(key) is None:
@@ -151,7 +170,13 @@ def load(storage: Storage, line: str, name: str) -> Version:
             f"{storage.uri(key)} does not exist: name a version of {line} in assemble.base, "
             f"or in {storage.uri(_latest_key(line))}"
         )
-    return Version.model_validate_json(storage.read(key))
+    try:
+        return Version.model_validate_json(storage.read(key))
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, item["loc"])) or "it is not JSON" for item in error.errors()[:3])
+        raise InputError(
+            f"{storage.uri(key)} cannot be read ({where}): restore it, or use the release that has made it"
+        ) from None
 
 
 def latest(storage: Storage, line: str) -> Version | None:
@@ -174,6 +199,14 @@ def taken_in(storage: Storage, line: str) -> set[str]:
     return _names(storage, _taken_in(line))
 
 
+def taken_in_by(storage: Storage, line: str) -> dict[str, str]:
+    """Of each dump that a line has taken in, the prefix of the run that did."""
+    names = sorted(taken_in(storage, line))
+    with ThreadPoolExecutor(storage.concurrency) as pool:
+        read = pool.map(storage.read, [f"{_taken_in(line)}{name}.json" for name in names])
+        return {name: str(json.loads(data)["run"]) for name, data in zip(names, read, strict=True)}
+
+
 def begin_with(storage: Storage, line: str, dump: str, holder: str) -> None:
     """Write down that a run was begun for a dump."""
     storage.write_if_absent(f"{_begun(line)}{dump}.json", json.dumps({"holder": holder}).encode())
@@ -190,17 +223,36 @@ def is_latest(storage: Storage, line: str, name: str) -> bool:
     return newest is not None and name in newest.position
 
 
-def _named(storage: Storage, line: str, pointer: Tagged | None) -> Version | None:
-    if pointer is None:
+def seen(storage: Storage, line: str) -> Tagged | None:
+    """``latest`` as it is now; None before the first version."""
+    return storage.read_tagged(_latest_key(line))
+
+
+def pointed(storage: Storage, line: str, read: Tagged | None) -> Pointer | None:
+    """What ``latest`` says, as it was seen.
+
+    Raises:
+        InputError: it names no version.
+    """
+    if read is None:
         return None
     try:
-        name = json.loads(pointer.data)["version"]
-    except (ValueError, TypeError, KeyError) as error:
+        return Pointer.model_validate_json(read.data)
+    except ValidationError:
         raise InputError(
             f"{storage.uri(_latest_key(line))} names no version: write "
             '{"version": "NAME"} into it, or delete it to begin the line anew'
-        ) from error
-    return load(storage, line, name)
+        ) from None
+
+
+def move(storage: Storage, line: str, read: Tagged | None, to: Pointer) -> bool:
+    """Let ``latest`` say something else, unless somebody has moved it since it was seen."""
+    return _move(storage, _latest_key(line), read, to.data())
+
+
+def _named(storage: Storage, line: str, read: Tagged | None) -> Version | None:
+    said = pointed(storage, line, read)
+    return None if said is None else load(storage, line, said.version)
 
 
 def named(storage: Storage, line: str, setting: str) -> Version | None:
@@ -233,7 +285,8 @@ def base(
         return load(storage, line, setting)
     key = _plans_key(line, inputs)
     for _ in range(_TRIES):
-        newest = latest(storage, line)
+        read = seen(storage, line)
+        said, newest = pointed(storage, line, read), _named(storage, line, read)
         name = newest.name if newest else None
         if storage.write_if_absent(key, _base_json(name)):
             return newest
@@ -243,7 +296,9 @@ def base(
         planned_on = json.loads(noted.data)["base"]
         if planned_on == name:
             return newest
-        if planned_on is not None and storage.find(_settled_key(line, inputs, planned_on)) is not None:
+        taken_back = said is not None and planned_on in said.rolled_back
+        settled = planned_on is not None and storage.find(_settled_key(line, inputs, planned_on)) is not None
+        if settled and not taken_back:
             return load(storage, line, planned_on)
         if newest is not None and planned_on in (None, *newest.ancestors):
             before = load(storage, line, planned_on) if planned_on else None
@@ -286,16 +341,16 @@ def add(storage: Storage, line: str, version: Version) -> bool:
     """Write a version, and let ``latest`` name it if it builds on what ``latest`` names.
 
     Of two versions that are added at once on the same base, one becomes the latest;
-    the other is written, and says so.
+    the other is written, and says so; and so is one that a person has taken back.
 
     Returns:
         Whether ``latest`` names it now, or has named it before.
     """
     write(storage, line, version)
-    pointer = json.dumps({"version": version.name, "run": version.run}).encode()
     for _ in range(_TRIES):
-        read = storage.read_tagged(_latest_key(line))
-        newest = _named(storage, line, read)
+        read = seen(storage, line)
+        said, newest = pointed(storage, line, read), _named(storage, line, read)
+        taken_back = said.rolled_back if said else {}
         if newest is not None and version.name in (*newest.ancestors, newest.name):
             return True
         if newest is not None and newest.name != (version.ancestors or (None,))[-1]:
@@ -307,7 +362,14 @@ def add(storage: Storage, line: str, version: Version) -> bool:
                 newest.name,
             )
             return False
-        if _move(storage, _latest_key(line), read, pointer):
+        if version.name in taken_back:
+            log.warning(
+                "%s was rolled back at %s and stays so: `aitp dataset rollback %s` makes it the latest again",
+                *(version.name, taken_back[version.name], version.name),
+            )
+            return False
+        told = Pointer(version=version.name, run=version.run, rolled_back=taken_back)
+        if move(storage, line, read, told):
             return True
     raise _contended(storage, _latest_key(line))
 

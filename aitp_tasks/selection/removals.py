@@ -84,6 +84,12 @@ def told(
     return sorted(found.values(), key=lambda one: (-_removed(one), one["rule"]))
 
 
+def settings(config: RunConfig) -> dict[str, Any]:
+    """All settings by which pairs are left out, by name."""
+    names = sorted({name for rule in _SETTINGS.values() for name in rule})
+    return {name: _value(config, name) for name in names}
+
+
 def write(run: Run, removed: Sequence[Mapping[str, Any]], guard: Guard) -> dict[str, str]:
     """Write what was left out, and what was found of the evaluation sets, where there is any; their keys."""
     files = {REMOVALS: ("json", json.dumps(removed, ensure_ascii=False, indent=1))} if removed else {}

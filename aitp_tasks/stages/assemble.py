@@ -34,6 +34,7 @@ from aitp_tasks.dataset import budget, card, figures, new_pairs, sft
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import ALPACA, DATASET_INFO, SCHEMA, SHAREGPT, Export, Told
 from aitp_tasks.records import (
+    contents,
     data_files,
     digest,
     embedded,
@@ -169,6 +170,8 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         done = done.model_copy(update={"figures": done.figures | _told(run, done, export.told)})
         card.write(Path(name), run.config, done.figures)
         outputs = _upload(run, attempt, Path(name))
+        files = {path: file.model_dump() for path, file in contents.files(Path(name)).items()}
+        done = done.model_copy(update={"figures": done.figures | {"files": files}})
     outputs |= aside | _write_records(run, choice)
     return _commit(run, done, {**outputs, published.ATTEMPT: attempt}, watch)
 
@@ -417,6 +420,7 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         regions=_regions(run, done),
         # Not there in a manifest of an earlier release.
         contents=done.figures.get("contents"),
+        files=done.figures.get("files", {}),
     )
 
 
@@ -457,6 +461,6 @@ def _told(run: Run, done: Manifest, told: Told) -> dict[str, Any]:
         "new_pairs": done.figures["pairs"],
         "earlier_pairs": done.figures["earlier_pairs"],
     }
-    contents = figures.contents(run.plan, told, kinds, done.ledger.rejected.get(HOLDS_MARKS, 0))
+    held = figures.contents(run.plan, told, kinds, done.ledger.rejected.get(HOLDS_MARKS, 0))
     examples = {name: dict(sorted(vars(told)[name].items())) for name in ("kept", "lost")}
-    return {"examples": examples, "contents": contents.model_dump(mode="json")}
+    return {"examples": examples, "contents": held.model_dump(mode="json")}

@@ -17,7 +17,8 @@ TOOLS = (
     Tool("search", "find the documents or SFT examples that are nearest to a text"),
     Tool("explain", "say where a document lies, and why it was selected or not"),
     Tool("units", "say which units of embed or density are left, and what each one holds"),
-    Tool("dataset", "mark pairs of the dataset as good or bad"),
+    Tool("dataset", "list, show, compare, take back or copy versions of the dataset, or mark pairs of it"),
+    Tool("lineage", "say where a pair comes from, step by step, and why it is in the dataset or not"),
     Tool("gc", "tell, or delete, what no version and no unfinished run refers to"),
     Tool("compact", "join small objects of responses, whoever has left them"),
     Tool("indexes", "see that the indexes of the newest runs open, and find what their vectors say"),
@@ -25,4 +26,14 @@ TOOLS = (
     Tool("line", "begin or end a run on a dataset's line: which dumps it takes, and whose turn it is"),
     Tool("skip", "go on without a part of the difference set that cannot be done"),
     Tool("prompt", "check the prompts, show one filled, or try them on a document and a live engine"),
+)
+
+#: The actions of ``dataset``.
+DATASET = (
+    Tool("list", "list the versions of the dataset"),
+    Tool("show", "tell what is known of a version: figures, shares, removals, marks, evaluation"),
+    Tool("diff", "compare two versions: what is gone and why, what is new, figures, shares, some pairs"),
+    Tool("rollback", "let latest name an earlier version again: the next run builds on that"),
+    Tool("export", "copy a version's own files into a folder of this machine"),
+    Tool("mark", "write down what you think of a pair"),
 )

@@ -52,7 +52,11 @@ def _docstring(thing: object) -> str:
 
 def _described(commands: Iterable[argparse.ArgumentParser]) -> Iterator[str]:
     for command in commands:
-        name = command.prog.rpartition(" ")[2]
+        name = command.prog.partition(" ")[2]
+        if any(isinstance(action, argparse._SubParsersAction) for action in command._actions):
+            yield f"### {name}\n\n{_sentence(command.description)}\n"
+            yield from _described(_commands(command).values())
+            continue
         # Not argparse's own: that depends on the terminal's width and Python's version.
         usage = " ".join([command.prog, *(_usage(action) for action in _shown(command))])
         yield f"### {name}\n\n{_sentence(command.description)}\n\n```text\n{usage}\n```\n"

@@ -28,7 +28,14 @@ pytestmark = pytest.mark.timeout(1500)
 def environment(pipeline: Pipeline, first: dict[str, Any], repository: Path) -> dict[str, str]:
     """What the pages say that a reader has: a run, its configuration, a document and credentials."""
     (found,) = pipeline.aitp("search", "a river", "--run", first["run"], "-k", "1")["matches"]
-    given = {"RUN": first["run"], "CONFIG": str(pipeline.config), "DOC_ID": found["doc_id"]}
+    shown = pipeline.aitp("dataset", "show", "--config", str(pipeline.config))["examples"]
+    given = {
+        "RUN": first["run"],
+        "CONFIG": str(pipeline.config),
+        "DOC_ID": found["doc_id"],
+        # Without a pair, what asks for one fails, and nothing else.
+        "PAIR_ID": next((pair["pair_id"] for pair in shown), ""),
+    }
     path = f"{repository}/.venv/worker/bin{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, **pipeline.services.storage_environment(), **given, "PATH": path}
 

@@ -17,7 +17,8 @@ from aitp_tasks.records.run import Run
 from aitp_tasks.stages import plan
 from aitp_tasks.storage import open_storage
 from aitp_tasks.storage.local import LocalStorage
-from aitp_tasks.tools import compact, dataset, gc, indexes
+from aitp_tasks.tools import compact, gc, indexes
+from aitp_tasks.tools.dataset import mark
 from aitp_tasks.tools.gc import runs, sweep
 from tests.aitp_tasks.world import LINE, STAGES, World
 
@@ -264,16 +265,16 @@ def test_a_pair_is_marked_by_the_beginning_of_its_id(world: World) -> None:
     world.night(NIGHTS[0])
     config, storage = world.runs[0].config, open_storage(f"file://{world.root}")
     (first, *others) = sorted(pair["pair_id"] for pair in world.pairs_of(world.latest()))
-    result = dataset.execute(config, "mark", first[:20], "bad", "it is not so")
+    result = mark.execute(config, first[:20], "bad", "it is not so")
     assert result["pair_id"] == first
-    dataset.execute(config, "mark", others[0], "good", "")
+    mark.execute(config, others[0], "good", "")
     assert pairs.marked_bad(storage, LINE) == (first,)
-    dataset.execute(config, "mark", first, "good", "it is after all")
+    mark.execute(config, first, "good", "it is after all")
     assert pairs.marked_bad(storage, LINE) == ()
     with pytest.raises(InputError, match=r"6 pairs of aitp \(.*\) have an id that begins with ''"):
-        dataset.execute(config, "mark", "", "bad", "")
+        mark.execute(config, "", "bad", "")
     with pytest.raises(InputError, match="no pairs of aitp"):
-        dataset.execute(config, "mark", "nobody", "bad", "")
+        mark.execute(config, "nobody", "bad", "")
     (world.root / f"datasets/{LINE}/marks/{first}.json").write_text("[]")
     with pytest.raises(InputError, match="is no mark"):
         pairs.marked_bad(storage, LINE)
@@ -295,10 +296,10 @@ def test_so_many_runs_are_kept_as_are_asked_for(world: World, keep: int) -> None
 def test_a_mark_that_has_acted_can_be_taken_back(world: World) -> None:
     world.night(NIGHTS[0])
     (pair_id, *_) = (pair["pair_id"] for pair in world.pairs_of(world.latest()))
-    dataset.execute(world.runs[0].config, "mark", pair_id, "bad", "")
+    mark.execute(world.runs[0].config, pair_id, "bad", "")
     world.night(NIGHTS[1])
     assert pair_id not in {pair["pair_id"] for pair in world.pairs_of(world.latest())}
-    dataset.execute(world.runs[0].config, "mark", pair_id, "good", "")
+    mark.execute(world.runs[0].config, pair_id, "good", "")
     assert pairs.marked_bad(open_storage(f"file://{world.root}"), LINE) == ()
 
 
@@ -308,7 +309,7 @@ def test_what_a_line_no_longer_needs_goes_and_what_it_needs_stays(
     for night in NIGHTS[:2]:
         world.night(night)
     (pair_id, *_) = (pair["pair_id"] for pair in world.pairs_of(world.latest()))
-    dataset.execute(world.runs[0].config, "mark", pair_id, "bad", "")
+    mark.execute(world.runs[0].config, pair_id, "bad", "")
     # This night is on the pairs that remain; of the one before it only its versions need something.
     world.night(NIGHTS[2])
     line = f"datasets/{LINE}"
