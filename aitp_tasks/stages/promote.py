@@ -77,7 +77,9 @@ def _moved(run: Run, decision: Decision) -> tuple[Decision, dict[str, Any]]:
     assembled, storage, line = run.require_manifest("assemble"), run.storage, run.config.assemble.dataset
     name, figures = assembled.figures["version"], assembled.figures
     if not versions.add(storage, line, versions.load(storage, line, name)):
-        return Decision(False, "another version came in between, or it was rolled back"), {"is_latest": False}
+        said = versions.pointed(storage, line, versions.seen(storage, line))
+        why = "it was rolled back" if said and name in said.rolled_back else "another version came in between"
+        return Decision(False, why), {"is_latest": False}
     promoted.point(run, name, run.require_manifest("finetune").output("checkpoint"))
     return decision, {
         "is_latest": True,

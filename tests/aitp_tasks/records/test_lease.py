@@ -98,6 +98,20 @@ def test_it_expires_by_the_clock_of_the_storage(storage: Storage, caplog: pytest
     assert "the lease of a was taken 14 days ago: it is free" in caplog.text
 
 
+def test_who_holds_it_is_told_without_waiting_for_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lease.holder(storage, LINE) is None
+    take(storage, "a", alone=True)
+    assert lease.holder(storage, LINE) == Holder(name="a", dump="2026-11-01")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(storage), "now", lambda _: time.time() + lease.EXPIRES + 60)
+        assert lease.holder(storage, LINE) is None
+    lease.give_back(storage, LINE, "a")
+    assert lease.holder(storage, LINE) is None
+    assert list(storage.list(f"datasets/{LINE}/waiting/")) == []
+
+
 def test_of_many_at_once_one_holds_it_and_all_get_their_turn(storage: Storage) -> None:
     names = [f"run-{number}" for number in range(6)]
     order, holding, failures = list[str](), list[str](), list[BaseException]()

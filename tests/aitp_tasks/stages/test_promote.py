@@ -10,7 +10,7 @@ import pytest
 from aitp_tasks.config import Evaluate, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation.intervals import Difference
-from aitp_tasks.records import promoted, versions
+from aitp_tasks.records import promoted, rollback, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import Plan
@@ -140,6 +140,25 @@ def test_another_version_came_in_between(leave: Leave) -> None:
     assert (results[1]["why"], results[1]["is_latest"]) == ("another version came in between", False)
     assert _latest(late) == ("first", "first")
     assert promoted.noted(late) == (False, "another version came in between")
+
+
+def test_what_a_person_has_rolled_back_is_not_promoted_again(leave: Leave) -> None:
+    first = leave("first")
+    promote.execute(first)
+    storage, before = first.storage, versions.load(first.storage, LINE, "first")
+    on_it = before.model_copy(update={"name": "second", "ancestors": ("first",)})
+    versions.write(storage, LINE, on_it)
+    second = leave("second")
+    assert promote.execute(second)["is_latest"]
+    seen = versions.seen(storage, LINE)
+    assert seen is not None
+    rollback.move(storage, LINE, rollback.allowed(storage, LINE, "first", seen), seen, "now")
+    result = promote.execute(second)
+    assert (result["promoted"], result["why"], result["is_latest"]) == (False, "it was rolled back", False)
+    assert promoted.noted(second) == (False, "it was rolled back")
+    latest = versions.latest(storage, LINE)
+    assert latest is not None
+    assert latest.name == "first"
 
 
 def test_what_a_person_has_not_approved_is_not_promoted_until_somebody_does(leave: Leave) -> None:
