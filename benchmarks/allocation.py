@@ -39,7 +39,7 @@ _SETTINGS = {
     # All documents, whatever their densities.
     "difference.target_share": None,
     "difference.tau": 1e9,
-    "difference.documents_per_part": 51,
+    "difference.documents_per_part": 500,
 }
 _STAGES = ("embed", "merge", "density", "difference", *generated.STAGES)
 #: Of the documents, what a run draws.
