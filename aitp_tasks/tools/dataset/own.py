@@ -10,7 +10,7 @@ from aitp_tasks.storage import Storage
 
 #: What assemble writes into a version's folder for readers; all else there is no part of the dataset.
 _FILES = re.compile(r"data/[^/]+\.parquet|data\.parquet|[^/.][^/]*\.json|README\.md")
-#: Named so by releases that kept records in the version's folder, or written there after it was made.
+#: Written there after the version was made.
 _RECORDS = ("refit-due.json",)
 #: The names that a version may give its files: none leads out of its folder.
 _SAFE = re.compile(r"(?!.*(^|/)\.)[\w.+-]+(/[\w.+-]+)*")
@@ -56,7 +56,8 @@ def files(storage: Storage, line: str, version: Version) -> list[Own]:
             )
     data_files.standing(storage, prefix.rstrip("/"))
     known = version.files or [path for path in there if _FILES.fullmatch(path) and path not in _RECORDS]
-    names = [*sorted(path for path in known if path != VERSION), VERSION]
+    others = (path for path in known if path != VERSION)
+    names = [*sorted(others, key=lambda path: (not path.endswith(".parquet"), path)), VERSION]
     return [
         Own(path, prefix + path, there[path], version.files[path].sha256 if path in version.files else None)
         for path in names

@@ -10,7 +10,7 @@ import pytest
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.tools.dataset import export
+from aitp_tasks.tools.dataset import export, own
 from tests.aitp_tasks.conftest import Configure
 from tests.aitp_tasks.tools.dataset.catalog_cases import PAIRS
 from tests.aitp_tasks.tools.dataset.made_line import LINE, MadeLine
@@ -66,6 +66,12 @@ def test_its_own_files_are_copied_and_nothing_beside_them(
     # Another time only what has no digest of its own is copied: the file that names them.
     again = export.execute(config, "v1", str(folder))
     assert (again["files"], again["copied"]) == (6, 1)
+
+
+def test_the_data_come_first_and_what_names_them_last(line: MadeLine) -> None:
+    found = [one.path for one in own.files(line.storage, LINE, line.made["v1"])]
+    assert (found[0], found[-1]) == ("data/train-00000-of-00001.parquet", "version.json")
+    assert set(found) == OWN
 
 
 def test_it_goes_on_where_it_was_broken_off(line: MadeLine, config: RunConfig, folder: Path) -> None:
@@ -160,18 +166,18 @@ def test_what_is_no_folder_is_refused(
 def test_a_version_of_an_earlier_release_is_copied_by_sizes(
     line: MadeLine, config: RunConfig, folder: Path
 ) -> None:
-    own = line.root / f"datasets/{LINE}/v1"
-    (path,) = (own / "data").glob("*.parquet")
-    path.rename(own / "data.parquet")
-    (own / "data").rmdir()
+    made = line.root / f"datasets/{LINE}/v1"
+    (path,) = (made / "data").glob("*.parquet")
+    path.rename(made / "data.parquet")
+    (made / "data").rmdir()
     for record in ("pairs.parquet", "left_out.parquet", "corpus-grid.safetensors"):
-        (own / record).write_bytes(b"x")
+        (made / record).write_bytes(b"x")
     version_of(line, files={}, contents=None)
     told = export.execute(config, "v1", str(folder))
     assert names(folder) == OWN - {"data/train-00000-of-00001.parquet"} | {"data.parquet"}
     assert told["checked"] == "sizes"
-    assert pq.read_table(folder / "data.parquet").equals(pq.read_table(own / "data.parquet"))
+    assert pq.read_table(folder / "data.parquet").equals(pq.read_table(made / "data.parquet"))
     # What was there is copied again, because nobody knows whether it is the same.
-    (folder / "README.md").write_bytes(b"x" * (own / "README.md").stat().st_size)
+    (folder / "README.md").write_bytes(b"x" * (made / "README.md").stat().st_size)
     assert export.execute(config, "v1", str(folder))["copied"] == 6
-    assert (folder / "README.md").read_bytes() == (own / "README.md").read_bytes()
+    assert (folder / "README.md").read_bytes() == (made / "README.md").read_bytes()
