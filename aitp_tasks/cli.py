@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 #: Seconds after which a line is written even though nothing is to be told.
 _SILENT_SECONDS = 30.0
 #: These take a configuration; the others, the URI of the run that plan has made of one.
-_CONFIGURED = {"plan", "estimate", "prompt", "dataset", "gc", "compact", "indexes", "storage", "line"}
+_CONFIGURED = {
+    *("plan", "estimate", "prompt", "dataset", "publish", "gc", "compact", "indexes", "storage", "line")
+}
 #: These take one, too, but do without.
 _CONFIGURED_IF_WANTED = {"inspect"}
 
@@ -205,6 +207,19 @@ def _add_to_dataset(command: argparse.ArgumentParser) -> None:
     command.add_argument("--note", default="", help="why")
 
 
+def _add_to_publish(command: argparse.ArgumentParser) -> None:
+    command.add_argument("version", metavar="VERSION", help="its name, or latest")
+    command.add_argument(
+        "--to",
+        required=True,
+        metavar="PLACE",
+        help="hf://owner/name; or s3://bucket/prefix or file:///folder, where it gets a folder of its name",
+    )
+    command.add_argument(
+        "--public", action="store_true", help="a repository that anybody may read; by default it is private"
+    )
+
+
 def _add_to_gc(command: argparse.ArgumentParser) -> None:
     deleting = command.add_mutually_exclusive_group()
     deleting.add_argument("--delete", action="store_true", help="delete it; without, it is only told")
@@ -273,6 +288,7 @@ _ARGUMENTS = {
     "promote": _add_to_promote,
     "inspect": _add_to_inspect,
     "dataset": _add_to_dataset,
+    "publish": _add_to_publish,
     "gc": _add_to_gc,
     "line": _add_to_line,
     "skip": _add_to_skip,
@@ -286,6 +302,7 @@ _ARGUMENTS = {
 _HANDED = {
     "inspect": ("uri", "role", "whole"),
     "dataset": ("action", "pair_id", "mark", "note"),
+    "publish": ("version", "to", "public"),
     "gc": ("keep", "days", "delete"),
     "compact": (),
     "indexes": (),

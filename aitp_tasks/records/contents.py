@@ -51,6 +51,13 @@ class MarksHeld(_Part):
     dropped: int
 
 
+class StoredFile(_Part):
+    """A file of the version's folder, as it was written."""
+
+    bytes: int
+    sha256: str
+
+
 class Contents(_Part):
     """The figures of one version.
 
@@ -65,6 +72,8 @@ class Contents(_Part):
         shards: rows of each Parquet file, by its path.
         json_files: the other files with rows, by name.
         marks: of chat templates.
+        languages: of the rows that were looked at and tell theirs, how many are in each.
+        files: all files of the version but its ``version.json``, by their paths; none in earlier releases.
     """
 
     made_at: str
@@ -77,6 +86,8 @@ class Contents(_Part):
     shards: dict[str, int]
     json_files: dict[str, JsonFile]
     marks: MarksHeld
+    languages: dict[str, int] = {}
+    files: dict[str, StoredFile] = {}
 
 
 def shares(counts: dict[str, int], rows: int) -> dict[str, Share]:

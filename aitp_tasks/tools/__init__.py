@@ -18,6 +18,7 @@ TOOLS = (
     Tool("explain", "say where a document lies, and why it was selected or not"),
     Tool("units", "say which units of embed or density are left, and what each one holds"),
     Tool("dataset", "mark pairs of the dataset as good or bad"),
+    Tool("publish", "hand a version on, to a repository of a hub or to a prefix of a storage"),
     Tool("gc", "tell, or delete, what no version and no unfinished run refers to"),
     Tool("compact", "join small objects of responses, whoever has left them"),
     Tool("indexes", "see that the indexes of the newest runs open, and find what their vectors say"),

@@ -50,6 +50,7 @@ def test_its_folder_holds_the_dataset_and_records_lie_elsewhere(world: World, tm
     done, folder = run.require_manifest("assemble"), folder_of(world, run)
     assert {name for name in files(folder) if not name.startswith("trained/")} == {
         *("README.md", "version.json", "dataset_info.json", "sharegpt.json", "alpaca.json"),
+        *("coverage.png", "croissant.json"),
         "data/train-00000-of-00001.parquet",
     }
     assert done.ledger is not None
