@@ -213,7 +213,7 @@ def _add_to_publish(command: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="PLACE",
-        help="hf://owner/name; or s3://bucket/prefix or file:///folder, where it gets a folder of its name",
+        help="where: hf://owner/name; s3://bucket/prefix or file:///folder, below which it gets a folder",
     )
     command.add_argument(
         "--public", action="store_true", help="a repository that anybody may read; by default it is private"

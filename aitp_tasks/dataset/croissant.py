@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks.config import Assemble, licences
+from aitp_tasks.records import data_files
 from aitp_tasks.records.contents import StoredFile
 
 NAME = "croissant.json"
@@ -28,6 +29,7 @@ _CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -48,6 +50,7 @@ _CONTEXT: dict[str, Any] = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -79,13 +82,13 @@ def metadata(
         **licence(settings),
         "distribution": [
             *(_file(path, shards[path]) for path in sorted(shards)),
+            # In no file above, though it is just these: mlcroissant reads such a set from archives only.
             {
                 "@type": "cr:FileSet",
                 "@id": _ROWS,
                 "name": _ROWS,
-                "containedIn": [{"@id": path} for path in sorted(shards)],
                 "encodingFormat": _PARQUET,
-                "includes": "*.parquet",
+                "includes": f"{data_files.FOLDER}/{data_files.SPLIT}-*.parquet",
             },
         ],
         "recordSet": [
@@ -138,12 +141,17 @@ def _file(path: str, stored: StoredFile) -> dict[str, Any]:
 def _field(name: str, kind: pa.DataType) -> dict[str, Any]:
     """A column, or a turn's part of one."""
     inner = kind.value_type if pa.types.is_list(kind) else kind
-    field: dict[str, Any] = {"@type": "cr:Field", "@id": f"{_RECORDS}/{name}", "name": name}
+    field: dict[str, Any] = {
+        "@type": "cr:Field",
+        "@id": f"{_RECORDS}/{name}",
+        "name": name,
+        "source": _source(name),
+    }
     if pa.types.is_list(kind):
         field["repeated"] = True
     if pa.types.is_struct(inner):
         return field | {"subField": [_part(name, part) for part in inner]}
-    return field | {"dataType": _TYPES.get(str(inner), "sc:Text"), "source": _source(name)}
+    return field | {"dataType": _TYPES.get(str(inner), "sc:Text")}
 
 
 def _part(column: str, part: pa.Field) -> dict[str, Any]:

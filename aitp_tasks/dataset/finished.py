@@ -39,11 +39,7 @@ class Finished:
         Raises:
             InputError: there is no such version, an earlier release has made it, or a file is not as it was.
         """
-        found = versions.named(storage, settings.dataset, name)
-        if found is None:
-            raise InputError(
-                f"{settings.dataset} has no version {name}: name one below {storage.uri('datasets/')}"
-            )
+        found = _version(storage, settings.dataset, name)
         self.name, self._storage = found.name, storage
         self._prefix = versions.prefix(settings.dataset, found.name)
         stored = dict(found.contents.files) if found.contents else {}
@@ -104,6 +100,17 @@ class Finished:
             "or hand on "
             "another version"
         )
+
+
+def _version(storage: Storage, line: str, name: str) -> versions.Version:
+    latest = name == versions.LATEST
+    there = latest or storage.find(f"{versions.prefix(line, name)}/{LAST}") is not None
+    found = versions.named(storage, line, name) if there else None
+    if found is None:
+        raise InputError(
+            f"{storage.uri(versions.source(line))} has no version {name}: name one that is there"
+        )
+    return found
 
 
 def _order(path: str) -> tuple[bool, bool, bool, str]:

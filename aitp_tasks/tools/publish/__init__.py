@@ -9,7 +9,7 @@ there under the version's name and is something else is left alone, and told.
 import logging
 from typing import Any
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import RunConfig, file
 from aitp_tasks.dataset.finished import LAST, Finished
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import versions
@@ -42,7 +42,9 @@ def execute(config: RunConfig, version: str, to: str, public: bool) -> dict[str,
     # What is no place is told before anything is read.
     name = hub.repository(to.removeprefix(_HUB)) if on_hub else ""
     if not on_hub and not to.startswith(_STORAGES):
-        raise InputError(f"--to {to!r}: give hf://owner/name, s3://bucket/prefix or file:///folder")
+        raise InputError(
+            f"--to {file.masked(to)!r}: give hf://owner/name, s3://bucket/prefix or file:///folder"
+        )
     if not on_hub and public:
         raise InputError(f"--public says nothing of {to}: who may read there, the storage decides")
     storage = open_storage(config.root)

@@ -40,6 +40,8 @@ def repository(name: str) -> str:
     """
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
+    if "@" in name:
+        raise InputError("--to holds credentials: put a token into HF_TOKEN instead")
     try:
         validate_repo_id(name)
     except HFValidationError as error:
@@ -261,7 +263,8 @@ class _Hub:
                 repo_type=_KIND,
                 parent_commit=parent,
             )
-        for one in said:
+        # Others are of the client's own making.
+        for one in (one for one in said if issubclass(one.category, UserWarning)):
             log.warning("%s says: %s", self.where, " ".join(str(one.message).split()))
         return str(made.oid)
 

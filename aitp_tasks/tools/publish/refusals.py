@@ -25,11 +25,13 @@ def explained(where: str, token: str) -> Iterator[None]:
         where: the repository, for the message.
         token: which no message has.
     """
+    from httpx2 import HTTPError
+
     try:
         yield
     except AitpError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except (HTTPError, OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
         raise _of(error, where, token) from None
 
 
