@@ -31,7 +31,7 @@ def config(root: str = "file:///storage", **assemble: Any) -> RunConfig:
             "engine": {"model": "org/rewriter", "revision": "abc"},
             "prompts": {"folder": "/prompts"},
             "finetune": {"model": "/models/base"},
-            "assemble": {"dataset": LINE, **assemble},
+            "assemble": {"dataset": LINE} | assemble,
         }
     )
 

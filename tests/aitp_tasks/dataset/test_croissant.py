@@ -13,6 +13,7 @@ from datasets import load_dataset
 
 from aitp_tasks.dataset import croissant, shards
 from tests.aitp_tasks import handed
+from tests.aitp_tasks.llama_factory import LlamaFactory
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"town": "Kiel"}}}
 
@@ -139,3 +140,11 @@ def test_nothing_beside_the_rows_is_taken_for_rows(tmp_path: Path) -> None:
         found = load_dataset(str(folder), cache_dir=str(tmp_path / f"cache{number}"))
         assert {split: len(rows) for split, rows in found.items()} == {"train": 5}
         (folder / "README.md").unlink(missing_ok=True)
+
+
+def test_llama_factory_reads_its_own_files_beside_it(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = made(tmp_path / "version", handed.rows())
+    factory = LlamaFactory(tmp_path_factory.mktemp("llama-factory"))
+    assert [len(factory.read(folder, name)) for name in ("aitp", "aitp_alpaca")] == [5, 5]
