@@ -18,14 +18,12 @@ def told(figures: Mapping[str, Any]) -> str:
     """The section, as Markdown."""
     lines = [
         "Mean loss in nats per token on what no model was trained on: of the base, of the base trained on "
-        "the SFT set "
-        f"alone, and of the base trained on this version, {figures['steps']} steps each.",
+        f"the SFT set alone, and of the base trained on this version, {figures['steps']} steps each.",
         "",
         *table(("held out", "examples", *_MODELS.values()), _losses(figures["sets"])),
         "",
         "Differences in it, with 95 % intervals of a paired bootstrap over the examples; below zero this "
-        "version is "
-        "better:",
+        "version is better:",
         "",
         *table(("held out", "to the base", "to the SFT set alone"), _differences(figures["sets"])),
     ]

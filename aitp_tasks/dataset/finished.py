@@ -45,10 +45,12 @@ class Finished:
         stored = dict(found.contents.files) if found.contents else {}
         if not stored:
             raise InputError(
-                f"{storage.uri(self._prefix)} was made by an earlier release, which did not write down "
-                "which files are "
-                "its own: hand on a later version"
+                f"{storage.uri(self._prefix)} was made by an earlier release, which did not write down which "
+                "files are its own: hand on a later version"
             )
+        for path in stored:
+            if path.startswith("/") or ".." in path.split("/"):
+                raise self._changed(path)
         self._stored = stored
         measured = evaluated.of_version(storage, settings.dataset, found.name)
         self._texts = {
@@ -97,8 +99,7 @@ class Finished:
     def _changed(self, path: str) -> InputError:
         return InputError(
             f"{self._storage.uri(f'{self._prefix}/{path}')} is not as {LAST} says it was made: restore it, "
-            "or hand on "
-            "another version"
+            "or hand on another version"
         )
 
 

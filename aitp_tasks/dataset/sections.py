@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aitp_tasks.config import Assemble, Marks, RunConfig, licences
+from aitp_tasks.dataset import limits
 from aitp_tasks.dataset.markdown import NAMES, cell, code, counted, interval, percent, table
 from aitp_tasks.records import data_files
 from aitp_tasks.records.contents import Contents, MarksHeld, Share
@@ -74,7 +75,7 @@ def of_version(facts: Facts, evaluation: str) -> dict[str, str]:
         "coverage": _coverage(facts.figures),
         "prompts": _prompts(facts.prompts),
         "models": _models(facts.contents),
-        "limits": _limits(facts),
+        "limits": limits.of_version(facts.config, facts.languages),
         "licence": [licence(facts.config.assemble)],
         "loading": [*files(facts.contents), *marked(facts.contents.marks), _loading(facts)],
         "reproduce": _reproduce(facts),
@@ -88,8 +89,7 @@ def _summary(facts: Facts) -> list[str]:
     pairs = figures["pairs"] + figures["earlier_pairs"]
     return [
         f"{figures['sft_examples']} examples of the SFT set {code(facts.config.sft)}, and {pairs} pairs "
-        "written by a "
-        "model from documents of a pre-training corpus which that set hardly covers: "
+        "written by a model from documents of a pre-training corpus which that set hardly covers: "
         f"{figures['pairs']} from the dump {code(facts.config.dump)}, {figures['earlier_pairs']} from "
         "earlier versions."
     ]
@@ -154,8 +154,7 @@ def _removals(facts: Facts) -> list[str]:
     return [
         *lines,
         "What was left out lies with the run that made this version, each row with the rule. Questions and "
-        "answers "
-        "have passed [gates](#how-the-new-pairs-came-about) of their own before.",
+        "answers have passed [gates](#how-the-new-pairs-came-about) of their own before.",
     ]
 
 
@@ -222,54 +221,11 @@ def _models(contents: Contents) -> list[str]:
     return table(("model", "name", "revision", "identity"), rows)
 
 
-def _limits(facts: Facts) -> list[str]:
-    settings, languages = facts.config.assemble, facts.languages
-    text = settings.max_text_similarity
-    return [
-        "- Pairs are synthetic: a model has written the questions and the answers. It makes mistakes and "
-        "can be wrong "
-        "about what its document says; nobody has read them all. Gates and scores leave out some of that, "
-        "not all.",
-        "- Documents come from a pre-training corpus as they are: what is false, one-sided or offensive "
-        "there can be "
-        "here. What a document says held when it was written.",
-        "- A document is looked for where the SFT set is thin in one embedding, projected; what that "
-        "cannot tell "
-        "apart is not told apart.",
-        "- Near-duplicates: "
-        + (
-            f"new pairs with a cosine above {settings.max_similarity:g} to another row are left out"
-            if settings.max_similarity < 1
-            else "vectors were not compared"
-        )
-        + (
-            f", and above a similarity of {text:g} of their texts"
-            if text < 1
-            else "; texts were not compared"
-        )
-        + ". SFT examples are not compared with each other.",
-        "- Evaluation sets: only those above were looked for, if any."
-        if facts.config.contamination.sets
-        else "- Evaluation sets: none were looked for; a benchmark's items may be among the rows.",
-        "- Personal data: "
-        + (
-            f"{', '.join(settings.mask)} masked in new pairs by patterns, which miss some"
-            if settings.mask
-            else "not masked"
-        )
-        + "; SFT examples stay as they are.",
-        f"- Languages were told by machine, of the first {sum(languages.values())} rows that tell theirs."
-        if languages
-        else "- Which languages the rows are in is not known.",
-    ]
-
-
 def licence(settings: Assemble) -> str:
     """What the card says of the licence."""
     rest = (
         "Terms of the SFT set, of the corpus and of the models that wrote the pairs may limit what it may "
-        "be used "
-        "for; nobody has looked at that here."
+        "be used for; nobody has looked at that here."
     )
     if settings.license is None:
         return f"None is claimed. {rest}"
@@ -287,13 +243,11 @@ def _reproduce(facts: Facts) -> list[str]:
         f"- run: {code(facts.run)}; the last part is the digest of configuration, models, prompts and inputs",
         f"- inputs: {code(facts.figures['inputs'])}, without the version that it builds on",
         f"- command: `aitp plan --config FILE --set dump={facts.config.dump}`, then the other stages; the "
-        "plan of the "
-        "run has the configuration and the entity tag of each shard",
+        "plan of the run has the configuration and the entity tag of each shard",
         "- `version.json` has all figures of this version, and the digest of each of its files",
         "",
         "Whoever plans the same inputs again finds this version; models that write at a temperature, or on "
-        "other "
-        "hardware, may write otherwise.",
+        "other hardware, may write otherwise.",
     ]
 
 

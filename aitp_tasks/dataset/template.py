@@ -31,9 +31,8 @@ def load(setting: str | None) -> str | None:
     text = _read(setting).removeprefix(_MARK).replace("\r\n", "\n")
     if text.lstrip().startswith("---"):
         raise InputError(
-            f"card template {setting} begins with a front matter: AITP writes that itself, from the "
-            "version and "
-            "assemble.license: take it out"
+            f"card template {setting} begins with a front matter: AITP writes that itself, from the version "
+            "and assemble.license: take it out"
         )
     render(text, {name: f"*{name}*" for name in SECTIONS}, setting)
     return text

@@ -79,8 +79,7 @@ def _publish(hub: "_Hub", finished: Finished, folder: Path, public: bool, known:
         if different := _different(finished, hub.tree(tagged), folder):
             raise InputError(
                 f"{hub.where} has a tag {finished.name} under which {_some(different)} is another: nothing "
-                "was "
-                "written; publish to another repository, or delete the tag there if nobody needs it"
+                "was written; publish to another repository, or delete the tag there if nobody needs it"
             )
         return 0
     head = hub.head()
@@ -94,8 +93,7 @@ def _publish(hub: "_Hub", finished: Finished, folder: Path, public: bool, known:
         if left := _different(finished, hub.tree(head), folder):
             raise InputError(
                 f"{hub.where} has committed {finished.name} without {_some(left)}, so that it has no tag: "
-                "see its "
-                ".gitignore, then publish again"
+                "see its .gitignore, then publish again"
             )
     hub.tag(finished.name, head)
     return len(different)
@@ -135,9 +133,8 @@ def _replaced(hub: "_Hub", finished: Finished, tree: Mapping[str, str], head: st
     own = _files_of(hub.read(LAST, head), known) if LAST in tree else None
     if own is None:
         raise InputError(
-            f"{hub.where} holds {_some(there)}, and no version of this dataset: nothing was written; "
-            "publish to a "
-            "repository of its own"
+            f"{hub.where} holds {_some(there)}, and no version of this dataset: nothing was written; publish "
+            "to a repository of its own"
         )
     foreign = [path for path in there if _is_row_file(path) and path not in own]
     if foreign:
@@ -213,8 +210,7 @@ class _Hub:
         if not found.private and not public:
             raise InputError(
                 f"{self.where} is public: nothing was written; give --public if anybody may read the "
-                "version, or make "
-                "the repository private"
+                "version, or make the repository private"
             )
         if found.private and public:
             raise InputError(

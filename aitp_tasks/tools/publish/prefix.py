@@ -49,8 +49,7 @@ def _missing(finished: Finished, target: Storage) -> list[str]:
         if stored is None or stored.bytes != info.size or stored != _read(target, info.key):
             raise InputError(
                 f"{target.uri(info.key)} is there and is not of {finished.name}: nothing was written; give "
-                "another "
-                "prefix, or delete what lies there if nobody needs it"
+                "another prefix, or delete what lies there if nobody needs it"
             )
     return [path for path in finished.files if path not in there]
 

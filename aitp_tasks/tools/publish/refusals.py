@@ -55,9 +55,8 @@ def _of(error: Exception, where: str, token: str) -> AitpError:
 def _of_status(status: int, told: str, where: str) -> AitpError:
     if status in (_UNAUTHORISED, _FORBIDDEN):
         return InputError(
-            f"{where} refuses the token ({status}): give HF_TOKEN one that may write there, and correct "
-            "the name if "
-            f"the repository is not yours: {told}"
+            f"{where} refuses the token ({status}): give HF_TOKEN one that may write there, and correct the "
+            f"name if the repository is not yours: {told}"
         )
     if status in _CONFLICTS:
         return TransientError(f"somebody else has written to {where} meanwhile ({status}): {_AGAIN}: {told}")

@@ -1,5 +1,6 @@
 """What is handed on: the files as they were made, the card with what is known and decided by now."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_a_version_that_is_not_there_is_named(root: Path, name: str) -> None:
     line = handed.settings(dataset="other") if name == "latest" else handed.settings()
     with pytest.raises(InputError, match=f"has no version {name}: name one that is there"):
         Finished(open_storage(f"file://{root}"), line, name)
+
+
+@pytest.mark.parametrize("path", ["../out.md", "/tmp/out.md", "data/../../out.md"])
+def test_no_file_leaves_its_folder(root: Path, path: str) -> None:
+    version = root / "datasets/aitp/news-1/version.json"
+    told = json.loads(version.read_text())
+    told["contents"]["files"][path] = {"bytes": 1, "sha256": "0" * 64}
+    version.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=r"is not as version\.json says it was made"):
+        Finished(open_storage(f"file://{root}"), handed.settings(), "news-1")
 
 
 def test_a_file_that_is_gone_is_named(root: Path) -> None:
