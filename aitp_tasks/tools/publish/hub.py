@@ -27,6 +27,8 @@ _KIND = "dataset"
 #: What a new repository has.
 _BY_ITSELF = ".gitattributes"
 _NAMED = 3
+#: That the hub may take to accept or give a piece of a request; its client would wait for ever.
+_SECONDS = 300.0
 
 #: The ``version.json`` of a version of the line, by its name; None where there is none.
 Known = Callable[[str], bytes | None]
@@ -179,7 +181,7 @@ class _Hub:
             InputError: the environment has no token, or an address with credentials.
         """
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars, get_session
 
         address = os.environ.get("HF_ENDPOINT") or None
         if address and "@" in address:
@@ -190,6 +192,7 @@ class _Hub:
                 "HF_TOKEN is not set: give it a token of the hub that may write to the repository"
             )
         disable_progress_bars()
+        get_session().timeout = _SECONDS
         self._api, self._name = HfApi(endpoint=address, token=self.token), name
         self.where = f"{name} at {self._api.endpoint}"
         self.url = f"{self._api.endpoint}/datasets/{name}"
@@ -203,10 +206,10 @@ class _Hub:
         from huggingface_hub.errors import RepositoryNotFoundError
 
         try:
-            found = self._api.repo_info(self._name, repo_type=_KIND)
+            found = self._api.repo_info(self._name, repo_type=_KIND, timeout=_SECONDS)
         except RepositoryNotFoundError:
             self._api.create_repo(self._name, repo_type=_KIND, private=not public, exist_ok=True)
-            found = self._api.repo_info(self._name, repo_type=_KIND)
+            found = self._api.repo_info(self._name, repo_type=_KIND, timeout=_SECONDS)
         if not found.private and not public:
             raise InputError(
                 f"{self.where} is public: nothing was written; give --public if anybody may read the "
@@ -225,7 +228,7 @@ class _Hub:
 
     def head(self) -> str:
         """The commit that ``main`` is."""
-        return str(self._api.repo_info(self._name, repo_type=_KIND).sha)
+        return str(self._api.repo_info(self._name, repo_type=_KIND, timeout=_SECONDS).sha)
 
     def tree(self, commit: str) -> dict[str, str]:
         """Paths of all files of a commit: SHA-256 of large ones, git's SHA-1 of the others."""

@@ -404,3 +404,23 @@ def test_two_at_once_leave_one_content(hub: Hub, root: Path) -> None:
     assert to_hub(root)["written"] == 0
     assert {frozenset(tree) for _, tree in held(hub).commits[1:]} == {frozenset(OWN | {".gitattributes"})}
     assert held(hub).tags.keys() == {"news-1"}
+
+
+@pytest.mark.parametrize("at", ["info", "refs", "commit"])
+def test_a_hub_that_does_not_answer_is_not_waited_for_for_ever(
+    hub: Hub, root: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    monkeypatch.setattr(publish.hub, "_SECONDS", 0.5)
+    released = threading.Event()
+
+    def late(name: str, _: str) -> Refusal:
+        if name == at:
+            released.wait(60)
+        return None
+
+    hub.refuses = late
+    try:
+        with pytest.raises(TransientError, match="Timeout.*run the same command again"):
+            to_hub(root)
+    finally:
+        released.set()
