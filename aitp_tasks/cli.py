@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 #: Seconds after which a line is written even though nothing is to be told.
 _SILENT_SECONDS = 30.0
 #: These take a configuration; the others, the URI of the run that plan has made of one.
-_CONFIGURED = {"plan", "estimate", "prompt", "lineage", "gc", "compact", "indexes", "storage", "line"}
+_CONFIGURED = {
+    *("plan", "estimate", "prompt", "lineage", "publish", "gc", "compact", "indexes", "storage", "line")
+}
 #: These take one, too, but do without.
 _CONFIGURED_IF_WANTED = {"inspect"}
 
@@ -215,6 +217,19 @@ def _add_to_lineage(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_to_publish(command: argparse.ArgumentParser) -> None:
+    command.add_argument("version", metavar="VERSION", help="its name, or latest")
+    command.add_argument(
+        "--to",
+        required=True,
+        metavar="PLACE",
+        help="where: hf://owner/name; s3://bucket/prefix or file:///folder, below which it gets a folder",
+    )
+    command.add_argument(
+        "--public", action="store_true", help="a repository that anybody may read; by default it is private"
+    )
+
+
 def _add_to_gc(command: argparse.ArgumentParser) -> None:
     deleting = command.add_mutually_exclusive_group()
     deleting.add_argument("--delete", action="store_true", help="delete it; without, it is only told")
@@ -304,6 +319,7 @@ _ARGUMENTS = {
     "promote": _add_to_promote,
     "inspect": _add_to_inspect,
     "lineage": _add_to_lineage,
+    "publish": _add_to_publish,
     "gc": _add_to_gc,
     "line": _add_to_line,
     "skip": _add_to_skip,
@@ -323,6 +339,7 @@ _HANDED = {
     "dataset.export": ("version", "folder"),
     "dataset.mark": ("pair_id", "mark", "note"),
     "lineage": ("pair_id", "version"),
+    "publish": ("version", "to", "public"),
     "gc": ("keep", "days", "delete"),
     "compact": (),
     "indexes": (),

@@ -3,8 +3,9 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from aitp_tasks.config import licences
 from aitp_tasks.config.section import Name, Section, Share
 
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=220)]
@@ -13,6 +14,7 @@ PromptVersion = Annotated[str, Field(pattern=r"^(rewrite|score|answer)@.+$")]
 
 LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 Words = Annotated[int, Field(ge=1)]
+Licence = Annotated[str, AfterValidator(licences.require)]
 
 
 class OrderKey(StrEnum):
@@ -125,6 +127,26 @@ class Assemble(Section):
         description="Such as <|im_end|>, which other trainers take for a turn's end: keep them; escape them "
         "by a backslash behind the first character; or drop examples and pairs that hold any.",
     )
+    license: Licence | None = Field(
+        None,
+        title="Licence",
+        description="Of the dataset, as its card has it: an identifier of the hub, e.g. cc-by-4.0; by "
+        "default the card claims none.",
+    )
+    license_name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)] | None = Field(
+        None,
+        title="Name of another licence",
+        description="With license=other: what it is called, e.g. acme-data-1.0.",
+    )
+    license_link: Annotated[str, Field(pattern=r"^https?://[^\s@]+$", max_length=1000)] | None = Field(
+        None, title="Link to another licence", description="With license=other: where its text is."
+    )
+    card: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        title="Card template",
+        description="A file of your own, or s3://bucket/file, for the card's text below its front matter, in "
+        "Jinja: see docs/how-to/publish.md.",
+    )
 
     @field_validator("order", "withdrawn_prompts", "languages", "mask")
     @classmethod
@@ -141,4 +163,14 @@ class Assemble(Section):
                 raise ValueError(
                     f"min_{what}_words={low} is more than max_{what}_words={high}: no pair would be left"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _names_another_licence(self) -> Self:
+        given = [name for name in ("license_name", "license_link") if getattr(self, name) is not None]
+        if given and self.license != licences.OTHER:
+            raise ValueError(
+                f"{' and '.join(given)} would say nothing with license={self.license}: they tell of "
+                f"license={licences.OTHER}"
+            )
         return self

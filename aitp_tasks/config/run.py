@@ -44,6 +44,8 @@ _PLACES = {
         *("model", "chat_template", "deepspeed", "offload", "gradient_checkpointing", "timeout_minutes"),
         *("save_steps", "save_minutes", "save_number", "report_to", "hostfile"),
     },
+    # What the card says beside its figures: no row, and nothing that is trained, differs by it.
+    "assemble": {"license", "license_name", "license_link", "card"},
     # What was measured stays the same, whatever is decided by it.
     "evaluate": {"promote", "tolerance", "task_folder"},
 }

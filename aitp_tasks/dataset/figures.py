@@ -59,7 +59,8 @@ def _models(plan: Plan, config: RunConfig) -> dict[str, UsedModel]:
 
 
 def _name(model: Model) -> str:
-    return model.model if model.folder is None else model.folder.name
+    # Without where it lies, on a machine or in a storage.
+    return model.model if model.on_hub else model.model.rstrip("/").rpartition("/")[2]
 
 
 def _most(counts: Counter[str]) -> dict[str, int]:

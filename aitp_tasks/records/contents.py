@@ -54,8 +54,8 @@ class MarksHeld(_Part):
     dropped: int
 
 
-class File(_Part):
-    """One of a version's files, by which a copy is known to be whole."""
+class StoredFile(_Part):
+    """A file of a version's folder, by which a copy is known to be whole."""
 
     bytes: int
     sha256: str
@@ -75,6 +75,8 @@ class Contents(_Part):
         shards: rows of each Parquet file, by its path.
         json_files: the other files with rows, by name.
         marks: of chat templates.
+        languages: of the rows that were looked at and tell theirs, how many are in each.
+        files: all files of the version but its ``version.json``, by their paths; none in earlier releases.
     """
 
     made_at: str
@@ -87,6 +89,8 @@ class Contents(_Part):
     shards: dict[str, int]
     json_files: dict[str, JsonFile]
     marks: MarksHeld
+    languages: dict[str, int] = {}
+    files: dict[str, StoredFile] = {}
 
 
 def shares(counts: dict[str, int], rows: int) -> dict[str, Share]:
@@ -95,13 +99,15 @@ def shares(counts: dict[str, int], rows: int) -> dict[str, Share]:
     return {name: Share(rows=counts[name], share=round(counts[name] / max(rows, 1), 6)) for name in order}
 
 
-def files(folder: Path) -> dict[str, File]:
+def files(folder: Path) -> dict[str, StoredFile]:
     """All files below a folder, by their path in it."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): File(bytes=path.stat().st_size, sha256=sha256(path))
-        for path in found
-    }
+    return {path.relative_to(folder).as_posix(): of_file(path) for path in found}
+
+
+def of_file(path: Path) -> StoredFile:
+    """Size and digest of a file."""
+    return StoredFile(bytes=path.stat().st_size, sha256=sha256(path))
 
 
 def sha256(path: Path) -> str:

@@ -139,6 +139,8 @@ class Plan(Frozen):
     unread: tuple[Unread, ...] = ()
     #: What ``contamination.sets`` names.
     evaluation: tuple[EvaluationFile, ...] = ()
+    #: The text of ``assemble.card``; decides no row.
+    card: str | None = None
 
     @property
     def digest(self) -> str:

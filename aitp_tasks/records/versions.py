@@ -8,13 +8,13 @@ so that the same inputs lead to the same run although ``latest`` has moved.
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.records.contents import Contents, File
+from aitp_tasks.records.contents import Contents, StoredFile
 from aitp_tasks.storage import Storage, Tagged
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,11 @@ class Version(BaseModel):
     regions: Regions | None = None
     #: What it holds; None in earlier releases.
     contents: Contents | None = None
-    #: Its own files, by their path in its folder; none in earlier releases.
-    files: dict[str, File] = {}
+
+    @property
+    def files(self) -> Mapping[str, StoredFile]:
+        """Its own files but ``version.json``, by their path in its folder; none in earlier releases."""
+        return self.contents.files if self.contents else {}
 
     @property
     def position(self) -> dict[str, int]:

@@ -383,11 +383,16 @@ def _densities(run: Run, difference: Manifest) -> Densities:
 
 
 def _gained(run: Run, assemble: Manifest) -> Densities | None:
-    from safetensors.numpy import load
-
     if "densities" not in assemble.outputs:
         return None
-    grids = load(run.storage.read(assemble.output("densities")))
+    return gained(run.storage.read(assemble.output("densities")))
+
+
+def gained(data: bytes) -> Densities:
+    """The densities that assemble has drawn: without the new pairs (``sft_alone``), and with them."""
+    from safetensors.numpy import load
+
+    grids = load(data)
     return Densities(
         corpus=grids["p_corpus"],
         sft=grids["p_after"],

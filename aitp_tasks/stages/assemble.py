@@ -5,10 +5,10 @@ that the run builds on, the SFT index and both densities, by which it is chosen 
 and who stays (see ``selection.incoming`` and ``selection.contest``). Writes
 ``datasets/<name>/<version>/``: Parquet shards with a ``messages`` column and where each
 pair comes from, the same as ShareGPT and Alpaca JSON with the ``dataset_info.json`` that
-LLaMA-Factory loads, a card; and adds the version to its line (see ``versions``). These
-files lie below a prefix of this try first, and get their names in the version once it is
-committed (see ``published``). What no reader of the dataset should come across is named by
-its content and lies elsewhere: for later runs, the version's pairs below
+LLaMA-Factory loads, a card with its picture, ``croissant.json``; and adds the version to its
+line (see ``versions``). These files lie below a prefix of this try first, and get their names
+in the version once it is committed (see ``published``). What no reader of the dataset should
+come across is named by its content and lies elsewhere: for later runs, the version's pairs below
 ``datasets/<name>/records/``; with the run, those that are left out and by which rule (see
 ``selection.removals``).
 
@@ -30,11 +30,10 @@ from typing import Any
 import pyarrow as pa
 
 from aitp_tasks.config import Marks, Promote
-from aitp_tasks.dataset import budget, card, figures, new_pairs, sft
+from aitp_tasks.dataset import budget, card, croissant, figures, funnel, new_pairs, sections, sft
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import ALPACA, DATASET_INFO, SCHEMA, SHAREGPT, Export, Told
 from aitp_tasks.records import (
-    contents,
     data_files,
     digest,
     embedded,
@@ -59,9 +58,12 @@ from aitp_tasks.selection.personal_data import PersonalData
 
 log = logging.getLogger(__name__)
 
-_IN_AN_EARLIER_VERSION, _PART_GIVEN_UP = "in_an_earlier_version", "document_of_a_part_given_up"
+_PART_GIVEN_UP = "document_of_a_part_given_up"
 #: What the manifest calls the files that are no shards.
-_OUTPUTS = {SHAREGPT: "sharegpt", ALPACA: "alpaca", DATASET_INFO: "dataset_info", card.NAME: "card"}
+_OUTPUTS = {
+    **{SHAREGPT: "sharegpt", ALPACA: "alpaca", DATASET_INFO: "dataset_info"},
+    **{card.NAME: "card", sections.PICTURE: "coverage_picture", croissant.NAME: "croissant"},
+}
 
 
 def execute(run: Run, unit: None = None) -> dict[str, Any]:
@@ -168,10 +170,8 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
         export.write(choice.new)
         export.close(run.config.assemble.dataset)
         done = done.model_copy(update={"figures": done.figures | _told(run, done, export.told)})
-        card.write(Path(name), run.config, done.figures)
+        done = card.write(Path(name), run, done, _picture(choice))
         outputs = _upload(run, attempt, Path(name))
-        files = {path: file.model_dump() for path, file in contents.files(Path(name)).items()}
-        done = done.model_copy(update={"figures": done.figures | {"files": files}})
     outputs |= aside | _write_records(run, choice)
     return _commit(run, done, {**outputs, published.ATTEMPT: attempt}, watch)
 
@@ -279,6 +279,14 @@ def _aside(run: Run, choice: Choice, made: _Made) -> dict[str, str]:
     return {"densities": densities} | apart | not_in
 
 
+def _picture(choice: Choice) -> bytes:
+    """What the new pairs have gained, as the report draws it."""
+    from aitp_tasks.report import facts, pictures
+
+    gained = facts.gained(choice.sides.picture())
+    return pictures.change(gained, pictures.density_levels(gained), choice.sides.tau).data
+
+
 def _not_in(choice: Choice, made: _Made) -> list[tuple[str, list[dict[str, Any]], pa.Schema]]:
     return [
         ("left_out", made.refused + choice.left_out, left_out.SCHEMA),
@@ -380,7 +388,7 @@ def _ledger(run: Run, made: _Made, choice: Choice, rows: Ledger) -> Ledger:
     left = _reasons(made.refused + choice.left_out)
     documents = sum(part["documents"] for part in made.without.values())
     rejected = {
-        _IN_AN_EARLIER_VERSION: made.known,
+        funnel.KNOWN: made.known,
         removals.NEAR_DUPLICATE: len(choice.duplicates),
         contest.NO_ROOM: 0,
         **({_PART_GIVEN_UP: documents} if documents else {}),
@@ -420,7 +428,6 @@ def _version(run: Run, done: Manifest) -> versions.Version:
         regions=_regions(run, done),
         # Not there in a manifest of an earlier release.
         contents=done.figures.get("contents"),
-        files=done.figures.get("files", {}),
     )
 
 

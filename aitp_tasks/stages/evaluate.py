@@ -34,7 +34,7 @@ from aitp_tasks.evaluation.benchmarks import Told
 from aitp_tasks.evaluation.generations import Answer, Question
 from aitp_tasks.evaluation.losses import Text, Texts
 from aitp_tasks.machine import base_model, devices, models
-from aitp_tasks.records import held_out, published, selected, tables, versions
+from aitp_tasks.records import evaluated, held_out, published, selected, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch, add_counts
 from aitp_tasks.records.run import Run
@@ -78,6 +78,7 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     settings, done = run.config.evaluate, None
     if settings.held_out:
         done = run.find_manifest(STAGE) or _evaluate(run)
+        _tell(run, done)
     decision = promotion.decide(
         settings.promote, settings.tolerance, promotion.differences(done.figures) if done else {}
     )
@@ -93,6 +94,14 @@ def execute(run: Run, unit: None = None) -> dict[str, Any]:
     result |= {"to_promote": open_yet and decision.promoted, "why": decision.why}
     result |= {"sets": _table(done) if done else {}}
     return promotion.within_bounds(result)
+
+
+def _tell(run: Run, done: Manifest) -> None:
+    """Let the version know what was measured, if this run has made it."""
+    assembled = run.require_manifest("assemble").figures
+    if not assembled.get("unchanged"):
+        line = run.config.assemble.dataset
+        evaluated.note(run.storage, line, assembled["version"], done.figures)
 
 
 def _evaluate(run: Run) -> Manifest:

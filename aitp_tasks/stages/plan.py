@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 from aitp_tasks.config import Marks, Refit, RunConfig, UnknownFiles
-from aitp_tasks.dataset import budget
+from aitp_tasks.dataset import budget, template
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation import benchmarks, task_files
 from aitp_tasks.forecast import limits, table, told
@@ -183,6 +183,7 @@ def _planned(
             config.contamination,
             [shard for shards in sources for shard in shards if shard.role == "sft"],
         ),
+        card=template.load(config.assemble.card),
     )
 
     if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):

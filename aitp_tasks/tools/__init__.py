@@ -19,6 +19,7 @@ TOOLS = (
     Tool("units", "say which units of embed or density are left, and what each one holds"),
     Tool("dataset", "list, show, compare, take back or copy versions of the dataset, or mark pairs of it"),
     Tool("lineage", "say where a pair comes from, step by step, and why it is in the dataset or not"),
+    Tool("publish", "hand a version on, to a repository of a hub or to a prefix of a storage"),
     Tool("gc", "tell, or delete, what no version and no unfinished run refers to"),
     Tool("compact", "join small objects of responses, whoever has left them"),
     Tool("indexes", "see that the indexes of the newest runs open, and find what their vectors say"),

@@ -5,13 +5,46 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from aitp_tasks.config import Approval, RunConfig
+from aitp_tasks.config import Approval, Assemble, RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import models
 from tests.aitp_tasks.conftest import Configure
+from tests.aitp_tasks.dataset import card_cases
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("case", card_cases.LICENCES, ids=lambda case: repr(case["licence"]))
+def test_a_licence_is_one_that_the_hub_knows(case: dict[str, Any]) -> None:
+    if case["accepted"]:
+        assert Assemble(license=case["licence"]).license == case["front"]
+        return
+    with pytest.raises(ValidationError, match="the hub knows no licence") as raised:
+        Assemble(license=case["licence"])
+    # Another spelling is not taken for what it means, but told.
+    assert case["accepted"] is False or f": {case['front']}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"license_name": "acme-1"}, "license_name would say nothing with license=None"),
+        (
+            {"license": "mit", "license_link": "https://a.example"},
+            "license_link would say nothing with license=mit",
+        ),
+        ({"license": "other", "license_name": "Acme 1"}, "license_name"),
+        ({"license": "other", "license_link": "https://ann:secret@a.example"}, "license_link"),
+        ({"license": "other", "license_link": "/home/ann/LICENSE"}, "license_link"),
+    ],
+)
+def test_what_is_told_of_another_licence_is_refused_where_it_would_say_nothing(
+    settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Assemble.model_validate(settings)
 
 
 def test_relative_paths_are_relative_to_the_file() -> None:

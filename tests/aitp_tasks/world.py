@@ -82,7 +82,8 @@ def vector_of(text: str) -> NDArray[np.float16]:
 class World:
     """A storage in which night follows night."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: bool = False) -> None:
+        """``pictures``: whether those of the cards are drawn, which takes longer than all else of a night."""
         self.root = folder / "storage"
         self.runs: list[Run] = []
         #: How often each fine-tuning was run.
@@ -110,6 +111,8 @@ class World:
         monkeypatch.setattr(StandIn, "respond", staticmethod(self._respond), raising=False)
         StandIn.asked, StandIn.sampling = [], []
         monkeypatch.setattr(finetune, "_finetune", self._finetune)
+        if not pictures:
+            monkeypatch.setattr(assemble, "_picture", lambda _: b"not drawn")
 
     def _numbers_of(self, text: str) -> tuple[int, int]:
         self.encoded.append(text)

@@ -1,6 +1,8 @@
 """A version's folder, what lies elsewhere, marks in texts, and versions of earlier releases."""
 
+import hashlib
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from datasets import load_dataset
 
 from aitp_tasks.records import data_files, marks, versions
+from aitp_tasks.records.contents import Contents
+from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import assemble
 from tests.aitp_tasks.world import LINE, World
@@ -42,7 +46,10 @@ def folder_of(world: World, run: Run) -> Path:
     return world.root / data_files.folder(run.require_manifest("assemble"))
 
 
-def test_its_folder_holds_the_dataset_and_records_lie_elsewhere(world: World, tmp_path: Path) -> None:
+def test_its_folder_holds_the_dataset_and_records_lie_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, monkeypatch, pictures=True)
     # So that new pairs are near-duplicates, and some find no room.
     world.night(FIRST)
     world.night(night("west", questions=2, good=2, share=0.1, assemble={"max_similarity": 0.7}))
@@ -50,6 +57,7 @@ def test_its_folder_holds_the_dataset_and_records_lie_elsewhere(world: World, tm
     done, folder = run.require_manifest("assemble"), folder_of(world, run)
     assert {name for name in files(folder) if not name.startswith("trained/")} == {
         *("README.md", "version.json", "dataset_info.json", "sharegpt.json", "alpaca.json"),
+        *("coverage.png", "croissant.json"),
         "data/train-00000-of-00001.parquet",
     }
     assert done.ledger is not None
@@ -63,6 +71,7 @@ def test_its_folder_holds_the_dataset_and_records_lie_elsewhere(world: World, tm
     found = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert list(found) == ["train"]
     assert len(found["train"]) == told.contents.rows == done.ledger.rows_out
+    _is_told_by_its_card(folder, done, told.contents)
     # Later runs find the pairs, with what tells where each comes from, as the rows have it.
     (key,) = told.pairs
     assert key.startswith(f"datasets/{LINE}/records/pairs-")
@@ -70,6 +79,35 @@ def test_its_folder_holds_the_dataset_and_records_lie_elsewhere(world: World, tm
     assert told.corpus.startswith(f"datasets/{LINE}/records/corpus-grid-")
     kept = {pair["pair_id"]: pair for pair in pq.read_table(world.root / key).to_pylist()}
     assert {row["pair_id"]: row for row in found["train"] if row["origin"] == "aitp"} == kept != {}
+
+
+def _is_told_by_its_card(folder: Path, done: Manifest, contents: Contents) -> None:
+    """The card's figures are those of the run, its picture is one, and no file is another."""
+    card = (folder / "README.md").read_text()
+    counts = {name: int(count) for name, count in re.findall(r"^\| ([^|]+) \| (\d+) \|$", card, re.MULTILINE)}
+    known = counts["– of these, in an earlier version already"]
+    removed = counts["– of these, left out by the rules below"]
+    assert counts["questions with an answer"] - known - removed == counts["new pairs in this version"]
+    assert counts["new pairs in this version"] == done.figures["pairs"]
+    assert removed == sum(rule["new"] for rule in done.figures["removed"].values()) > 0
+    for name, rule in done.figures["removed"].items():
+        assert f"| `{name}` | {rule['new']} | {rule['earlier']} | {rule['sft']} |" in card
+    assert (
+        counts["documents drawn of these"]
+        <= counts["of these below τ: hardly covered"]
+        <= counts["documents"]
+        == 10
+    )
+    assert "![" in card
+    assert "](coverage.png)" in card
+    assert (folder / "coverage.png").read_bytes().startswith(b"\x89PNG\r\n")
+    # Each file is as version.json says it was written.
+    own = files(folder) - {"version.json"} - {name for name in files(folder) if name.startswith("trained/")}
+    assert {name: (of.bytes, of.sha256) for name, of in contents.files.items()} == {
+        name: (len(data), hashlib.sha256(data).hexdigest())
+        for name in own
+        if (data := (folder / name).read_bytes()) is not None
+    }
 
 
 def test_version_json_says_what_the_rows_say(world: World) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aitp_tasks.config import Finetune, RunConfig
+from aitp_tasks.dataset import evaluation
 from aitp_tasks.dataset.apart import Apart
 from aitp_tasks.dataset.export import Export
 from aitp_tasks.errors import InputError, TransientError
@@ -20,7 +21,7 @@ from aitp_tasks.evaluation import benchmarks, intervals, task_files
 from aitp_tasks.evaluation.benchmarks import Asked, Told
 from aitp_tasks.inputs.examples import Example
 from aitp_tasks.machine import models
-from aitp_tasks.records import data_files, digest, held_out, tables, versions
+from aitp_tasks.records import data_files, digest, evaluated, held_out, tables, versions
 from aitp_tasks.records.held_out import DOCUMENTS, PAIRS, SFT
 from aitp_tasks.records.manifest import Ledger, Manifest
 from aitp_tasks.records.plan import Plan
@@ -232,6 +233,10 @@ def test_a_baseline_is_shared_and_what_was_measured_is_not_measured_again(
         result = evaluate.execute(run)
         assert result["to_promote"] is to_promote, result["why"]
         assert len(json.dumps(result)) <= 1000
+        # The version knows it too, for whoever hands it on without its run.
+        told = evaluated.of_version(run.storage, LINE, name)
+        assert told == {key: run.require_manifest("evaluate").figures[key] for key in ("sets", "steps")}
+        assert "| SFT examples | 12 |" in evaluation.told(told or {})
     # One baseline for both: same SFT set, settings and steps.
     assert [job.finetune.max_steps for job in asked] == [2]
 

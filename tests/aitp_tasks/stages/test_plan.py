@@ -38,6 +38,19 @@ def test_the_same_inputs_lead_to_the_same_run(configure: Configure, root: Path) 
     assert (first["documents"], first["embed_units"]) == (12, 2)
 
 
+def test_what_the_card_says_beside_its_figures_makes_no_other_run(
+    configure: Configure, root: Path, tmp_path: Path
+) -> None:
+    first = plan.execute(configure())
+    (tmp_path / "own.md").write_text("# {{ title }}")
+    own = {"card": str(tmp_path / "own.md"), "license": "other", "license_name": "acme-1"}
+    again = plan.execute(configure(assemble={"max_rewritten_share": 1.0} | own))
+    assert again["run"] == first["run"]
+    # The plan has it all the same, for whoever assembles.
+    planned = Run.open(again["run"]).plan
+    assert (planned.card, planned.config.assemble.license_name) == ("# {{ title }}", "acme-1")
+
+
 def test_other_inputs_lead_to_another_run(configure: Configure, root: Path) -> None:
     runs = {plan.execute(configure())["run"], plan.execute(configure(difference={"tau": 0.5}))["run"]}
     write_shard(root / "corpus/news/news-00002.parquet", [{"text": "one more"}])
@@ -78,6 +91,7 @@ def test_one_unreadable_shard_is_planned_and_left_to_its_unit(configure: Configu
             "prompt /no/prompts/rewrite_shift_question.yaml cannot be read",
         ),
         ({"plan": {"max_fanout": 1}}, "max_fanout=1 is less than the 2 sources"),
+        ({"assemble": {"card": "/no/card.md"}}, "card template /no/card.md cannot be read"),
     ],
 )
 def test_wrong_input_is_named(configure: Configure, changes: dict[str, object], message: str) -> None:

@@ -74,8 +74,7 @@ class MadeLine:
             pairs=(tables.write_rows(self.storage, f"datasets/{LINE}/records/pairs", rows, SCHEMA),),
             geometry=_GEOMETRY,
             sft=f"sft of {sft_rows}",
-            contents=held,
-            files=files,
+            contents=held.model_copy(update={"files": files}),
         )
         self._commit(run, version, kinds, left or {})
         self.made[name] = version
