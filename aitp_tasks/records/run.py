@@ -4,8 +4,10 @@
 stage opens that run by its URI.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -189,6 +191,20 @@ def _read(data: bytes, uri: str) -> tuple[Plan, str]:
             f"the plan at {uri} cannot be read ({where}): it was edited, or made by another release; "
             "plan the run again"
         ) from None
+
+
+def parts_with(figures: Mapping[str, Any], doc_id: str) -> list[str]:
+    """Names of the parts that may hold a document, by difference's figures: those of a pilot, and one other.
+
+    Args:
+        figures: of difference's manifest.
+        doc_id: the document's id, or its first 8 digits or more.
+    """
+    # Not there in earlier releases.
+    pilots = int(figures.get("pilot_parts", 0))
+    others = int(figures["parts"]) - pilots
+    found = [pilot_name(unit, pilots) for unit in range(pilots)]
+    return found + ([part_name(part_of(doc_id, others), others)] if others else [])
 
 
 def part_of(doc_id: str, parts: int) -> int:

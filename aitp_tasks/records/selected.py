@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from aitp_tasks.records import tables
 from aitp_tasks.records.manifest import Manifest
-from aitp_tasks.records.run import Run, part_name, part_of
+from aitp_tasks.records.run import Run, parts_with
 
 
 def table(run: Run, part: str, columns: list[str] | None = None) -> pa.Table:
@@ -57,11 +57,9 @@ def part_with(run: Run, doc_id: str) -> str | None:
     Raises:
         InputError: difference has not been run.
     """
-    pilots = run.pilot_parts
-    others = run.part_count - len(pilots)
-    likely = [part_name(part_of(doc_id, others), others)] if others and is_allotted(run) else []
-    for part in [*pilots, *likely]:
-        if doc_id in table(run, part, ["doc_id"])[0].to_pylist():
+    written = run.parts if is_allotted(run) else run.pilot_parts
+    for part in parts_with(run.require_manifest("difference").figures, doc_id):
+        if part in written and doc_id in table(run, part, ["doc_id"])[0].to_pylist():
             return part
     return None
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import data_files, generated, manifest, tables, version_rows
 from aitp_tasks.records.manifest import Manifest
-from aitp_tasks.records.run import RUNS, part_name, part_of
+from aitp_tasks.records.run import RUNS, parts_with
 from aitp_tasks.records.versions import Version
 from aitp_tasks.storage import Storage
 from aitp_tasks.tools.dataset import leaving
@@ -144,13 +144,10 @@ def _of_run(storage: Storage, run: tuple[str, Manifest], beginning: str) -> Foun
 def _answers(storage: Storage, prefix: str, beginning: str) -> list[dict[str, Any]]:
     """Answers of a run whose pairs' ids begin so; an id begins with its document's, which tells its part."""
     drawn = manifest.load(storage, f"{prefix}/difference/manifest.json")
-    parts = int(drawn.figures["parts"]) if drawn else 0
-    if not parts:
-        return []
-    part = part_name(part_of(beginning, parts), parts)
-    done = manifest.load(storage, f"{prefix}/{generated.STAGES[-1]}/{part}.json")
-    if done is None or storage.find(done.output("rows")) is None:
-        return []
-    table = tables.read(storage, done.output("rows"))
-    rows: list[dict[str, Any]] = table.filter(pc.starts_with(table["pair_id"], beginning)).to_pylist()
+    rows: list[dict[str, Any]] = []
+    for part in parts_with(drawn.figures, beginning) if drawn else []:
+        done = manifest.load(storage, f"{prefix}/{generated.STAGES[-1]}/{part}.json")
+        if done is not None and storage.find(done.output("rows")) is not None:
+            table = tables.read(storage, done.output("rows"))
+            rows += table.filter(pc.starts_with(table["pair_id"], beginning)).to_pylist()
     return rows

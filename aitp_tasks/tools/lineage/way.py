@@ -1,5 +1,6 @@
 """The steps that have led to a pair, as its run has written them down; what is not on record is None."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +9,7 @@ import pyarrow.compute as pc
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import generated, selected
-from aitp_tasks.records.manifest import Manifest
-from aitp_tasks.records.run import Run, part_name, part_of
+from aitp_tasks.records.run import Run, parts_with
 from aitp_tasks.selection import removals
 from aitp_tasks.storage import Storage
 
@@ -34,21 +34,24 @@ def opened(storage: Storage, prefix: str | None) -> tuple[Run | None, str]:
 
 def drawn(run: Run | None, doc_id: str) -> dict[str, Any]:
     """The document's row in the difference set; empty where that is not on record."""
-    done, part = _part(run, doc_id)
-    if run is None or done is None or part not in done.outputs or run.storage.find(done.output(part)) is None:
+    if run is None or run.find_manifest("difference") is None:
         return {}
-    table = selected.table(run, part)
-    rows: list[dict[str, Any]] = table.filter(pc.equal(table["doc_id"], doc_id)).to_pylist()
-    return rows[0] if rows else {}
+    outputs = selected.told(run).outputs
+    for part in _parts(run, doc_id):
+        if part in outputs and run.storage.find(outputs[part]) is not None:
+            table = selected.table(run, part)
+            rows: list[dict[str, Any]] = table.filter(pc.equal(table["doc_id"], doc_id)).to_pylist()
+            if rows:
+                return rows[0]
+    return {}
 
 
 def answered(run: Run | None, doc_id: str, pair_id: str) -> dict[str, dict[str, Any]]:
     """The pair's row of each prompt stage, by the stage's name; of those that are on record."""
-    done, part = _part(run, doc_id)
     found: dict[str, dict[str, Any]] = {}
-    if run is None or done is None:
+    if run is None:
         return found
-    for stage in generated.STAGES:
+    for stage, part in itertools.product(generated.STAGES, _parts(run, doc_id)):
         made = run.find_manifest(stage, part)
         if made is None or run.storage.find(made.output("rows")) is None:
             continue
@@ -60,11 +63,10 @@ def answered(run: Run | None, doc_id: str, pair_id: str) -> dict[str, dict[str, 
     return found
 
 
-def _part(run: Run | None, doc_id: str) -> tuple[Manifest | None, str]:
-    """Manifest of the difference set, and the part of it that a document is in; None where there is none."""
-    done = run.find_manifest("difference") if run is not None else None
-    parts = int(done.figures["parts"]) if done is not None else 0
-    return (done, part_name(part_of(doc_id, parts), parts)) if parts else (None, "")
+def _parts(run: Run, doc_id: str) -> list[str]:
+    """The parts of the difference set that may hold a document."""
+    done = run.find_manifest("difference")
+    return parts_with(done.figures, doc_id) if done is not None else []
 
 
 def question(pair_id: str) -> str:

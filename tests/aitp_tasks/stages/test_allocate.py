@@ -13,7 +13,7 @@ from aitp_tasks.records import generated, projected, selected
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection.allocation import Region
 from aitp_tasks.stages import allocate, answer, assemble, difference, rewrite, score
-from aitp_tasks.tools import explain, skip
+from aitp_tasks.tools import explain, lineage, skip
 from tests.aitp_tasks.selection.test_allocation import by_bisection
 from tests.aitp_tasks.world import World
 
@@ -302,6 +302,26 @@ def test_other_prompts_or_other_regions_want_a_pilot_again(another: World) -> No
         assert told["pilot_parts"] > 0
         assert first.regions is not None
         assert (told["cuts"] == [list(cut) for cut in first.regions.cuts]) == same_cuts
+
+
+def test_lineage_finds_pairs_of_a_pilot_and_of_what_was_drawn_behind_it(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = first_night(world)
+    for unit in range(REGIONS, run.part_count):
+        prompt(run, unit)
+    assemble.execute(run)
+    for parts in (run.pilot_parts, run.parts[REGIONS:]):
+        part, pair = next((part, pair) for part in parts for pair in generated.kept_rows(run, "answer", part))
+        told = lineage.execute(run.config, pair["pair_id"])
+        (document,) = (row for row in rows(run, [part]) if row["doc_id"] == pair["doc_id"])
+        assert {name: told[name] for name in ("shard", "row", "text", "density_ratio")} == {
+            "density_ratio": document["ratio"],
+            **{name: document[name] for name in ("shard", "row", "text")},
+        }
+        assert told["answer"] == pair["answer"]
+        assert [gate["stage"] for gate in told["gates"]] == ["rewrite", "score", "answer", "assemble"]
+    capsys.readouterr()
 
 
 def test_explain_tells_what_a_pilot_has_left(world: World) -> None:
