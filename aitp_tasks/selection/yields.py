@@ -85,9 +85,10 @@ def setup_of(plan: Plan) -> str:
     return digest.of_value(
         {
             "engine": [plan.engine_identity, config.engine.generation_identity()],
-            "prompts": [plan.prompts[stage].digest for stage in generated.STAGES],
+            # The judge's too, where there is one.
+            "prompts": [prompt.digest for prompt in plan.prompts.values()],
             "asking": config.prompts.model_dump(
-                mode="json", include={"questions_per_document", "second_attempt"}
+                mode="json", include={"questions_per_document", "second_attempt", "answers_per_question"}
             ),
             "gates": config.gates.model_dump(mode="json"),
             "rules": plan.rules,
