@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import get_dataset_config_names, load_dataset
 
-from aitp_tasks.dataset import shards
+from aitp_tasks.dataset import card, sections, shards
 from aitp_tasks.dataset.export import SCHEMA, Export
 from aitp_tasks.dataset.shards import Shards
-from tests.aitp_tasks.dataset.test_card import write_card
+from tests.aitp_tasks import handed
 from tests.aitp_tasks.dataset.test_sharegpt import CALLING, of
 
 #: Pairs and examples: enough for several row groups.
@@ -53,7 +53,8 @@ def version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         export.write(pair(number) for number in range(PAIRS))
         export.write([*map(example, range(EXAMPLES)), *further])
         export.close("aitp")
-    write_card(folder, export.told)
+    card.write_texts(folder, handed.facts(export.told))
+    (folder / sections.PICTURE).write_bytes(b"in the place of a picture")
     (folder / "version.json").write_text(json.dumps({"name": "news-1", "rows": export.told.rows}))
     (folder / "trained").mkdir()
     (folder / "trained/settings.json").write_text("{}")
