@@ -116,7 +116,8 @@ def _without_duplicates(run: Run, incoming: Incoming, index: OpenIndex | None) -
     texts = (compared.of_pair(pair["messages"], run.config.sft_text) for pair in made)
     encoder = incoming.guard.encoder or open_encoder(run.config.encoder, run.plan.encoder_identity)
     embedded = incoming.unlike_items(made, encoder.vectors_of(texts))
-    return near_duplicates.select(made, embedded, index, run.config.assemble.max_similarity)
+    place = projected.geometry(run).projections["sft"].apply
+    return near_duplicates.select(made, embedded, index, run.config.assemble.max_similarity, place)
 
 
 class _Contest:
@@ -138,10 +139,8 @@ class _Contest:
         self._earlier = [pair for pair, stay in zip(before.rows, stays, strict=True) if stay]
         self._pairs = self._earlier + fresh.kept
         places = np.full((len(fresh.kept), geometry.components), np.nan)
-        placed = [number for number, pair in enumerate(fresh.kept) if pair["pair_id"] in fresh.values]
-        if placed:
-            values = np.stack([fresh.values[fresh.kept[number]["pair_id"]] for number in placed])
-            places[placed] = geometry.projections["sft"].apply(values)
+        for number, pair in enumerate(fresh.kept):
+            places[number] = fresh.points.get(str(pair["pair_id"]), np.nan)
         self._points = np.concatenate([before.points[stays], places])
 
     def settle(self, room: int | None) -> Choice:

@@ -4,17 +4,19 @@ Each pair gets the vector that it would have as an SFT example, and is compared
 with the index of the run's SFT side, which holds the pairs of earlier versions
 too, and with the new pairs that were kept before it.
 
-Reads the SFT index. Holds the vectors of the pairs kept, 4 bytes a component, and
-compares each with all of them: quadratic in their number, linear in the SFT set.
+Reads the SFT index, and holds the vectors of the pairs kept, 4 bytes a component, where it
+compares each with all of them: quadratic in their number, linear in the SFT set. What stays of a
+vector otherwise is where it lies.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from aitp_tasks.densities.grid import Points
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.records.pair_texts import Pair
 from aitp_tasks.records.vectors import Values, Vectors
@@ -36,6 +38,10 @@ SCHEMA = pa.schema(
 )
 
 
+#: Says where vectors lie.
+Place = Callable[[Values], Points]
+
+
 @dataclass
 class Selection:
     """Which pairs are new.
@@ -43,12 +49,12 @@ class Selection:
     Attributes:
         kept: those that are.
         duplicates: those left out, rows of ``SCHEMA``.
-        values: vectors float16 (d,) of the pairs kept, by their ids; a pair may have none.
+        points: where the pairs kept lie, float64 (k,), by their ids; a pair may lie nowhere.
     """
 
     kept: list[Pair] = field(default_factory=list)
     duplicates: list[dict[str, Any]] = field(default_factory=list)
-    values: dict[str, Values] = field(default_factory=dict)
+    points: dict[str, Points] = field(default_factory=dict)
 
 
 def select(
@@ -56,6 +62,7 @@ def select(
     embedded: Iterable[tuple[Vectors, dict[int, Refusal]]],
     index: OpenIndex | None,
     limit: float,
+    place: Place,
 ) -> Selection:
     """The pairs that are no near-duplicates.
 
@@ -67,6 +74,7 @@ def select(
             ``Encoder.vectors_of``.
         index: of the run's SFT side; without it, all pairs are kept.
         limit: largest cosine of a pair that is kept.
+        place: where vectors float16 (n, d) lie, float64 (n, k).
 
     Raises:
         InputError: the index is damaged.
@@ -74,13 +82,13 @@ def select(
     found = Selection()
     duplicates: list[tuple[Pair, _Nearest]] = []
     known = _Known(index, limit) if index is not None else None
-    for pair, value, nearest in _with_nearest(pairs, embedded, known):
+    for pair, point, nearest in _with_nearest(pairs, embedded, known, place):
         if nearest is not None:
             duplicates.append((pair, nearest))
             continue
         found.kept.append(pair)
-        if value is not None:
-            found.values[str(pair["pair_id"])] = value
+        if point is not None:
+            found.points[str(pair["pair_id"])] = point
     if index is not None:
         found.duplicates += _rows(duplicates, index)
     return found
@@ -95,16 +103,21 @@ class _Nearest(NamedTuple):
 
 
 def _with_nearest(
-    pairs: list[Pair], embedded: Iterable[tuple[Vectors, dict[int, Refusal]]], known: "_Known | None"
-) -> Iterator[tuple[Pair, Values | None, _Nearest | None]]:
-    """Each pair with its vector, and with what it is a near-duplicate of."""
+    pairs: list[Pair],
+    embedded: Iterable[tuple[Vectors, dict[int, Refusal]]],
+    known: "_Known | None",
+    place: Place,
+) -> Iterator[tuple[Pair, Points | None, _Nearest | None]]:
+    """Each pair with its point, and with what it is a near-duplicate of."""
     for found, refused in embedded:
         places = found.rows.tolist()
-        ids = [str(pairs[place]["pair_id"]) for place in places]
+        ids = [str(pairs[row]["pair_id"]) for row in places]
         nearest = known.add(found.values, ids) if known is not None else [None] * len(ids)
-        by_place = dict(zip(places, zip(found.values, nearest, strict=True), strict=True))
-        for place in sorted({*places, *refused}):
-            yield pairs[place], *by_place.get(place, (None, None))
+        # Copied: a view would keep all points of the chunk.
+        points = [point.copy() for point in place(found.values)] if places else []
+        by_place = dict(zip(places, zip(points, nearest, strict=True), strict=True))
+        for row in sorted({*places, *refused}):
+            yield pairs[row], *by_place.get(row, (None, None))
 
 
 class _Known:

@@ -31,7 +31,9 @@ def select(run: Run, pairs: list[dict[str, Any]], limit: float = LIMIT) -> Selec
     texts = (compared.of_pair(one["messages"], run.config.sft_text) for one in pairs)
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
         compared_with = index if limit < 1 else None
-        return near_duplicates.select(pairs, made.encoder().vectors_of(texts), compared_with, limit)
+        return near_duplicates.select(
+            pairs, made.encoder().vectors_of(texts), compared_with, limit, lambda values: values[:, :2] / 2.0
+        )
 
 
 def pair(number: int, question: str, answer: str) -> dict[str, Any]:
@@ -95,9 +97,10 @@ def test_a_pair_that_is_an_sft_example_names_its_place(run: Run, root: Path) -> 
 
 def test_the_vectors_of_those_kept_are_handed_on(run: Run, pairs: list[dict[str, Any]]) -> None:
     chosen = select(run, pairs)
-    assert list(chosen.values) == [one["pair_id"] for one in chosen.kept]
+    assert list(chosen.points) == [one["pair_id"] for one in chosen.kept]
     for one, text in zip(chosen.kept, texts(chosen.kept, run), strict=True):
-        assert np.array_equal(chosen.values[one["pair_id"]], made.vector(text).astype(np.float16))
+        vector = made.vector(text).astype(np.float16)
+        assert np.array_equal(chosen.points[one["pair_id"]], vector[:2] / 2.0)
 
 
 def test_at_1_all_are_kept(run: Run, pairs: list[dict[str, Any]]) -> None:
