@@ -39,7 +39,7 @@ class Model(Section):
 
     @property
     def label(self) -> str:
-        """How it is called where people read: no path of this machine."""
-        if self.folder is not None:
-            return self.folder.name
-        return self.model if self.stored else f"{self.model}@{self.revision}"
+        """How it is called where people read, in datasets too: without where it lies."""
+        if self.on_hub:
+            return f"{self.model}@{self.revision}"
+        return self.model.rstrip("/").rpartition("/")[2]

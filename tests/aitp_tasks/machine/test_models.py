@@ -56,6 +56,13 @@ def test_folder_and_hub_models_are_loaded_from_where_they_are(
     assert settings.label == label
 
 
+@pytest.mark.parametrize(
+    "model", ["s3://secret-bucket/models/name", "file:///home/somebody/name", "file:///name/"]
+)
+def test_where_a_stored_model_lies_is_not_in_its_label(model: str) -> None:
+    assert Model(model=model).label == "name"
+
+
 def test_a_stored_model_is_copied_once(stored: Model, cache: Path) -> None:
     folder = models.local(stored)
     assert contents(folder) == FILES
