@@ -10,6 +10,7 @@ from aitp_tasks.dataset.export import ALPACA, SHAREGPT, Export, Told
 from aitp_tasks.dataset.sections import PICTURE, Facts
 from aitp_tasks.records import versions
 from aitp_tasks.records.contents import Contents, JsonFile, MarksHeld, UsedModel, shares
+from aitp_tasks.records.contents import files as files_of
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import open_storage
 
@@ -140,7 +141,7 @@ def version(
     found = facts(told, name, kinds=kinds, **changes)
     (folder / PICTURE).write_bytes(b"\x89PNG, in the place of one")
     card.write_texts(folder, found, template)
-    return found.contents.model_copy(update={"files": card.stored(folder)})
+    return found.contents.model_copy(update={"files": files_of(folder)})
 
 
 def stored(root: Path, given: Sequence[Mapping[str, Any]], name: str = "news-1", **changes: Any) -> Path:

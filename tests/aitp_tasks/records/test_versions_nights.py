@@ -149,7 +149,8 @@ def test_what_became_of_a_night_is_told_where_a_person_looks(
     world.night(night({"west": 5}, mark_bad_before={"place": "north", "n": 2}))
     latest = world.latest()
     assert latest is not None
-    assert "2 left: `marked_bad`" in (world.root / f"datasets/{LINE}/{latest.name}/README.md").read_text()
+    card = (world.root / f"datasets/{LINE}/{latest.name}/README.md").read_text()
+    assert "| marked_bad | 0 | 2 | 0 |" in card.replace("\\", "").replace("`", "")
     assert "Of the version before, 2 pairs left (<code>marked_bad</code>)" in world.page(world.runs[-1])
     assert "the dataset is full: room for 10 rewritten pairs" not in caplog.text
     world.night(night({"north": 3}, good=0))
