@@ -6,9 +6,9 @@ have drawn of half, or a quarter, of them, with what it would have known by then
 run of the model: an engine may give a document other responses in other company. The draws, the regions and
 the shares are those of the stages.
 
-The documents are resampled, each resample drawn with several seeds; the interval is over the resamples. The
-same once more with planted outcomes, to see what there is to gain where regions do differ: no pair is kept of
-one half of the plane. Nothing is generated again that is there. The last line of output is JSON.
+Both draw with many seeds; the interval is of a bootstrap over the documents, each as often as it was drawn.
+Planted outcomes show what there is to gain where regions differ: no pair is kept of
+one half of the plane. Nothing is generated twice. The last line of output is JSON.
 
     make bench-allocation
 """
@@ -47,7 +47,7 @@ SHARES = (0.5, 0.25)
 REGIONS = (2, 4, 8, 16)
 #: What is told in the last line: the default number of regions, half of the documents.
 _TOLD = (0.5, 8)
-_RESAMPLES, _SEEDS, _LEVEL = 200, 10, 0.95
+_SEEDS, _RESAMPLES, _LEVEL = 400, 2000, 0.95
 
 Counts = NDArray[np.int64]
 
@@ -164,42 +164,31 @@ def _rates(documents: pa.Table, pairs: Counts, tokens: Counts, regions: int) -> 
 
 
 def _compared(documents: pa.Table, pairs: Counts, tokens: Counts, settings: Difference) -> dict[str, float]:
-    """Kept pairs per 1,000 tokens of both allocations, their quotient, and its interval."""
-    random = np.random.default_rng(0)
-    whole = _averaged(documents, pairs, tokens, settings, np.arange(len(documents)), "all")
-    resampled = [
-        _averaged(
-            documents, pairs, tokens, settings, random.integers(len(documents), size=len(documents)), str(one)
-        )
-        for one in range(_RESAMPLES)
-    ]
-    gains = [paid / even for even, paid in resampled]
+    """Kept pairs per 1,000 tokens of both allocations, their quotient, and its interval over documents."""
+    often = _drawn(documents, pairs, tokens, settings)
+    spent = np.stack([often * pairs, often * tokens])
+    even, paid = 1000 * spent[0].sum(axis=1) / spent[1].sum(axis=1)
+    # How often one is drawn is held: one that is there twice would tell in the pilot what it gives.
+    places = np.random.default_rng(0).integers(len(documents), size=(_RESAMPLES, len(documents)))
+    kept, cost = (some[:, places].sum(axis=2) for some in spent)
+    gains = (kept[1] / cost[1]) / (kept[0] / cost[0])
     low, high = np.quantile(gains, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    told = {
-        "even": whole[0],
-        "yield": whole[1],
-        "pairs_per_token_gain": whole[1] / whole[0],
-        "low": low,
-        "high": high,
-    }
+    told = {"even": even, "yield": paid, "pairs_per_token_gain": paid / even, "low": low, "high": high}
     return {name: round(float(value), 4) for name, value in told.items()}
 
 
-def _averaged(
-    documents: pa.Table, pairs: Counts, tokens: Counts, settings: Difference, places: Counts, name: str
-) -> tuple[float, float]:
-    """Kept pairs per 1,000 tokens of both allocations, over all seeds together, of some documents."""
-    drawn = documents.take(places)
-    sums = np.zeros((2, 2))
+def _drawn(documents: pa.Table, pairs: Counts, tokens: Counts, settings: Difference) -> Counts:
+    """How often both allocations draw each document, over all seeds; int64 (2, n)."""
+    often = np.zeros((2, len(documents)), np.int64)
     for seed in range(_SEEDS):
-        # A document that was drawn twice is two; a name of its own gives each another place in the draw.
-        ids = [digest.of_text(f"{name} {seed} {place}") for place in range(len(places))]
-        table = drawn.set_column(0, "doc_id", pa.array(ids))
-        worth = {one: (pairs[place], tokens[place]) for one, place in zip(ids, places, strict=True)}
+        # Another name gives a document another place in the draw.
+        ids = [digest.of_text(f"{seed} {place}") for place in range(len(documents))]
+        table = documents.set_column(0, "doc_id", pa.array(ids))
+        position = {one: number for number, one in enumerate(ids)}
+        worth = dict(zip(ids, zip(pairs, tokens, strict=True), strict=True))
         for allocation, chosen in enumerate(_replayed(table, worth, settings)):
-            sums[allocation] += np.sum([worth[one] for one in chosen["doc_id"].to_pylist()], axis=0)
-    even, paid = 1000 * sums[:, 0] / sums[:, 1]
-    return float(even), float(paid)
+            often[allocation, [position[one] for one in chosen["doc_id"].to_pylist()]] += 1
+    return often
 
 
 def _replayed(
