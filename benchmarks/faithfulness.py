@@ -42,7 +42,7 @@ from aitp_tasks.storage import open_storage
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 DATA = REPOSITORY / ".aitp/data/corpus"
-_DOCUMENTS, _ANSWERS = 40, 4
+_DOCUMENTS, _ANSWERS = 24, 4
 #: Of a document: all of it is seen by who answers and by who judges.
 _CHARACTERS = 1500
 _RESAMPLES = 2000
