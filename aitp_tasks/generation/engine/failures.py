@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from aitp_tasks.errors import AitpError, InputError, TransientError
 
 #: How vLLM says that one of its processes knows the cause.
-_ELSEWHERE = re.compile(r"(root cause above|WorkerProc initialization failed)", re.IGNORECASE)
+_ELSEWHERE = re.compile(
+    r"root cause above|WorkerProc initialization failed|Worker failed with error", re.IGNORECASE
+)
 #: The last line of a traceback, behind whatever a process writes before its lines.
 _RAISED = re.compile(r"(?:^|\s)((?:\w+\.)*\w+(?:Error|Exception)): (.+)")
 #: Of what is wrong with the input where vLLM itself raises it.

@@ -37,6 +37,11 @@ PREFIX = "(EngineCore pid=71) ERROR 11-26 23:40:01 [core.py:1100] "
             ["Worker ValueError: no head size 7\n", "Exception: WorkerProc initialization failed due to\n"],
             *(False, InputError, "no head size 7"),
         ),
+        (
+            ABOVE,
+            ["Worker ValueError: no room\n", "EngineCore RuntimeError: Worker failed with error 'no room'\n"],
+            *(False, InputError, "ValueError: no room"),
+        ),
         # Nothing was said.
         (ABOVE, ["INFO loading\n"], False, TransientError, "See root cause above"),
     ],
