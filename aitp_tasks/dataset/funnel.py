@@ -30,7 +30,12 @@ def of_run(run: Run, assembled: Manifest) -> list[tuple[str, int]]:
         for stage in ("score", "answer")
     )
     assert assembled.ledger is not None
-    removed = assembled.figures.get("removed", {}).values()
+    # What a judge has left out is told among the rules, and is none of the answers that are counted here.
+    removed = sum(
+        int(counts["new"])
+        for rule, counts in assembled.figures.get("removed", {}).items()
+        if not rule.startswith(generated.JUDGED)
+    )
     return [
         ("documents", _sum(embedded).rows_out),
         ("of these below τ: hardly covered", int(difference["below_tau"])),
@@ -39,7 +44,7 @@ def of_run(run: Run, assembled: Manifest) -> list[tuple[str, int]]:
         ("questions kept by their scores", _sum(scored).rows_out),
         ("questions with an answer", _sum(answered).rows_out),
         ("– of these, in an earlier version already", assembled.ledger.rejected.get(KNOWN, 0)),
-        ("– of these, left out by the rules below", sum(int(rule["new"]) for rule in removed)),
+        ("– of these, left out by the rules below", removed),
         ("new pairs in this version", int(assembled.figures["pairs"])),
     ]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aitp_tasks.dataset import funnel
 from tests.aitp_tasks.world import World
 
 pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
@@ -32,6 +33,9 @@ def test_verdicts_are_told_with_the_pairs_and_what_they_leave_out_by_rule(
     assert all(one["settings"] == {"gates.min_faithfulness": "partly"} for one in told)
     assert all(one["examples"][0]["id"] not in kept for one in told)
     page = " ".join(world.page(run).split())
+    # In the card's funnel: answers, known ones, left out, new pairs. What the judge has left out is none of them.
+    steps = dict(funnel.of_run(run, done))
+    assert list(steps.values())[-4:] == [4, 0, 0, 4]
     assert "<code>judged_contradicted</code>: 1" in page
     assert "<code>supported</code>&nbsp;3, <code>partly</code>&nbsp;1" in page
     assert "Kept are those of <code>partly</code> or better." in page
