@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import md5
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.aitp_tasks import loopback
 
 _ERROR = "<?xml version='1.0'?><Error><Code>{code}</Code><Message>as it was told</Message></Error>"
 
@@ -40,16 +42,9 @@ def serving() -> Iterator[Store]:
     class Handler(_Handler):
         held = store
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    store.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with loopback.serving(Handler) as address:
+        store.address = address
         yield store
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

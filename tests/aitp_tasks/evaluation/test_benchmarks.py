@@ -5,7 +5,6 @@ import json
 import math
 import os
 import random
-import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from aitp_tasks.config import Evaluate, Finetune
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation import benchmarks
 from aitp_tasks.evaluation.benchmarks import Told
+from tests.aitp_tasks import loopback
 from tests.aitp_tasks.conftest import REPOSITORY
 from tests.aitp_tasks.training import tiny
 
@@ -106,12 +106,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield asked
-    server.shutdown()
-    server.server_close()
+    with loopback.serving(Handler) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield asked
 
 
 @pytest.mark.slow
