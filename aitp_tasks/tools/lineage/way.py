@@ -19,7 +19,11 @@ _GATES = {
     "score": ("min_quality", "min_difficulty", "allow_additional_information", "keep_best"),
 }
 _AXES = ("x", "y", "z")
-_OF_SCORE = ("quality", "difficulty", "expected_quality", "expected_difficulty", "additional_information")
+#: What the rows of a stage say by which a gate decides.
+_SCORES = {
+    "score": ("quality", "difficulty", "expected_quality", "expected_difficulty", "additional_information"),
+    "answer": (generated.VERDICT, generated.LOG_PROBABILITY),
+}
 
 
 def opened(storage: Storage, prefix: str | None) -> tuple[Run | None, str]:
@@ -122,7 +126,7 @@ def gates(run: Run | None, rows: Mapping[str, Mapping[str, Any]], left: str | No
     for stage in generated.STAGES:
         row = rows.get(stage)
         settings = _settings(run.config, stage) if run else None
-        scores = {name: row[name] for name in _OF_SCORE if name in row} if row and stage == "score" else {}
+        scores = {name: row[name] for name in _SCORES.get(stage, ()) if row and row.get(name) is not None}
         found.append(
             {
                 "stage": stage,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aitp_tasks.dataset import funnel
+from aitp_tasks.tools import lineage
 from tests.aitp_tasks.world import World
 
 pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
@@ -32,8 +33,12 @@ def test_verdicts_are_told_with_the_pairs_and_what_they_leave_out_by_rule(
     told = json.loads(run.storage.read(done.output("removals")))
     assert all(one["settings"] == {"gates.min_faithfulness": "partly"} for one in told)
     assert all(one["examples"][0]["id"] not in kept for one in told)
+    (partly,) = (pair for pair in world.pairs_of(world.latest()) if pair["faithfulness"] == "partly")
+    gates = {gate["stage"]: gate for gate in lineage.execute(run.config, partly["pair_id"])["gates"]}
+    assert gates["answer"]["scores"] == {"faithfulness": "partly"}
+    assert gates["answer"]["settings"]["min_faithfulness"] == "partly"
     page = " ".join(world.page(run).split())
-    # In the card's funnel: answers, known ones, left out, new pairs. What the judge has left out is none of them.
+    # In the card's funnel: answers, known ones, left out, new pairs; none of what the judge has left out.
     steps = dict(funnel.of_run(run, done))
     assert list(steps.values())[-4:] == [4, 0, 0, 4]
     assert "<code>judged_contradicted</code>: 1" in page
