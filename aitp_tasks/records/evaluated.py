@@ -11,6 +11,7 @@ from typing import Any
 from aitp_tasks.records import versions
 from aitp_tasks.storage import Storage
 
+NAME = "evaluation.json"
 #: Of evaluate's figures.
 _TOLD = ("sets", "tasks", "steps")
 
@@ -32,4 +33,4 @@ def of_version(storage: Storage, line: str, version: str) -> dict[str, Any] | No
 
 
 def _key(line: str, version: str) -> str:
-    return f"{versions.prefix(line, version)}/evaluation.json"
+    return f"{versions.prefix(line, version)}/{NAME}"

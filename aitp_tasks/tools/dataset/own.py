@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import data_files, version_rows, versions
+from aitp_tasks.records import data_files, evaluated, version_rows, versions
 from aitp_tasks.records.versions import Version
 from aitp_tasks.storage import Storage
 
 #: What assemble writes into a version's folder for readers; all else there is no part of the dataset.
 _FILES = re.compile(r"data/[^/]+\.parquet|data\.parquet|[^/.][^/]*\.json|README\.md")
 #: Written there after the version was made.
-_RECORDS = ("refit-due.json",)
+_RECORDS = ("refit-due.json", evaluated.NAME)
 #: The names that a version may give its files: none leads out of its folder.
 _SAFE = re.compile(r"(?!.*(^|/)\.)[\w.+-]+(/[\w.+-]+)*")
 VERSION = "version.json"

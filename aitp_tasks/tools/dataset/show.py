@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from aitp_tasks.config import RunConfig
-from aitp_tasks.records import contents, manifest, pairs, promoted, version_rows, versions
+from aitp_tasks.records import contents, evaluated, manifest, pairs, promoted, version_rows, versions
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.versions import Version
 from aitp_tasks.storage import Storage, open_storage
@@ -44,7 +44,6 @@ def facts(storage: Storage, line: str, version: Version) -> dict[str, Any]:
     shares = shares_of_pairs(version_rows.columns(storage, line, version.name, ["origin", "dump", "source"]))
     said = versions.pointed(storage, line, versions.seen(storage, line))
     checkpoint, outcome = promoted.named(storage, line), promoted.outcome(storage, version.run)
-    evaluated = manifest.load(storage, f"{version.run}/evaluate/manifest.json")
     figures = done.figures if done else {}
     chosen = examples.first(version_rows.pair_ids(storage, line, version.name), _EXAMPLES)
     rows = version_rows.rows(storage, line, version.name, chosen)
@@ -67,13 +66,22 @@ def facts(storage: Storage, line: str, version: Version) -> dict[str, Any]:
         "coverage": figures.get("coverage"),
         "order": list(version.order),
         "refit_due": version.refit_due,
-        "evaluated": evaluated.figures.get("sets") if evaluated else None,
+        "evaluated": _evaluated(storage, line, version),
         "promoted": {
             "checkpoint_is_latest": checkpoint == version.name,
             "decided": {"promoted": outcome[0], "why": outcome[1]} if outcome else None,
         },
         "examples": [examples.shown(rows[pair_id]) for pair_id in chosen],
     }
+
+
+def _evaluated(storage: Storage, line: str, version: Version) -> dict[str, Any] | None:
+    """What was measured of a version; what an earlier release has measured, only its run says."""
+    told = evaluated.of_version(storage, line, version.name)
+    if told is None:
+        done = manifest.load(storage, f"{version.run}/evaluate/manifest.json")
+        told = dict(done.figures) if done else {}
+    return told.get("sets")
 
 
 def shares_of_pairs(tables: Iterable[Any]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -171,7 +171,7 @@ def test_a_version_of_an_earlier_release_is_copied_by_sizes(
     (path,) = (made / "data").glob("*.parquet")
     path.rename(made / "data.parquet")
     (made / "data").rmdir()
-    for record in ("pairs.parquet", "left_out.parquet", "corpus-grid.safetensors"):
+    for record in ("pairs.parquet", "left_out.parquet", "corpus-grid.safetensors", "evaluation.json"):
         (made / record).write_bytes(b"x")
     version_of(line)
     told = export.execute(config, "v1", str(folder))

@@ -9,7 +9,7 @@ import pytest
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation.intervals import Difference
-from aitp_tasks.records import pairs
+from aitp_tasks.records import evaluated, pairs
 from aitp_tasks.records.manifest import Manifest, commit
 from aitp_tasks.tools.dataset import list as listing
 from aitp_tasks.tools.dataset import rollback, show
@@ -137,6 +137,11 @@ def test_what_was_measured_and_decided_is_shown(
     capsys.readouterr()
     found = show.execute(config, "v3")
     assert found["evaluated"] == sets
+    # What lies beside the version is there when its run is not.
+    (line.root / "runs/dump/v3/evaluate/manifest.json").unlink()
+    assert show.execute(config, "v3")["evaluated"] is None
+    evaluated.note(line.storage, LINE, "v3", {"sets": sets, "steps": 3, "other": 1})
+    assert show.execute(config, "v3")["evaluated"] == sets
     assert found["promoted"]["decided"] == {"promoted": False, "why": "it is not \x1b[31mbetter"}
     printed = capsys.readouterr().err
     assert "pairs: 50 examples; loss aitp ?, base 2.5" in printed
