@@ -78,6 +78,7 @@ _ADDED: dict[str, dict[str, Any]] = {
         },
         **{"min_question_words": None, "max_question_words": None},
         **{"min_answer_words": None, "max_answer_words": None, "personal_data": False, "mask": []},
+        "validation_split": False,
     },
     "contamination": {"sets": [], "ngram": 13, "min_share": 0.0, "max_similarity": 1.0, "sft": "report"},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
@@ -157,6 +158,20 @@ class RunConfig(Section):
                 "eval_steps out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _has_what_it_splits(self) -> Self:
+        if self.assemble.validation_split and not self.evaluate.held_out:
+            raise ValueError(
+                "assemble.validation_split=true hands on half of what is held out, and evaluate.held_out=0 "
+                "holds nothing out: set evaluate.held_out, to 0.02 for instance, or validation_split to false"
+            )
+        return self
+
+    @property
+    def halves_held_out(self) -> bool:
+        """Whether half of what is held out is for choosing by, and so proves nothing."""
+        return self.finetune.eval_steps is not None or self.assemble.validation_split
 
     @property
     def dumps(self) -> list[str]:
