@@ -70,7 +70,7 @@ def tell(
         "cost": None if price is None else round(gpu_hours * price, 4),
         "assumptions": [
             *_rests_on(learned, stages),
-            *([] if done.parts else [_size_of_parts(run.config, expected, measured)]),
+            *([_size_of_parts(run.config, expected, measured)] if done.parts is None else []),
             *_assumptions(run.config, sizes, measured, done),
         ],
     }
