@@ -45,9 +45,12 @@ def size(config: RunConfig, measured: Measured) -> Size:
     each = seconds_of_a_document(config, measured)
     if each is None:
         return Size(documents=DOCUMENTS_PER_PART, why=_ASSUMED)
-    documents = MOST_DOCUMENTS if each * MOST_DOCUMENTS <= PART_SECONDS else int(PART_SECONDS / each)
-    why = f"about an hour, at {each:.3g} s for a document in all three stages"
-    return Size(documents=max(documents, 1), why=why)
+    at = f"at {each:.3g} s for a document in all three stages"
+    if each * MOST_DOCUMENTS < PART_SECONDS:
+        return Size(documents=MOST_DOCUMENTS, why=f"the most that a part may, less than an hour {at}")
+    if each > PART_SECONDS:
+        return Size(documents=1, why=f"the fewest, more than an hour {at}")
+    return Size(documents=int(PART_SECONDS / each), why=f"about an hour, {at}")
 
 
 def seconds_of_a_document(config: RunConfig, measured: Measured) -> float | None:

@@ -35,31 +35,33 @@ def reckoned(rewrite: float, score: float, answer: float, questions: float, answ
 
 
 @pytest.mark.parametrize(
-    ("measured", "documents"),
+    ("measured", "documents", "why"),
     [
-        (MEASURED, reckoned(1.0, 0.5, 2.0, 1.5, 0.75)),
+        (MEASURED, reckoned(1.0, 0.5, 2.0, 1.5, 0.75), "about an hour, at 3.25 s for a document"),
         # What was not measured counts as much as it can be: two questions a document, all answered.
-        (prompts(1.0), reckoned(1.0, 1.0, 1.0, 2, 2)),
-        (prompts(0.5, questions=0.0), reckoned(0.5, 0.5, 0.5, 0, 0)),
-        (prompts(1.0, questions=1.0, kept=0.5), reckoned(1.0, 1.0, 1.0, 1, 0.5)),
+        (prompts(1.0), reckoned(1.0, 1.0, 1.0, 2, 2), "about an hour, at 5 s"),
+        (prompts(0.5, questions=0.0), reckoned(0.5, 0.5, 0.5, 0, 0), "about an hour, at 0.5 s"),
+        (prompts(1.0, questions=1.0, kept=0.5), reckoned(1.0, 1.0, 1.0, 1, 0.5), "about an hour, at 2.5 s"),
         # Absurd speeds.
-        (prompts(0.0), 50_000),
-        (prompts(1e-300), 50_000),
-        (prompts(1e9), 1),
-        (prompts(HOUR / 5), 1),
+        (prompts(0.0), 50_000, "the most that a part may, less than an hour at 0 s"),
+        (prompts(1e-300), 50_000, "the most that a part may"),
+        (prompts(1e9), 1, "the fewest, more than an hour at 5e+09 s"),
+        (prompts(HOUR / 5), 1, "about an hour, at 3.6e+03 s"),
         # Nothing is known, or not of all stages.
-        (Measured(), 5000),
-        (replace(MEASURED, costs={"rewrite": Cost(1.0, 1.0), "score": Cost(1.0, 1.0)}), 5000),
+        (Measured(), 5000, "assumed: neither an earlier run nor a rehearsal"),
+        (replace(MEASURED, costs={"rewrite": Cost(1.0, 1.0), "score": Cost(1.0, 1.0)}), 5000, "assumed"),
     ],
     ids=[
         *("as measured", "shares unknown", "no question", "half is kept", "no time", "hardly any time"),
         *("years", "an hour", "nothing known", "answer unknown"),
     ],
 )
-def test_a_part_is_an_hour_of_work(configure: Configure, measured: Measured, documents: int) -> None:
+def test_a_part_is_an_hour_of_work(
+    configure: Configure, measured: Measured, documents: int, why: str
+) -> None:
     size = parts.size(configure(), measured)
     assert size.documents == documents
-    assert size.why.startswith("assumed" if documents == 5000 else "about an hour")
+    assert size.why.startswith(why)
 
 
 def test_each_answer_to_a_question_is_work(configure: Configure) -> None:
