@@ -112,7 +112,7 @@ TRAINING_TESTS := tests/aitp_tasks/training $(wildcard tests/aitp_tasks/stages/t
 
 test: setup ## All tests, in both environments, in two rows side by side
 	@rm -rf $(STATE)/junit && mkdir -p $(STATE)/junit
-	@{ $(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
+	@{ $(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/docker tests/e2e) \
 	    --junitxml=$(STATE)/junit/airflow.xml || true; \
 	    $(WORKER)/python -m pytest -m "slow and not side_by_side" $(TRAINING_TESTS) \
 	    --junitxml=$(STATE)/junit/training.xml; } > $(STATE)/junit/beside.txt 2>&1 & beside=$$!; \
@@ -126,7 +126,7 @@ test: setup ## All tests, in both environments, in two rows side by side
 
 test-fast: setup ## The tests without servers and vLLM, on all cores: some minutes on two
 	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs
-	@$(AIRFLOW)/python -m pytest -n auto -m "not slow" tests/plugins tests/dags
+	@$(AIRFLOW)/python -m pytest -n auto -m "not slow" tests/plugins tests/dags tests/docker
 
 $(PEERS_STAMP): | $(TOOLS_STAMP)
 	@echo "setup: peers"

@@ -1,4 +1,4 @@
-"""Whether one part of Airflow is well: ``health.py PART``, by its exit code, for a container's health check.
+"""Whether one part of Airflow is well: ``health.py PART [WORKER]``, by its exit code, for health checks.
 
 The scheduler, the DAG processor and the triggerer tell the database that they live, and the
 API server tells it: to ask there costs a request, where Airflow's own check starts an
@@ -20,22 +20,16 @@ WORKER_SECONDS = 45.0
 CELERY = "airflow.providers.celery.executors.celery_executor.app"
 
 
-def is_well(part: str) -> bool:
+def is_well(part: str, worker: str = "celery") -> bool:
     """Whether it is there and answers.
 
     Args:
-        part: ``metadatabase``, ``scheduler``, ``dag_processor``, ``triggerer``, or ``worker`` of this host.
+        part: ``metadatabase``, ``scheduler``, ``dag_processor``, ``triggerer`` or ``worker``.
+        worker: what a worker of this host is called.
     """
     if part == "worker":
-        asked = [
-            "celery",
-            "--app",
-            CELERY,
-            "inspect",
-            "ping",
-            "--destination",
-            f"celery@{socket.gethostname()}",
-        ]
+        host = socket.gethostname()
+        asked = ["celery", "--app", CELERY, "inspect", "ping", "--destination", f"{worker}@{host}"]
         return subprocess.run(asked, stdout=subprocess.DEVNULL, timeout=WORKER_SECONDS).returncode == 0
     api = os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].removesuffix("/execution/")
     with urlopen(f"{api}/api/v2/monitor/health", timeout=SECONDS) as answer:
@@ -44,6 +38,6 @@ def is_well(part: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        sys.exit(not is_well(sys.argv[1]))
+        sys.exit(not is_well(*sys.argv[1:]))
     except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
         sys.exit(f"{sys.argv[1]} does not answer: {error}")

@@ -34,6 +34,6 @@ class Workers(Section):
     Decides no result.
     """
 
-    encoder: Place = Field(Place(), title="Encoder", description="embed and assemble.")
-    engine: Place = Field(Place(), title="Engine", description="rewrite, score and answer.")
-    finetune: Place = Field(Place(), title="Fine-tune", description="finetune and evaluate.")
+    encoder: Place = Field(default_factory=Place, title="Encoder", description="embed and assemble.")
+    engine: Place = Field(default_factory=Place, title="Engine", description="rewrite, score and answer.")
+    finetune: Place = Field(default_factory=Place, title="Fine-tune", description="finetune and evaluate.")
