@@ -30,7 +30,7 @@ OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCK
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
-.PHONY: help setup lock demo demo-down demo-clean test test-fast bench-embed bench-difference bench-rewrite \
+.PHONY: help setup lock demo demo-down demo-clean compose-env test test-fast bench-embed bench-difference bench-rewrite \
     bench-train experiment format check lint types docs pictures
 
 help: ## Show this list
@@ -88,7 +88,7 @@ lock: $(TOOLS_STAMP) ## Compile requirements/ from pyproject.toml
 	compile --extra airflow -o requirements/airflow.txt; \
 	compile --extra worker-gpu -o requirements/worker-gpu.txt; \
 	compile --extra worker-cpu $${links:+--find-links "$$links"} -o requirements/worker-cpu.txt; \
-	compile --extra dev --extra sinks --extra browser -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
+	compile --extra dev --extra sinks --extra browser --extra manifests -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
 	compile --extra dev --extra demo --extra quantised --extra readers $${links:+--find-links "$$links"} \
 	    -c requirements/worker-cpu.txt -o requirements/worker-dev.txt; \
 	printf '%s\n' $(PEERS) | $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 \
@@ -103,13 +103,16 @@ demo-down: ## Stop what the demo left running
 demo-clean: demo-down ## Stop the demo and remove its state
 	@rm -rf $(STATE)/demo
 
+compose-env: ## Write the secrets of docker-compose.yaml into .env, those that are not there
+	@$(PYTHON) docker/env.py .env
+
 # Start ranks of a training; beside the other slow tests once Airflow's, which mostly wait, are done.
 TRAINING_TESTS := tests/aitp_tasks/training $(wildcard tests/aitp_tasks/stages/test_finetune*.py) \
     tests/aitp_tasks/stages/test_evaluate.py
 
 test: setup ## All tests, in both environments, in two rows side by side
 	@rm -rf $(STATE)/junit && mkdir -p $(STATE)/junit
-	@{ $(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/e2e) \
+	@{ $(AIRFLOW)/python -m pytest $(wildcard tests/plugins tests/dags tests/demo tests/docker tests/e2e) \
 	    --junitxml=$(STATE)/junit/airflow.xml || true; \
 	    $(WORKER)/python -m pytest -m "slow and not side_by_side" $(TRAINING_TESTS) \
 	    --junitxml=$(STATE)/junit/training.xml; } > $(STATE)/junit/beside.txt 2>&1 & beside=$$!; \
@@ -123,7 +126,7 @@ test: setup ## All tests, in both environments, in two rows side by side
 
 test-fast: setup ## The tests without servers and vLLM, on all cores: some minutes on two
 	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs
-	@$(AIRFLOW)/python -m pytest -n auto -m "not slow" tests/plugins tests/dags
+	@$(AIRFLOW)/python -m pytest -n auto -m "not slow" tests/plugins tests/dags tests/docker
 
 $(PEERS_STAMP): | $(TOOLS_STAMP)
 	@echo "setup: peers"
@@ -164,7 +167,7 @@ lint: $(PROJECT_STAMPS) ## Check format, style and the walls between the rooms o
 
 types: $(PROJECT_STAMPS) ## Check types, each part in its own environment
 	@$(WORKER)/mypy aitp_tasks demo/prepare.py docs/generate.py
-	@$(AIRFLOW)/mypy plugins dags demo/services.py demo/run.py
+	@$(AIRFLOW)/mypy plugins dags docker demo/services.py demo/run.py
 
 pictures: demo ## Make the pictures in docs/pictures/ anew: of the demo, and of Airflow's forms
 	@AITP_PICTURES=$(CURDIR)/docs/pictures $(AIRFLOW)/python -m tests.e2e.pictures

@@ -1,7 +1,7 @@
 """The nightly refresh: one DAG, one task a stage, in the order of the story.
 
-What is here: what runs when, over how many units, in which pool, for how long at
-most. What is not here: what a stage does (``aitp_tasks/``) and how it is run
+What is here: what runs when, over how many units, in which pool, on which workers, for
+how long at most. What is not here: what a stage does (``aitp_tasks/``) and how it is run
 (``plugins/aitp_stage.py``). Nothing heavy is imported, because this file is
 parsed again and again.
 """
@@ -156,15 +156,47 @@ EVALUATES = (
 )
 
 
+#: Stages that go to workers of their own where they take GPUs, by the section of ``workers`` that says which.
+PLACED = {
+    "encoder": ("embed", "assemble"),
+    "engine": ("rewrite", "score", "answer"),
+    "finetune": ("finetune", "evaluate"),
+}
+
+
 class Resources(NamedTuple):
-    """What one task of a stage takes: its pool (None is the default one), slots of it, and time at most."""
+    """What one task of a stage takes: its pool (None is the default one), slots of it, and time at most.
+
+    And which workers: the queue is Celery's (None is Airflow's default one), the executor's
+    configuration KubernetesExecutor's.
+    """
 
     pool: str | None
     timeout: timedelta
     slots: int = 1
+    queue: str | None = None
+    executor_config: dict[str, str] | None = None
 
 
-RESOURCES = {
+def placed(resources: dict[str, Resources], values: dict[str, Any]) -> dict[str, Resources]:
+    """The same with the workers that a configuration names for what takes GPUs."""
+    found = dict(resources)
+    for name, stages in PLACED.items():
+        place = section(section(values, "workers"), name)
+        queue, template = (_text(place.get(key)) for key in ("queue", "pod_template"))
+        for stage in stages:
+            if resources[stage].pool == GPU_POOL:
+                pod = {"pod_template_file": template} if template else None
+                found[stage] = resources[stage]._replace(queue=queue, executor_config=pod)
+    return found
+
+
+def _text(value: Any) -> str | None:
+    """A value as it has to be; what else it may be, plan will say."""
+    return value if isinstance(value, str) and value else None
+
+
+TAKEN = {
     "plan": Resources(None, timedelta(minutes=30)),
     "embed": Resources(EMBEDS, timedelta(hours=12)),
     "merge": Resources(None, timedelta(hours=4)),
@@ -181,6 +213,8 @@ RESOURCES = {
     "promote": Resources(None, timedelta(minutes=30)),
     "report": Resources(None, timedelta(hours=1)),
 }
+#: The deployment's own configuration places them: Airflow knows tasks, and no run's file.
+RESOURCES = placed(TAKEN, PRESETS[CONFIG.stem])
 
 
 def stage_task(stage: Stage) -> dict[str, Any]:
@@ -195,6 +229,8 @@ def stage_task(stage: Stage) -> dict[str, Any]:
         "on_success_callback": NotPromotedNotifier(str(CONFIG)) if stage.name in PROMOTING else None,
         "pool": takes.pool,
         "pool_slots": takes.slots,
+        "queue": takes.queue,
+        "executor_config": takes.executor_config,
     }
     return {name: value for name, value in arguments.items() if value is not None}
 
@@ -203,7 +239,7 @@ def stage_table() -> str:
     """The DAG's documentation page."""
     rows = [
         f"| `{stage.name}` | {stage.fans_out or 'run'} | {takes.pool or 'default'} | {takes.slots} "
-        f"| {takes.timeout.total_seconds() / 3600:g} h | {stage.does} |"
+        f"| {takes.queue or 'default'} | {takes.timeout.total_seconds() / 3600:g} h | {stage.does} |"
         for stage in STAGES
         for takes in [RESOURCES[stage.name]]
     ]
@@ -212,8 +248,8 @@ def stage_table() -> str:
             "Finds what a dump of the pre-training corpus covers and the SFT set does not, rewrites it into",
             "instruction-response pairs, and fine-tunes on both.",
             "",
-            "| stage | once per | pool | slots | at most | does |",
-            "|---|---|---|---|---|---|",
+            "| stage | once per | pool | slots | queue | at most | does |",
+            "|---|---|---|---|---|---|---|",
             *rows,
             "",
             "The dump is the run's partition key, the day before; a run started by hand names it in the",

@@ -1,8 +1,9 @@
 """Every setting of a run, once: the CLI, the DAG's trigger form and the plan read it here.
 
 One module a section, named as the section is; ``run`` puts them together. A
-configuration file is YAML with the same shape as ``RunConfig``; paths in it that
-start with ``./`` or ``../`` are relative to the file. Light on purpose: the
+configuration file is YAML with the same shape as ``RunConfig``, or what differs from
+another file that it ``extends``; paths in it that start with ``./`` or ``../`` are
+relative to the file. Light on purpose: the
 Airflow environment imports this package, so it needs pydantic and YAML and
 nothing more, and nothing here reads a model or a template.
 """
@@ -29,6 +30,7 @@ from aitp_tasks.config.prompts import Prompts
 from aitp_tasks.config.run import RunConfig, SftText
 from aitp_tasks.config.schedule import Dumps, Schedule
 from aitp_tasks.config.section import Section
+from aitp_tasks.config.workers import Place, Workers
 
 __all__ = [
     "Allocation",
@@ -63,6 +65,7 @@ __all__ = [
     "Offload",
     "OrderKey",
     "PersonalKind",
+    "Place",
     "Plan",
     "Preference",
     "Promote",
@@ -80,4 +83,5 @@ __all__ = [
     "Tracker",
     "UnknownFiles",
     "Verdict",
+    "Workers",
 ]

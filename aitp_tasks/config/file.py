@@ -1,4 +1,4 @@
-"""A configuration file as plain values: YAML, its relative paths resolved, its overrides applied."""
+"""A configuration file as plain values: YAML on top of what it extends, paths resolved, overrides applied."""
 
 import difflib
 import re
@@ -16,14 +16,59 @@ from aitp_tasks.errors import InputError
 _USER_PART = re.compile(r"://[^\s'\"]*@")
 
 _REFERENCE = "docs/reference/configuration.md"
+#: Names the file that another one is put on top of.
+_EXTENDS = "extends"
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The values of a YAML file, ``section.key=value`` overrides applied.
+    """The values of a YAML file, on top of those of the file that it extends, overrides applied.
+
+    Args:
+        path: of the file.
+        overrides: ``section.key=value``, the value in YAML.
 
     Raises:
-        InputError: the file is missing or no YAML mapping, or an override is no such pair.
+        InputError: a file is missing or no YAML mapping, files extend each other in a circle, or an override
+            is no such pair.
     """
+    values = _layered(path, ())
+    for override in overrides:
+        _apply_override(values, override)
+    return values
+
+
+def _layered(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A file's values on top of those that it extends.
+
+    Args:
+        path: of the file.
+        above: the files that extend it, the first one first.
+    """
+    here = path.resolve()
+    if here in above:
+        circle = " extends ".join(str(one) for one in (*above[above.index(here) :], here))
+        raise InputError(f"configuration {circle}: take {_EXTENDS} out of one of them")
+    values = _alone(path)
+    if _EXTENDS not in values:
+        return values
+    extended = values.pop(_EXTENDS)
+    if not isinstance(extended, str) or not extended:
+        raise InputError(f"configuration {path}: {_EXTENDS}={extended!r} is no file: name one")
+    return _on_top(_layered(here.parent / extended, (*above, here)), values)
+
+
+def _on_top(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Sections setting by setting; any other value takes the place of the one below."""
+    merged = dict(below)
+    for name, value in values.items():
+        known = merged.get(name)
+        both = isinstance(known, dict) and isinstance(value, dict)
+        merged[name] = _on_top(known, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _alone(path: Path) -> dict[str, Any]:
+    """The values of one file."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -33,8 +78,6 @@ def read(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"configuration {path} is not a mapping of settings")
     _resolve_paths(values, path.resolve().parent)
-    for override in overrides:
-        _apply_override(values, override)
     return values
 
 

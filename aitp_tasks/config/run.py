@@ -26,6 +26,7 @@ from aitp_tasks.config.plan import Plan
 from aitp_tasks.config.prompts import Prompts
 from aitp_tasks.config.schedule import Schedule
 from aitp_tasks.config.section import Name, Section, Share
+from aitp_tasks.config.workers import Workers
 from aitp_tasks.errors import InputError
 
 #: Joins the names of several dumps that one run takes together.
@@ -49,9 +50,9 @@ _PLACES = {
     # What was measured stays the same, whatever is decided by it.
     "evaluate": {"promote", "tolerance", "task_folder"},
 }
-#: Where results are stored, on what models work, when a run is started, who is asked or told, and what is
-#: tidied up.
-_DECIDING_NOTHING = {"root", "devices", "schedule", "approval", "messages", "maintenance"}
+#: Where results are stored, on what models work and who runs them, when a run is started, who is asked or
+#: told, and what is tidied up.
+_DECIDING_NOTHING = {"root", "devices", "workers", "schedule", "approval", "messages", "maintenance"}
 #: Settings that came later, with what they were before: left out while they are that, so that a run that was
 #: planned without them is found again. A gate is left out while it is as the rules have it (``Plan.rules``).
 _ADDED: dict[str, dict[str, Any]] = {
@@ -147,6 +148,7 @@ class RunConfig(Section):
     finetune: Finetune
     evaluate: Evaluate = Evaluate()
     devices: Devices = Devices()
+    workers: Workers = Workers()
     schedule: Schedule = Schedule()
     approval: Approval = Approval()
     messages: Messages = Messages()

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from aitp_tasks.config import Marks, Refit, RunConfig, UnknownFiles
+from aitp_tasks.config import Marks, Refit, Require, RunConfig, UnknownFiles
+from aitp_tasks.config.engine import gpus
 from aitp_tasks.dataset import budget, template
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation import benchmarks, task_files
@@ -26,7 +27,7 @@ from aitp_tasks.generation import checks, prompt_files, ranking
 from aitp_tasks.inputs import agreement, footers, formats, listing, parts
 from aitp_tasks.inputs.footers import Footer
 from aitp_tasks.inputs.forms import heads
-from aitp_tasks.machine import devices, models
+from aitp_tasks.machine import devices, models, pods
 from aitp_tasks.records import pairs, versions
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard, Unread
@@ -192,6 +193,7 @@ def _planned(
         checks.require_speculation(config.engine)
         if config.prompts.answers_per_question > 1:
             ranking.require(config.finetune, int(inputs.prompts["answer"].sampling["max_tokens"]))
+        _require_pods(config)
         training_checks.require_template(config.finetune)
         training_checks.require_packing(config.finetune)
         memory.require(config.finetune)
@@ -212,6 +214,22 @@ def _planned(
     )
     plan = _on(storage, inputs, sources, base)
     return Run(storage, plan, plan.digest)
+
+
+def _require_pods(config: RunConfig) -> None:
+    """Refuse pod templates in which a stage would not find the GPUs that it leases."""
+    engine = 0 if config.engine.endpoint else gpus(config.engine.engine_args)
+    leased = {
+        "encoder": 0 if config.encoder.endpoint else 1,
+        # Several answers are ranked by the base model, whoever has given them.
+        "engine": max(engine, int(config.prompts.answers_per_question > 1)),
+        "finetune": config.finetune.processes,
+    }
+    for name, count in leased.items():
+        template = getattr(config.workers, name).pod_template
+        if template is not None:
+            known = config.devices.require is Require.GPU
+            pods.require(template, f"workers.{name}.pod_template", count if known else None)
 
 
 def _sources(storage: Storage, config: RunConfig) -> tuple[list[list[Shard]], list[Unread]]:

@@ -14,6 +14,9 @@ A run is configured by one YAML file, for example [configs/demo.yaml](../../conf
 that start with `./` or `../` are relative to the file. A setting that has a default may be left out; one
 that is not listed here is refused. On the command line, `--set density.bandwidth=0.5` replaces a setting.
 
+With `extends: ./other.yaml` a file says only what differs from another one, which may extend a third:
+sections are joined setting by setting, any other value takes the other's place.
+
 ## The run
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import runpy
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -333,8 +334,11 @@ def described(config: Path) -> dict[str, Any]:
     code += "params = {name: dag.params.get_param(name).dump() for name in dag.params}\n"
     code += "pools = {task.task_id: task.pool for task in dag.tasks}\n"
     code += "slots = {task.task_id: task.pool_slots for task in dag.tasks}\n"
+    code += "queues = {task.task_id: task.queue for task in dag.tasks}\n"
+    code += "placed = {task.task_id: task.executor_config for task in dag.tasks if task.executor_config}\n"
     code += "after = {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}\n"
-    code += "print(json.dumps({'pools': pools, 'slots': slots, 'params': params, 'after': after}))"
+    code += "names = ('pools', 'slots', 'queues', 'placed', 'params', 'after')\n"
+    code += "print(json.dumps({name: globals()[name] for name in names}))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={
@@ -402,6 +406,43 @@ def test_a_unit_takes_as_many_slots_as_it_leases_gpus(
     slots = described(tmp_path / "law.yaml")["slots"]
     prompts = dict.fromkeys(("rewrite", "score", "answer"), engine)
     assert slots == dict.fromkeys(slots, 1) | prompts | {"finetune": ranks, "evaluate": ranks}
+
+
+def test_what_takes_gpus_goes_to_the_workers_that_the_deployments_own_configuration_names(
+    tmp_path: Path,
+) -> None:
+    workers = {
+        "encoder": {"queue": "small", "pod_template": "./pods/one.yaml"},
+        "engine": {"queue": "gpu"},
+        # Nothing is held out: evaluate takes no GPU, and stays with the other stages.
+        "finetune": {"pod_template": "/pods/eight.yaml"},
+    }
+    (tmp_path / "law.yaml").write_text(yaml.safe_dump({"root": "s3://b", "workers": workers}))
+    (tmp_path / "code.yaml").write_text("root: s3://b\nworkers: {finetune: {queue: other}}\n")
+    told = described(tmp_path / "law.yaml")
+    small = dict.fromkeys(("embed", "assemble"), "small")
+    prompts = dict.fromkeys(("rewrite", "score", "answer"), "gpu")
+    assert told["queues"] == dict.fromkeys(told["queues"], "default") | small | prompts
+    one, eight = str(tmp_path / "pods/one.yaml"), "/pods/eight.yaml"
+    assert told["placed"] == {
+        name: {"pod_template_file": path}
+        for name, path in {"embed": one, "assemble": one, "finetune": eight}.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "workers",
+    ["gpu", "[gpu]", "{encoder: gpu, engine: [x]}", "{engine: {queue: 5, pod_template: {a: b}}, more: 1}"],
+)
+def test_what_names_no_workers_is_left_to_plan(workers: str) -> None:
+    dag_file = runpy.run_path(str(REPOSITORY / "dags/aitp_refresh.py"), run_name="dag")
+    taken = dag_file["TAKEN"]
+    assert dag_file["placed"](taken, {"workers": yaml.safe_load(workers)}) == taken
+
+
+def test_nothing_is_placed_where_no_workers_are_named(dag: Any) -> None:
+    assert {task.queue for task in dag.tasks} == {"default"}
+    assert not [task for task in dag.tasks if task.executor_config]
 
 
 def test_a_gpu_is_waited_for_only_where_something_is_held_out(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
-"""An Airflow whose worker does next to nothing (``line_worker.py``): what is tested is the control plane."""
+"""An Airflow whose worker does next to nothing (``line_worker.py``): what is tested is the control plane.
+
+Its database is the Postgres of docker-compose.yaml, as in a deployment.
+"""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +17,8 @@ from typing import Any
 import yaml
 
 from demo.services import AIRFLOW_PROGRAM, DAG, POOLS, REPOSITORY, AirflowClient, Services
+from tests.docker.values import VALUES
+from tests.e2e.compose import BASE, Topology
 from tests.sinks import Sinks, free_port
 
 TODAY = datetime.now(UTC).date()
@@ -52,11 +59,17 @@ class Nights:
         other |= {"evaluate": {"held_out": 0.1, "promote": "when_better"}}
         (folder / f"{OTHER}.yaml").write_text(yaml.safe_dump(other))
         self.line = str(values["assemble"]["dataset"]) if "assemble" in values else "aitp"
+        # Not below pytest's folder, which Postgres' user may not enter.
+        self.database = Topology(Path(tempfile.mkdtemp(prefix="aitp-postgres-")), VALUES, files=(BASE,))
+        self.database.folder.chmod(0o755)
+        connection = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+        self.database_variable = {connection: self.database.environment("scheduler")[connection]}
         self.services = Services(
             folder / "services",
             worker=stand_in(folder, "line_worker.py"),
             config=self.config,
             environment={
+                **self.database_variable,
                 "AITP_POLL_SECONDS": "12",
                 "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
                 "PYTHONPATH": str(REPOSITORY),
@@ -66,6 +79,8 @@ class Nights:
 
     def start(self) -> None:
         """Start it, the DAG still paused."""
+        self.database.start("postgres")
+        self.database.wait_until_healthy("postgres")
         self.services.start_airflow()
         self.client: AirflowClient = self.services.client()
         self.client.put_pools(POOLS)
@@ -76,8 +91,10 @@ class Nights:
         self.client.wait_for_dag()
 
     def stop(self) -> None:
-        """End the services and the sinks."""
+        """End the services, their database and the sinks."""
         self.services.stop()
+        self.database.stop()
+        shutil.rmtree(self.database.folder)
         self.sinks.stop()
 
     def connect(self, name: str, connection: dict[str, Any]) -> None:
@@ -119,6 +136,7 @@ class Nights:
             env={
                 **os.environ,
                 **self.services.airflow_environment(),
+                **self.database_variable,
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             },
             capture_output=True,
