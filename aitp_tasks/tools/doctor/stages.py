@@ -14,7 +14,7 @@ from aitp_tasks.tools.doctor.finding import Finding, Level
 from aitp_tasks.training import memory
 
 _PROMPT_STAGES = "rewrite, score, answer"
-_OTHERS = "plan, merge, density, index, difference, allocate, promote, report"
+_OTHERS = ("plan", "merge", "density", "index", "difference", "allocate", "promote", "report")
 
 
 def found(config: RunConfig) -> Iterator[Finding]:
@@ -25,7 +25,7 @@ def found(config: RunConfig) -> Iterator[Finding]:
     if config.evaluate.held_out or config.evaluate.tasks:
         one = 1 if devices.visible() else 0
         yield Finding("evaluate", Level.OK, f"trains as finetune does, and answers on {_device(one)}")
-    yield Finding(_OTHERS, Level.OK, f"no model; {_threads()}")
+    yield Finding("other stages", Level.OK, f"{', '.join(_OTHERS)}: no model; {_threads()}")
 
 
 def at_hand(model: Model) -> bool:
@@ -75,7 +75,9 @@ def _training(config: RunConfig) -> str:
     settings = config.finetune
     devices.require(settings.processes, "finetune.processes")
     memory.require(settings)
-    ranks = f"{settings.processes} ranks" + (f" on each of {settings.nodes}" if settings.nodes > 1 else "")
+    ranks = f"{settings.processes} rank{'s' if settings.ranks > 1 else ''}" + (
+        f" on each of {settings.nodes}" if settings.nodes > 1 else ""
+    )
     kind = "an adapter" if settings.lora else "all weights"
     needed = ""
     if not settings.stored and devices.visible():

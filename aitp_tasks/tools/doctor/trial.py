@@ -4,12 +4,16 @@ Each trial does a little of a stage's real work with the real parts, and compare
 something that is known.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import AitpError, InputError
@@ -120,9 +124,20 @@ def storage(config: RunConfig) -> str:
             raise _unfit(opened.root, "does not list what was written")
     finally:
         opened.delete([key, f"{folder}new"])
+        _remove(opened.uri(folder))
     if left := [info.key for info in opened.list(folder)]:
         raise _unfit(opened.root, f"does not delete {left}")
     return f"{opened.root}: written, read, listed, written on conditions, deleted"
+
+
+def _remove(uri: str) -> None:
+    """A folder of this machine with the locks in it; in a bucket there is none."""
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        folder = Path(parts.path)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
 
 
 def _unfit(root: str, does: str) -> InputError:

@@ -62,6 +62,11 @@ def execute(
     _require_no_secrets({"root": root, **models})
     storage = open_storage(root)
     gpus = devices.visible()
+    if gpus and not devices.built_for_gpus():
+        log.warning(
+            "%d GPUs are here, but torch is built for processors: install requirements/worker-gpu.txt",
+            len(gpus),
+        )
     inputs = {"dump": found.dump(storage, dump), "sft": found.sft(storage, sft)}
     chosen = choice.choose(gpus, models)
     values = {

@@ -7,7 +7,7 @@ need, and a word about what they are good for.
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,7 +28,10 @@ _WEIGHTS_SHARE = 0.65
 _CONTEXT, _CONTEXT_ON_PROCESSORS = 8192, 4096
 #: Rows of a step, of all ranks together.
 _ROWS = 32
-_LENGTHS, _BATCHES = (4096, 2048, 1024), (4, 2, 1)
+_BATCHES = (4, 2, 1)
+#: Lengths of examples, and whether an adapter is trained.
+_LENGTHS, _SHORT = (4096, 2048), (1024,)
+_TRIES = ((_LENGTHS, False), (_LENGTHS, True), (_SHORT, False), (_SHORT, True))
 _DOCUMENTS, _MOST_DOCUMENTS = 50_000, 500_000
 _WEIGHT_BYTES = 2
 _ENCODER = "BAAI/bge-m3"
@@ -91,6 +94,8 @@ OFFERS = (
     Offer("1.5B", 1536, 8960, 28, 12, 2, 151936, True),
     Offer("0.5B", 896, 4864, 24, 14, 2, 151936, True),
 )
+#: Those that a training is offered of: where the largest fits, it would take days.
+BASES = OFFERS[1:]
 
 
 @dataclass
@@ -217,7 +222,7 @@ def _training(gpus: Sequence[Gpu], given: str | None) -> tuple[dict[str, Any], s
             return chosen | _one(len(gpus), _LENGTHS[0], 1), "What it takes is not known here: plan says it."
         found = _fitting(gpus, {given: (chosen, None)})
     else:
-        found = _fitting(gpus, {offer.base: (named(offer.base), offer) for offer in OFFERS})
+        found = _fitting(gpus, {offer.base: (named(offer.base), offer) for offer in BASES})
     if found is None:
         what = f"the training of {given}" if given else "no training that init offers"
         verb = "does not fit" if given else "fits"
@@ -228,22 +233,25 @@ def _training(gpus: Sequence[Gpu], given: str | None) -> tuple[dict[str, Any], s
 def _fitting(
     gpus: Sequence[Gpu], bases: Mapping[str, tuple[dict[str, Any], Offer | None]]
 ) -> tuple[dict[str, Any], str] | None:
-    """The first that fits: long examples before short, all weights before an adapter, large before small."""
-    least, ranks = _least(gpus), len(gpus)
-    for length in _LENGTHS:
-        for adapted in (False, True):
-            for chosen, offer in bases.values():
-                adapter: dict[str, Any] = {"lora": {}} if adapted else {}
-                plain = Finetune.model_validate(chosen | adapter)
-                of = _shape(offer, adapted) if offer else memory.shape(plain)
-                for stage in (0,) if ranks == 1 else (2, 3):
-                    for batch in _BATCHES:
-                        changes = _one(ranks, length, batch) | {"zero_stage": stage} | adapter
-                        settings = Finetune.model_validate(chosen | changes)
-                        if not least or memory.fits(of, settings, least):
-                            taken = memory.need(of, settings).total / 1e9
-                            return chosen | changes, f"Its training takes about {taken:.0f} GB on each GPU."
+    """The first that fits: all weights before an adapter, large models before small ones."""
+    for lengths, adapted in _TRIES:
+        adapter: dict[str, Any] = {"lora": {}} if adapted else {}
+        for chosen, offer in bases.values():
+            of = _shape(offer, adapted) if offer else memory.shape(Finetune.model_validate(chosen | adapter))
+            for changes in _trainings(len(gpus), lengths):
+                settings = Finetune.model_validate(chosen | changes | adapter)
+                if not _least(gpus) or memory.fits(of, settings, _least(gpus)):
+                    taken = memory.need(of, settings).total / 1e9
+                    return chosen | changes | adapter, f"Its training takes about {taken:.0f} GB on each GPU."
     return None
+
+
+def _trainings(ranks: int, lengths: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Settings that take less and less memory."""
+    for length in lengths:
+        for stage in (0,) if ranks == 1 else (2, 3):
+            for batch in _BATCHES:
+                yield _one(ranks, length, batch) | {"zero_stage": stage}
 
 
 def _one(ranks: int, length: int, batch: int) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""Each trial with the real parts, and with parts that are not what they should be."""
+
+from pathlib import Path
+
+import pytest
+
+from aitp_tasks.densities.field import Field
+from aitp_tasks.encoder import opened
+from aitp_tasks.errors import InputError
+from aitp_tasks.storage.local import LocalStorage
+from aitp_tasks.tools.doctor import trial, trials
+from aitp_tasks.tools.doctor.finding import Level
+from tests.aitp_tasks import made
+from tests.aitp_tasks.conftest import Configure
+
+
+def test_the_storage_is_tried_and_left_as_it_was(configure: Configure, root: Path) -> None:
+    before = sorted(root.rglob("*"))
+    assert trial.storage(configure()).endswith("written, read, listed, written on conditions, deleted")
+    assert sorted(root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "message"),
+    [
+        ("write_if_absent", True, "does not keep conditional writes"),
+        ("write_if_matches", True, "does not keep conditional writes"),
+        ("read", b"other", "does not give back what was written"),
+        ("list", (), "does not list what was written"),
+    ],
+)
+def test_a_storage_that_is_not_fit_is_named_and_cleaned(
+    configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch, name: str, answer: object, message: str
+) -> None:
+    monkeypatch.setattr(LocalStorage, name, lambda *_: answer)
+    with pytest.raises(InputError, match=message):
+        trial.storage(configure())
+    assert not (root / "probes").exists()
+
+
+def test_a_storage_that_refuses_is_said_so(configure: Configure) -> None:
+    with pytest.raises(InputError, match="use s3://"):
+        trial.storage(configure().model_copy(update={"root": "s3:///nothing"}))
+
+
+def test_densities_are_right_and_wrong_ones_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trial.densities(None).startswith("200 densities of 400 points, off by ")
+    real = Field.at
+    monkeypatch.setattr(Field, "at", lambda field, points: real(field, points) * 1.01)
+    with pytest.raises(InputError, match="densities are off by 0.01 where 0.001 is promised"):
+        trial.densities(None)
+
+
+def test_an_encoder_that_does_not_tell_meanings_apart_is_named(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its vectors say nothing of the text.
+    monkeypatch.setattr(opened, "open_encoder", lambda *_: made.encoder(lambda _: (1, 1)))
+    with pytest.raises(InputError, match="finds two texts of one meaning no nearer"):
+        trial.embed(configure())
+    monkeypatch.setattr(
+        opened, "open_encoder", lambda *_: made.encoder(lambda text: (int("river" in text), 1))
+    )
+    assert "dimension 16, on made; cosines 1.00 and " in trial.embed(configure())
+
+
+@pytest.mark.slow
+@pytest.mark.side_by_side
+def test_the_real_encoder_is_tried_in_a_process_of_its_own(configure: Configure) -> None:
+    finding = trials.attempt("embed", configure())
+    assert finding.level is Level.OK
+    assert finding.says.startswith("3 texts, dimension 384")
+
+
+@pytest.mark.slow
+def test_the_real_engine_rewrites_a_document(configure: Configure, smollm2: Path) -> None:
+    engine = {"model": str(smollm2), "max_model_len": 1024, "engine_args": {"enforce_eager": True}}
+    prompts = {"folder": configure().prompts.folder, "sampling": {"max_tokens": 64}}
+    finding = trials.attempt("engine", configure(engine=engine, prompts=prompts))
+    assert finding.level is Level.OK, finding.says
+    assert " tokens, " in finding.says
