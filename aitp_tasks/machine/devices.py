@@ -106,7 +106,8 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
         log.info("leased gpus=%s", os.environ[VARIABLE])
     if count > len(_held.gpus):
         raise InputError(
-            f"{wanted_by} asks for {count} GPUs, but this process already holds {len(_held.gpus)}"
+            f"{wanted_by} asks for {count} GPUs, but this process already holds {len(_held.gpus)}: "
+            "ask for so many, or for fewer"
         )
     return _held
 

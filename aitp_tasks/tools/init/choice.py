@@ -188,7 +188,8 @@ def _engine(gpus: Sequence[Gpu], given: str | None) -> tuple[dict[str, Any], str
         if spread := _spread(weights, least, len(gpus), heads):
             return chosen | _spread_over(spread), _told(weights, spread)
         raise InputError(
-            f"the weights of {given} take {weights / 1e9:.0f} GB, too much for {described(gpus)}"
+            f"the weights of {given} take {weights / 1e9:.0f} GB, too much for {described(gpus)}: "
+            "name a smaller or quantised model by --engine"
         )
     for offer in OFFERS if least else OFFERS[-1:]:
         weights = _shape(offer).parameters * _WEIGHT_BYTES
