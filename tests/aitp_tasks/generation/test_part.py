@@ -170,6 +170,7 @@ def test_a_second_run_generates_nothing(run: Run, engine: type[StandIn]) -> None
     assert engine.asked == []
 
 
+@pytest.mark.operation("older-rules")
 def test_what_another_release_has_begun_is_not_gone_on_with(run: Run, engine: type[StandIn]) -> None:
     begun = Run(run.storage, run.plan.model_copy(update={"rules": 1}), run.digest)
     with pytest.raises(InputError, match="planned with the rules 1"):
