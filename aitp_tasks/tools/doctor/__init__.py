@@ -18,6 +18,9 @@ from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.tools.doctor import bounded, gpus, machine, packages, stages, trials
 from aitp_tasks.tools.doctor.finding import Finding, Level, exit_code, table
 
+#: What reckons with models imports their libraries first.
+_STAGES_SECONDS = 120.0
+
 
 def execute(
     path: Path | None = None, overrides: Sequence[str] = (), trying: bool = True, as_json: bool = False
@@ -43,7 +46,7 @@ def execute(
     findings += _looked_at(config)
     if config is not None:
         devices.demand(config.devices.require)
-        findings += bounded.run("stages", partial(_list, config), 2 * bounded.SECONDS)
+        findings += bounded.run("stages", partial(_list, config), _STAGES_SECONDS)
     if trying:
         findings += trials.run(config)
     if not as_json:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import AitpError, InputError
 from aitp_tasks.machine import devices, models, processes
+from aitp_tasks.storage import Storage, open_storage
 from aitp_tasks.tools.doctor.bounded import level_of
 from aitp_tasks.tools.doctor.finding import Level
 
@@ -102,32 +103,40 @@ def engine(config: RunConfig) -> str:
 
 def storage(config: RunConfig) -> str:
     """Write, read, and write on conditions that hold and do not, in a folder that is removed."""
-    from aitp_tasks.storage import open_storage
-
     opened = open_storage(config.root)
     folder = f"{_FOLDER}-{uuid.uuid4().hex}/"
-    key, data = f"{folder}object", b"AITP's doctor has written this, and removes it.\n"
+    keys = [f"{folder}new", f"{folder}object"]
     try:
-        opened.write(key, data)
-        if opened.read(key) != data:
-            raise _unfit(opened.root, "does not give back what was written")
-        tagged = opened.read_tagged(key)
-        absent = opened.write_if_absent(f"{folder}new", data), opened.write_if_absent(f"{folder}new", data)
-        matches = (
-            tagged is not None
-            and opened.write_if_matches(key, b"changed", tagged.tag)
-            and not opened.write_if_matches(key, b"again", tagged.tag)
-        )
-        if absent != (True, False) or not matches:
-            raise _unfit(opened.root, "does not keep conditional writes")
-        if [info.key for info in opened.list(folder)] != [f"{folder}new", key]:
-            raise _unfit(opened.root, "does not list what was written")
+        _use(opened, folder, keys)
+    except AitpError:
+        # What has failed first is the finding, not what cannot be removed after it.
+        with contextlib.suppress(AitpError):
+            opened.delete(keys)
+        raise
     finally:
-        opened.delete([key, f"{folder}new"])
         _remove(opened.uri(folder))
+    opened.delete(keys)
     if left := [info.key for info in opened.list(folder)]:
         raise _unfit(opened.root, f"does not delete {left}")
     return f"{opened.root}: written, read, listed, written on conditions, deleted"
+
+
+def _use(opened: Storage, folder: str, keys: list[str]) -> None:
+    """Do with two objects what a stage does with any."""
+    new, key = keys
+    data = b"AITP's doctor has written this, and removes it.\n"
+    opened.write(key, data)
+    if opened.read(key) != data:
+        raise _unfit(opened.root, "does not give back what was written")
+    if (opened.write_if_absent(new, data), opened.write_if_absent(new, data)) != (True, False):
+        raise _unfit(opened.root, "does not keep conditional writes (If-None-Match)")
+    tagged = opened.read_tagged(key)
+    if tagged is None or not opened.write_if_matches(key, b"changed", tagged.tag):
+        raise _unfit(opened.root, "refuses the right If-Match")
+    if opened.write_if_matches(key, b"again", tagged.tag):
+        raise _unfit(opened.root, "does not keep conditional writes (If-Match)")
+    if [info.key for info in opened.list(folder)] != keys:
+        raise _unfit(opened.root, "does not list what was written")
 
 
 def _remove(uri: str) -> None:

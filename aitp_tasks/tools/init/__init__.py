@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from aitp_tasks.config import RunConfig
-from aitp_tasks.config.file import masked
+from aitp_tasks.config.file import described, masked
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
 from aitp_tasks.machine.devices import Gpu
@@ -52,8 +54,8 @@ def execute(
 
     Raises:
         InputError: the file is there, or its folder is not; there is no dump, or no or more than one SFT set;
-            no column is known to hold the texts; no model fits this machine's GPUs; or a
-            URI holds credentials.
+            no column is known to hold the texts; no model fits this machine's GPUs; a name is
+            none that a configuration takes; or a URI holds credentials.
         TransientError: the storage does not answer.
     """
     watch = Stopwatch()
@@ -76,6 +78,7 @@ def execute(
         "prompts": {"folder": str(_prompts()), **chosen.values.get("prompts", {})},
         "assemble": {"dataset": dataset or inputs["sft"]},
     }
+    _require_valid(values)
     values["text_columns"] = found.text_columns(storage, values, text_columns)
     written.write(output, written.text(values, _head(gpus, chosen, output), chosen.reasons))
     config = RunConfig.load(output)
@@ -98,6 +101,15 @@ def _require_no_secrets(given: dict[str, str | None]) -> None:
                 f"--{name} holds credentials, which a configuration must not: give {masked(value)} without "
                 "what stands before the @, and put credentials into AWS_* variables"
             )
+
+
+def _require_valid(values: dict[str, Any]) -> None:
+    try:
+        RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(
+            f"no configuration takes what was given: {described(error, RunConfig)}; correct it"
+        ) from None
 
 
 def _prompts() -> Path:

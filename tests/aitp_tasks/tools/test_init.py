@@ -146,6 +146,14 @@ def test_credentials_are_refused_and_not_repeated(
     assert not output.exists()
 
 
+def test_a_name_that_no_configuration_takes_is_refused(root: Path, output: Path, no_gpus: None) -> None:
+    with pytest.raises(InputError, match=r"assemble.dataset='two words': .*; correct it"):
+        init.execute(f"file://{root}", output, dataset="two words")
+    with pytest.raises(InputError, match="names one dump twice"):
+        init.execute(f"file://{root}", output, dump="news+news")
+    assert not output.exists()
+
+
 def test_a_torch_that_cannot_use_the_gpus_is_named(
     root: Path, output: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

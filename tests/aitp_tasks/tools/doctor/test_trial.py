@@ -1,6 +1,7 @@
 """Each trial with the real parts, and with parts that are not what they should be."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from aitp_tasks.errors import InputError
 from aitp_tasks.storage.local import LocalStorage
 from aitp_tasks.tools.doctor import trial, trials
 from aitp_tasks.tools.doctor.finding import Level
-from tests.aitp_tasks import made
+from tests.aitp_tasks import made, stores
 from tests.aitp_tasks.conftest import Configure
 
 
@@ -25,6 +26,7 @@ def test_the_storage_is_tried_and_left_as_it_was(configure: Configure, root: Pat
     [
         ("write_if_absent", True, "does not keep conditional writes"),
         ("write_if_matches", True, "does not keep conditional writes"),
+        ("write_if_matches", False, "refuses the right If-Match"),
         ("read", b"other", "does not give back what was written"),
         ("list", (), "does not list what was written"),
     ],
@@ -38,9 +40,33 @@ def test_a_storage_that_is_not_fit_is_named_and_cleaned(
     assert not (root / "probes").exists()
 
 
-def test_a_storage_that_refuses_is_said_so(configure: Configure) -> None:
-    with pytest.raises(InputError, match="use s3://"):
-        trial.storage(configure().model_copy(update={"root": "s3:///nothing"}))
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"refuses_all": (403, "AccessDenied")}, r"refuses the credentials \(AccessDenied\)"),
+        ({"refuses_all": (404, "NoSuchBucket")}, "bucket 'bucket' does not exist"),
+        ({"ignores": {"If-None-Match"}}, r"does not keep conditional writes \(If-None-Match\)"),
+        ({"ignores": {"If-Match"}}, r"does not keep conditional writes \(If-Match\)"),
+        ({"refuses": {"If-Match"}}, "refuses the right If-Match"),
+    ],
+)
+def test_a_bucket_that_refuses_says_why(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], message: str
+) -> None:
+    """What cannot be removed after it does not hide it: this store deletes nothing."""
+    with stores.serving() as store:
+        for name, value in {
+            "AWS_ENDPOINT_URL": store.address,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "hidden-secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        for name, value in told.items():
+            setattr(store, name, value)
+        with pytest.raises(InputError, match=message) as raised:
+            trial.storage(configure(root="s3://bucket"))
+        assert "hidden-secret" not in str(raised.value)
 
 
 def test_densities_are_right_and_wrong_ones_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
