@@ -50,8 +50,13 @@ def preloaded_found() -> Iterator[Finding]:
     if not missing:
         yield Finding("preloaded", Level.OK, given)
         return
-    here = [str(path) for name in missing if (path := _library(name)) is not None]
-    remedy = f"set LD_PRELOAD={':'.join(here)} for the worker" if here else "Debian: libtcmalloc-minimal4"
+    there = {name: _library(name) for name in missing}
+    remedy = f"set LD_PRELOAD={':'.join(str(path) for path in there.values() if path)} for the worker"
+    if not all(there.values()):
+        lacking = " and ".join(name for name, path in there.items() if path is None)
+        remedy = (
+            f"install {lacking} (Debian: libtcmalloc-minimal4; libiomp5 comes with vLLM), then preload both"
+        )
     yield Finding("preloaded", Level.NOTE, f"{' and '.join(missing)} not: vLLM generates faster with", remedy)
 
 
