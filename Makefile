@@ -139,11 +139,14 @@ bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PAR
 bench-rewrite: setup ## The prompt stages against bare vLLM and the published loop; PARTS="raw prefix loop kills deaths busy repeat"
 	@$(WORKER)/python benchmarks/rewrite.py $(PARTS)
 
-bench-train: setup ## Training against TRL's defaults, and after kills; PARTS="speed resume"
+bench-train: setup ## Training against TRL's defaults, and after kills; PARTS="speed losses resume"
 	@$(WORKER)/python benchmarks/train.py $(PARTS)
 
 experiment: setup ## Base, SFT set alone, AITP and controls on held-out data; hours, goes on where it was stopped
 	@$(WORKER)/python benchmarks/experiment.py
+
+bench-orchestration: setup ## What Airflow and the DAG add to the work; PARTS="parse units noop", noop after make demo
+	@$(AIRFLOW)/python benchmarks/orchestration.py $(PARTS)
 
 bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object
 	@$(WORKER)/python benchmarks/$(subst -,_,$*).py

@@ -202,7 +202,7 @@ def _replayed(
         return Fit(sample.documents(), documents.slice(0, 0), 0, 0, sample.seen)
 
     even = draw(None).drawn
-    sampled = Sampled.of(even, settings, 1.0, None)
+    sampled = Sampled.of(even, settings, 1.0, None, 500)
     assert sampled.is_pilot
     assert sampled.partition is not None
     pilot = sampled.written["doc_id"].to_pylist()

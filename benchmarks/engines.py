@@ -6,25 +6,30 @@ common, without an engine.
 loop RUN WAY: the published runner's way over the run's documents: batches that are
 sent and awaited one after another. WAY "published" has no schema, and reads as the
 runner reads; "tolerant" has no schema, and reads as this project reads; "schema" has
-the schema too. counting STAGE RUN: a stage whose engine writes one byte a generated
+the schema too. speculation RUN: the answers' requests on the engine as a stage has it,
+with and without guessed tokens. counting STAGE RUN: a stage whose engine writes one byte a generated
 token to the file that AITP_COUNTED names.
 """
 
 import json
 import os
 import re
+import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
-from itertools import pairwise, takewhile
+from itertools import pairwise, product, takewhile
 from operator import eq
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from aitp_tasks import cli
-from aitp_tasks.generation.engine import Completion, offline
+from aitp_tasks.generation.engine import Completion, Job, offline
 from aitp_tasks.generation.engine.prompting import Prompter, Rendered
 from aitp_tasks.generation.requests import Parsed, Request, parse
 from aitp_tasks.generation.stored import Response
@@ -37,6 +42,7 @@ from aitp_tasks.stages import answer, rewrite, score
 STAGES = {"rewrite": rewrite.STAGE, "score": score.STAGE, "answer": answer.STAGE}
 #: Requests that the published runner sends at a time; its own default is 1.
 _BATCH = 32
+_SPECULATION_PASSES = 3
 _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
@@ -63,6 +69,75 @@ def shareable(uri: str) -> dict[str, Any]:
     prompts = [one.token_ids for id, one in rendered if of_document[id.partition("-")[0]] == 2]
     same = (takewhile(bool, map(eq, before, prompt)) for before, prompt in pairwise(prompts))
     return {"share": round(sum(map(sum, same)) / sum(map(len, prompts)), 4)}
+
+
+def speculation(uri: str) -> dict[str, Any]:
+    """Seconds and responses of the answers, plain and with guessed tokens, in turn."""
+    run = Run.open(uri)
+    jobs = _answers(run)
+    # Of the second pass, no prompt would have to be computed.
+    plain_args = {**run.config.engine.engine_args, "enable_prefix_caching": False}
+    taken: dict[str, list[float]] = {"plain": [], "guessed": []}
+    of_processor: dict[str, list[float]] = {"plain": [], "guessed": []}
+    said: dict[str, list[dict[str, str]]] = {"plain": [], "guessed": []}
+    with ExitStack() as stack:
+        engines = {}
+        for way, guesses in (("plain", None), ("guessed", run.config.engine.speculation)):
+            settings = run.config.engine.model_copy(
+                update={"engine_args": plain_args, "speculation": guesses}
+            )
+            engines[way] = stack.enter_context(offline.OfflineEngine(settings, models.local(settings)))
+            # Loaded, and warm.
+            _passed(engines[way], jobs[:2])
+        for _, (way, engine) in product(range(_SPECULATION_PASSES), engines.items()):
+            start, spent = time.monotonic(), _processor_seconds(engine)
+            said[way].append(_passed(engine, jobs))
+            taken[way].append(time.monotonic() - start)
+            of_processor[way].append(_processor_seconds(engine) - spent)
+    first = said["plain"][0]
+    return {
+        **{f"speculation_{way}_seconds": [round(one, 1) for one in passes] for way, passes in taken.items()},
+        **{
+            f"speculation_{way}_processor_seconds": [round(one, 1) for one in passes]
+            for way, passes in of_processor.items()
+        },
+        "speculation_answers": len(jobs),
+        "speculation_characters": round(statistics.mean(map(len, first.values()))),
+        "speculation_same": sum(said["guessed"][0][key] == text for key, text in first.items()),
+        "speculation_same_without": sum(said["plain"][1][key] == text for key, text in first.items()),
+        "speculation_speedup": _ratio(taken),
+        # Beside other work on the machine, the steadier figure.
+        "speculation_speedup_processor": _ratio(of_processor),
+    }
+
+
+def _ratio(taken: dict[str, list[float]]) -> float:
+    return round(statistics.median(taken["plain"]) / statistics.median(taken["guessed"]), 2)
+
+
+def _processor_seconds(engine: offline.OfflineEngine) -> float:
+    times = psutil.Process(engine._process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def _answers(run: Run) -> list[Job]:
+    prompt = run.plan.prompts["answer"]
+    return [
+        Job(f"{number}", one.content, one.token_ids, prompt.output_schema, dict(prompt.sampling))
+        for number, one in enumerate(_rendered(run, "answer"))
+    ]
+
+
+def _passed(engine: offline.OfflineEngine, jobs: list[Job]) -> dict[str, str]:
+    """The texts of all jobs, handed in as there is room."""
+    said: dict[str, str] = {}
+    waiting = list(jobs)
+    while waiting or len(said) < len(jobs):
+        while waiting and engine.room:
+            engine.submit(waiting.pop(0))
+        for key, outcome in engine.finished():
+            said[key] = outcome.text if isinstance(outcome, Completion) else outcome.message
+    return said
 
 
 def _rendered(run: Run, stage: str) -> list[Rendered]:
@@ -187,7 +262,7 @@ def worker() -> None:
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
-    figures = {"raw": raw, "shareable": shareable, "loop": loop}
+    figures = {"raw": raw, "shareable": shareable, "loop": loop, "speculation": speculation}
     if name in figures:
         print(json.dumps(figures[name](*arguments)))
     else:

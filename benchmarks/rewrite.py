@@ -1,7 +1,7 @@
 """The prompt stages: against bare vLLM, against the published runner's loop, and when killed.
 
     make bench-rewrite                     # everything; hours on two cores
-    make bench-rewrite PARTS="raw loop"    # some of: raw prefix loop kills deaths busy repeat
+    make bench-rewrite PARTS="raw loop"    # some of: raw prefix loop kills deaths busy repeat speculation
 
 raw: three stages, 300 requests each and more, and ``vllm.LLM.chat`` on exactly the
 same prompts and sampling, stage by stage in turn, twice; tokens per second, model
@@ -17,7 +17,10 @@ they generate in all, against an unbroken pass. deaths: an engine killed five ti
 during a part. busy: one stage alone, and beside two processes that only count, in turn,
 three times; how many times longer it takes, loading left out. repeat: one stage as the
 processor computes it, in each other dtype, and so that no response depends on the
-others; tokens per second. The last line of output is one JSON object.
+others; tokens per second. speculation: the answers' requests on an engine without and on
+one with ``engine.speculation: ngram``, in turn, three times, without a prefix cache; how many
+times as fast (``speculation_speedup``), and how many responses are the same, beside how many
+an engine without gives the same twice. The last line of output is one JSON object.
 """
 
 import json
@@ -49,6 +52,7 @@ _PASSES = 2
 _DOCUMENTS, _ANSWERED = 305, 0.8
 _PREFIX_DOCUMENTS, _LOOP_DOCUMENTS, _DEATH_DOCUMENTS = 80, 60, 60
 _BUSY_DOCUMENTS, _REPEAT_DOCUMENTS, _BUSY_PASSES = 24, 24, 3
+_SPECULATION_DOCUMENTS = 24
 #: Processes that do nothing but count.
 _OTHERS = 2
 _KILLS, _DEATHS = 10, 5
@@ -326,6 +330,14 @@ def repeat(folder: Path) -> dict[str, Any]:
     return found
 
 
+def speculation(folder: Path) -> dict[str, Any]:
+    """How many times as fast answers come with tokens that are guessed from their documents."""
+    run = planned(folder, _SPECULATION_DOCUMENTS, **{"engine.speculation": "ngram"})
+    for stage in STAGES[:-1]:
+        run_stage(run, stage)
+    return _helped("speculation", run.uri)
+
+
 def _helped(*arguments: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, str(_HELPER), *arguments], capture_output=True, text=True)
     if done.returncode:
@@ -342,6 +354,7 @@ PARTS = {
     "deaths": deaths,
     "busy": busy,
     "repeat": repeat,
+    "speculation": speculation,
 }
 
 if __name__ == "__main__":

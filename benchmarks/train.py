@@ -1,7 +1,7 @@
 """Training as it is shipped, packed, beside TRL's trainer as it comes, on the same examples and model.
 
     make bench-train                    # everything
-    make bench-train PARTS="resume"     # some of: speed resume
+    make bench-train PARTS="resume"     # some of: speed losses resume
 
 resume: what five kills cost; see resume.py.
 
@@ -10,10 +10,14 @@ of them, so that both trainers learn the same at each and their losses can be co
 defaults but for that, for the number of steps and the learning rate; this trainer with rows of as
 many tokens as TRL takes at most, and once more with the same batches as TRL. One process each, in
 turn; the first step is not timed. ``speedup_vs_trl_default`` is of tokens without padding a second,
-``cpu_ratio`` the same of processor time, which other work on the machine changes less, ``loss_gap``
-the largest difference of the two losses at a step, in float32: in bfloat16 the two learn
-differently (TRL's trainer updates the model's bfloat16 weights, DeepSpeed float32 ones that it
-rounds), which ``loss_gap_bfloat16`` tells. The last line of output is one JSON object.
+``cpu_ratio`` the same of processor time, which other work on the machine changes less,
+``loss_gap_as_computed`` the largest difference of the two losses at a step: in bfloat16 the two learn
+differently, since TRL's trainer updates the model's bfloat16 weights, and DeepSpeed float32 ones that
+it rounds.
+
+losses: TRL's defaults and this trainer packed once more in float32, where both update the same
+weights; ``loss_gap`` is the largest difference of their losses at a step. The last line of output is
+one JSON object.
 """
 
 import json
@@ -48,8 +52,6 @@ def speed(folder: Path) -> dict[str, Any]:
     tokens = _prepare(folder)
     found = {kind: _run(kind, folder) for kind in ("trl", "alone", "packed")}
     trl, alone, packed = (found[kind] for kind in ("trl", "alone", "packed"))
-    gaps = {"_bfloat16": _gaps(found)} if processors.compute_bfloat16() else {}
-    gaps[""] = _gaps({kind: _run(kind, folder, _FLOAT32) for kind in found} if gaps else found)
     rates = {kind: tokens * (_STEPS - 1) / one["seconds"] for kind, one in found.items()}
     return {
         "examples": _EXAMPLES,
@@ -59,19 +61,23 @@ def speed(folder: Path) -> dict[str, Any]:
         "speedup_unpacked": round(rates["alone"] / rates["trl"], 3),
         "cpu_ratio": round(trl["processor_seconds"] / packed["processor_seconds"], 3),
         "cpu_ratio_unpacked": round(trl["processor_seconds"] / alone["processor_seconds"], 3),
-        **{f"loss_gap{dtype}": round(gap["packed"], 6) for dtype, gap in gaps.items()},
-        **{f"loss_gap_unpacked{dtype}": round(gap["alone"], 6) for dtype, gap in gaps.items()},
+        "loss_gap_as_computed": _gap(packed, trl),
+        "loss_gap_unpacked_as_computed": _gap(alone, trl),
         "padding": packed["padding"],
         "padding_unpacked": alone["padding"],
     }
 
 
-def _gaps(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The largest difference of each of this trainer's losses to TRL's at a step."""
-    return {
-        kind: max(abs(a - b) for a, b in zip(found[kind]["losses"], found["trl"]["losses"], strict=True))
-        for kind in ("alone", "packed")
-    }
+def losses(folder: Path) -> dict[str, Any]:
+    """Train in float32; the difference of the losses."""
+    _prepare(folder)
+    trl, packed = (_run(kind, folder, _FLOAT32) for kind in ("trl", "packed"))
+    return {"loss_gap": _gap(packed, trl), "losses": {"trl": trl["losses"], "packed": packed["losses"]}}
+
+
+def _gap(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """The largest difference of two trainers' losses at a step."""
+    return round(max(abs(a - b) for a, b in zip(one["losses"], other["losses"], strict=True)), 7)
 
 
 def _prepare(folder: Path) -> int:
@@ -219,4 +225,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == [_ONE]:
         _one(sys.argv[2], Path(sys.argv[3]), *sys.argv[4:])
     else:
-        run_parts({"speed": speed, "resume": resume}, sys.argv[1:])
+        run_parts({"speed": speed, "losses": losses, "resume": resume}, sys.argv[1:])

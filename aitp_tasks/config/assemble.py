@@ -127,6 +127,12 @@ class Assemble(Section):
         description="Such as <|im_end|>, which other trainers take for a turn's end: keep them; escape them "
         "by a backslash behind the first character; or drop examples and pairs that hold any.",
     )
+    validation_split: bool = Field(
+        False,
+        title="Validation split",
+        description="Hand on half of what evaluate.held_out keeps out, never trained on, as the dataset's "
+        "split for validations; the other half is for the proof alone.",
+    )
     license: Licence | None = Field(
         None,
         title="Licence",

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 
 from aitp_tasks.config.section import Section
 
+#: Documents of a part where nobody says how many, and nothing tells how long they take.
+DOCUMENTS_PER_PART = 5000
+
 
 class Criterion(StrEnum):
     """What makes a document belong to the difference set."""
@@ -125,8 +128,12 @@ class Difference(Section):
         description="default draws no document that is short, repeats itself, is a list, symbols or "
         "boilerplate, or of no clear language; others come in its place.",
     )
-    documents_per_part: int = Field(
-        5000, ge=1, title="Documents per part", description="A part is one unit of the prompt stages."
+    documents_per_part: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        title="Documents per part",
+        description="A part is one unit of the prompt stages. By default about an hour of work, as earlier "
+        "runs of the dataset or a rehearsal tell, and 5000 documents where they do not; more where there "
+        "would be over 1,000 parts.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Of the hash that draws the sample.")
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -55,18 +56,21 @@ _NEUTRAL_ARGUMENTS = {
 }
 
 
-#: Arguments whose product is over how many GPUs the weights are cut; data parallelism copies them.
+#: Arguments whose product is over how many GPUs the weights are cut; data parallelism would copy them.
 _CUTTING = ("tensor_parallel_size", "pipeline_parallel_size")
 _COPYING = "data_parallel_size"
+_SPECULATIVE = "speculative_config"
+
+
+class Speculation(StrEnum):
+    """How the engine guesses tokens ahead, without a second model."""
+
+    NGRAM = "ngram"
+    SUFFIX = "suffix"
 
 
 def gpus(engine_args: Mapping[str, Any]) -> int:
     """How many GPUs the engine arguments spread the model over."""
-    return weights_share(engine_args) * _number(engine_args.get(_COPYING))
-
-
-def weights_share(engine_args: Mapping[str, Any]) -> int:
-    """Over how many GPUs they cut the weights."""
     return math.prod(_number(engine_args.get(kind)) for kind in _CUTTING)
 
 
@@ -111,6 +115,13 @@ class Engine(Model):
         description="No response depends on which others are generated at the same time: on GPUs by vLLM's "
         "batch-invariant mode, on processors one request at a time. Slower.",
     )
+    speculation: Speculation | None = Field(
+        None,
+        title="Speculation",
+        description="Guess the next tokens from text that stands in the prompt or the response already, and "
+        "check several at once: ngram, or suffix, which needs the package arctic-inference. Decides no "
+        "result, up to rounding.",
+    )
     endpoint: Endpoint | None = Field(
         None,
         title="Endpoint",
@@ -151,6 +162,36 @@ class Engine(Model):
             raise ValueError(
                 "deterministic is a matter of the server's: leave engine.deterministic out, and start the "
                 "server so (vLLM: VLLM_BATCH_INVARIANT=1)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _speculating_in_one_way(self) -> Self:
+        if self.speculation is None:
+            return self
+        chosen = f"speculation={self.speculation.value}"
+        if self.endpoint is not None:
+            raise ValueError(
+                f"{chosen} is a matter of the server's: leave engine.speculation out, and start the server "
+                "so (vLLM: --speculative-config)"
+            )
+        if self.deterministic:
+            raise ValueError(
+                f"{chosen} checks several tokens at once, which rounds otherwise than one after the other, "
+                "and deterministic=true promises the same bytes: leave one of them out"
+            )
+        if _SPECULATIVE in self.engine_args:
+            raise ValueError(f"{chosen} and engine_args.{_SPECULATIVE} are both given: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_replica(self) -> Self:
+        replicas = _number(self.engine_args.get(_COPYING))
+        if replicas > 1 and self.endpoint is None:
+            raise ValueError(
+                f"engine_args.{_COPYING}={replicas} is refused by vLLM within one process: leave it out, "
+                "since parts run side by side, as many as there are GPUs; or start a server with it and name "
+                "that in engine.endpoint"
             )
         return self
 

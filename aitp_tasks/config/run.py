@@ -13,7 +13,7 @@ from aitp_tasks.config.assemble import Assemble
 from aitp_tasks.config.contamination import Contamination
 from aitp_tasks.config.density import Density
 from aitp_tasks.config.devices import Devices
-from aitp_tasks.config.difference import Difference
+from aitp_tasks.config.difference import DOCUMENTS_PER_PART, Difference
 from aitp_tasks.config.encoder import Encoder
 from aitp_tasks.config.engine import Engine
 from aitp_tasks.config.evaluate import Evaluate, Promote
@@ -38,7 +38,7 @@ DumpNames = Annotated[
 _PLACES = {
     "plan": {"unknown_files", "price_per_gpu_hour", "currency", "max_gpu_hours", "max_cost"},
     "encoder": {"model", "endpoint", "batch_tokens"},
-    "engine": {"model", "chat_template", "endpoint"},
+    "engine": {"model", "chat_template", "endpoint", "speculation"},
     "prompts": {"folder"},
     "finetune": {
         *("model", "chat_template", "deepspeed", "offload", "gradient_checkpointing", "timeout_minutes"),
@@ -78,6 +78,7 @@ _ADDED: dict[str, dict[str, Any]] = {
         },
         **{"min_question_words": None, "max_question_words": None},
         **{"min_answer_words": None, "max_answer_words": None, "personal_data": False, "mask": []},
+        "validation_split": False,
     },
     "contamination": {"sets": [], "ngram": 13, "min_share": 0.0, "max_similarity": 1.0, "sft": "report"},
     "examples": {"preference": None, "mapping": None, "failure_budget": None},
@@ -86,6 +87,9 @@ _ADDED: dict[str, dict[str, Any]] = {
         **{"tasks": [], "task_limit": None},
     },
 }
+#: Settings that can be left open by now, with what they were when they could not: left open they count as
+#: that, so that a run that was planned before is found again.
+_LEFT_OPEN: dict[str, dict[str, Any]] = {"difference": {"documents_per_part": DOCUMENTS_PER_PART}}
 #: One path may be written without a list.
 TextColumns = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -158,6 +162,20 @@ class RunConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_what_it_splits(self) -> Self:
+        if self.assemble.validation_split and not self.evaluate.held_out:
+            raise ValueError(
+                "assemble.validation_split=true hands on half of what is held out, and evaluate.held_out=0 "
+                "holds nothing out: set evaluate.held_out, to 0.02 for instance, or validation_split to false"
+            )
+        return self
+
+    @property
+    def halves_held_out(self) -> bool:
+        """Whether half of what is held out is for choosing by, and so proves nothing."""
+        return self.finetune.eval_steps is not None or self.assemble.validation_split
+
     @property
     def dumps(self) -> list[str]:
         """The names of the dumps that this run takes together."""
@@ -223,6 +241,11 @@ class RunConfig(Section):
         for section, places in _PLACES.items():
             settings = values.get(section, {}).items()
             deciding[section] = {name: value for name, value in settings if name not in places}
+        for section, before in _LEFT_OPEN.items():
+            settings = deciding.get(section, {}).items()
+            deciding[section] = {
+                name: before.get(name) if value is None else value for name, value in settings
+            }
         for section, added in _ADDED.items():
             settings = deciding.pop(section, {}).items()
             left = {name: value for name, value in settings if name not in added or value != added[name]}

@@ -27,7 +27,7 @@ class Apart:
         self._trained: set[str] = set()
         for pair in pairs:
             if held_out.is_held_out(pair["doc_id"], share):
-                self._add(PAIRS, pair["pair_id"], pair["doc_id"], pair["messages"], [])
+                self._add(PAIRS, pair["pair_id"], pair["doc_id"], pair["messages"], [], pair)
 
     @property
     def pairs(self) -> int:
@@ -44,7 +44,8 @@ class Apart:
             return False
         said = {"messages": example.messages, "tools": example.tools}
         # Each once, however often it is there.
-        self._add(SFT, digest.of_value(said), text, example.messages, example.tools)
+        row = {**said, "origin": "sft"}
+        self._add(SFT, digest.of_value(said), text, example.messages, example.tools, row)
         return True
 
     def trained(self, pairs: Iterable[Mapping[str, Any]]) -> None:
@@ -60,7 +61,7 @@ class Apart:
             storage: of the run.
             prefix: of the keys.
             most: of each file, rows at most.
-            validated: whether half of it is for choosing by, in files of its own.
+            validated: whether half of it is for choosing by, in files of its own; see ``for_validation``.
 
         Returns:
             Keys, by ``held_out_sft`` and ``held_out_pairs``, and ``validation_sft`` and ``validation_pairs``,
@@ -79,6 +80,15 @@ class Apart:
                     outputs[f"{use}_{kind}"] = tables.write(storage, f"{prefix}{named}", _table(first))
         return outputs
 
+    def for_validation(self) -> list[Mapping[str, Any]]:
+        """The half that is for choosing by, without what is trained on all the same: rows of a version."""
+        return [
+            row["row"]
+            for found in self._rows.values()
+            for row in found.values()
+            if held_out.is_validation(row["identity"]) and row["text"] not in self._trained
+        ]
+
     def also_trained(self) -> dict[str, int]:
         """Of each kind, how many are not evaluated, because something with the same text is trained on."""
         return {
@@ -86,11 +96,19 @@ class Apart:
             for kind, found in self._rows.items()
         }
 
-    def _add(self, kind: str, key: str, place: str, messages: Sequence[Turn], tools: Sequence[Any]) -> None:
+    def _add(
+        self,
+        kind: str,
+        key: str,
+        place: str,
+        messages: Sequence[Turn],
+        tools: Sequence[Any],
+        row: Mapping[str, Any],
+    ) -> None:
         text = identity(messages)
         self._texts.add(text)
-        row = {"id": key, "identity": place, "text": text, "messages": messages, "tools": tools}
-        self._rows[kind].setdefault(key, row)
+        found = {"id": key, "identity": place, "text": text, "messages": messages, "tools": tools, "row": row}
+        self._rows[kind].setdefault(key, found)
 
     def _note(self, text: str) -> None:
         if text in self._texts:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from aitp_tasks.config import Assemble
 from aitp_tasks.dataset import croissant, evaluation, front, funnel, languages, sections, template
 from aitp_tasks.dataset.sections import PICTURE, Facts
+from aitp_tasks.records import data_files
 from aitp_tasks.records.contents import files as files_of
 from aitp_tasks.records.contents import of_file
 from aitp_tasks.records.manifest import Manifest
@@ -55,27 +56,28 @@ def write(folder: Path, run: Run, done: Manifest, picture: bytes) -> Manifest:
 
 def write_texts(folder: Path, facts: Facts, own_template: str | None = None) -> None:
     """Write ``README.md`` and ``croissant.json`` for the rows that lie in a folder."""
-    settings, contents = facts.config.assemble, facts.contents
-    shards = {name: of_file(folder / name) for name in contents.shards}
-    files = [pq.ParquetFile(folder / name) for name in shards]
-    schema = files[0].schema_arrow
-    info = front.dataset_info(
-        schema,
-        contents.rows,
-        # As datasets counts them: of the rows in memory, one group at a time.
-        in_memory=sum(
-            file.read_row_group(group).nbytes for file in files for group in range(file.num_row_groups)
-        ),
-        on_disk=sum(shard.bytes for shard in shards.values()),
-    )
+    settings, parts = facts.config.assemble, data_files.splits(facts.contents)
+    shards = {name: of_file(folder / name) for split in parts.values() for name in split}
+    schema = pq.read_schema(folder / next(iter(shards)))
+    splits = {
+        split: front.Split(sum(rows.values()), sum(_in_memory(folder / name) for name in rows))
+        for split, rows in parts.items()
+    }
+    info = front.dataset_info(schema, splits, on_disk=sum(shard.bytes for shard in shards.values()))
     told = sections.of_version(facts, _marked(_EVALUATION, evaluation.NONE))
     told["licence"] = _marked(_LICENCE, told["licence"])
     text = template.render(own_template, told, facts.config.assemble.card or "")
-    values = front.values(settings, languages.main(facts.languages), contents.rows, info)
+    values = front.values(settings, languages.main(facts.languages), info)
     # A key of an SFT set may hold half a character.
     (folder / NAME).write_bytes((front.written(values) + text).encode("utf-8", "replace"))
     described = croissant.metadata(settings, facts.figures["version"], told["summary"], schema, shards)
     (folder / croissant.NAME).write_text(croissant.written(described), encoding="utf-8")
+
+
+def _in_memory(path: Path) -> int:
+    """Bytes of a file's rows in memory, as datasets counts them, one group at a time."""
+    file = pq.ParquetFile(path)
+    return sum(file.read_row_group(group).nbytes for group in range(file.num_row_groups))
 
 
 def finished(card: str, settings: Assemble, evaluated: Mapping[str, Any] | None) -> str:

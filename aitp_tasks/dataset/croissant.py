@@ -7,6 +7,7 @@ text then.
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,8 @@ from aitp_tasks.records import data_files
 from aitp_tasks.records.contents import StoredFile
 
 NAME = "croissant.json"
-_RECORDS, _ROWS = "default", "rows"
+#: Of each split, what its records and the set of its files are called.
+_SETS = {data_files.SPLIT: ("default", "rows"), data_files.VALIDATION: ("validation", "validation-rows")}
 _PARQUET = "application/x-parquet"
 #: Croissant's own, as its specification has it.
 _CONTEXT: dict[str, Any] = {
@@ -72,6 +74,8 @@ def metadata(
         schema: of the Parquet shards.
         shards: by their paths.
     """
+    # By the names of the shards: the first split is always there.
+    splits = [split for split in _SETS if any(fnmatch(path, data_files.pattern(split)) for path in shards)]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -82,23 +86,9 @@ def metadata(
         **licence(settings),
         "distribution": [
             *(_file(path, shards[path]) for path in sorted(shards)),
-            # In no file above, though it is just these: mlcroissant reads such a set from archives only.
-            {
-                "@type": "cr:FileSet",
-                "@id": _ROWS,
-                "name": _ROWS,
-                "encodingFormat": _PARQUET,
-                "includes": f"{data_files.FOLDER}/{data_files.SPLIT}-*.parquet",
-            },
+            *(_file_set(split) for split in splits),
         ],
-        "recordSet": [
-            {
-                "@type": "cr:RecordSet",
-                "@id": _RECORDS,
-                "name": _RECORDS,
-                "field": [_field(column.name, column.type) for column in schema],
-            }
-        ],
+        "recordSet": [_record_set(split, schema) for split in splits],
     }
 
 
@@ -138,31 +128,54 @@ def _file(path: str, stored: StoredFile) -> dict[str, Any]:
     }
 
 
-def _field(name: str, kind: pa.DataType) -> dict[str, Any]:
+def _file_set(split: str) -> dict[str, Any]:
+    """All shards of a split."""
+    _, rows = _SETS[split]
+    # In no file, though it is just these: mlcroissant reads such a set from archives only.
+    return {
+        "@type": "cr:FileSet",
+        "@id": rows,
+        "name": rows,
+        "encodingFormat": _PARQUET,
+        "includes": data_files.pattern(split),
+    }
+
+
+def _record_set(split: str, schema: pa.Schema) -> dict[str, Any]:
+    records, rows = _SETS[split]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": records,
+        "name": records,
+        "field": [_field(records, rows, column.name, column.type) for column in schema],
+    }
+
+
+def _field(records: str, rows: str, name: str, kind: pa.DataType) -> dict[str, Any]:
     """A column, or a turn's part of one."""
     inner = kind.value_type if pa.types.is_list(kind) else kind
     field: dict[str, Any] = {
         "@type": "cr:Field",
-        "@id": f"{_RECORDS}/{name}",
+        "@id": f"{records}/{name}",
         "name": name,
-        "source": _source(name),
+        "source": _source(rows, name),
     }
     if pa.types.is_list(kind):
         field["repeated"] = True
     if pa.types.is_struct(inner):
-        return field | {"subField": [_part(name, part) for part in inner]}
+        return field | {"subField": [_part(records, rows, name, part) for part in inner]}
     return field | {"dataType": _TYPES.get(str(inner), "sc:Text")}
 
 
-def _part(column: str, part: pa.Field) -> dict[str, Any]:
+def _part(records: str, rows: str, column: str, part: pa.Field) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
-        "@id": f"{_RECORDS}/{column}/{part.name}",
+        "@id": f"{records}/{column}/{part.name}",
         "name": part.name,
         "dataType": _TYPES.get(str(part.type), "sc:Text"),
-        "source": _source(column) | {"transform": {"jsonPath": part.name}},
+        "source": _source(rows, column) | {"transform": {"jsonPath": part.name}},
     }
 
 
-def _source(column: str) -> dict[str, Any]:
-    return {"fileSet": {"@id": _ROWS}, "extract": {"column": column}}
+def _source(rows: str, column: str) -> dict[str, Any]:
+    return {"fileSet": {"@id": rows}, "extract": {"column": column}}

@@ -19,7 +19,7 @@ from aitp_tasks.config import Marks
 from aitp_tasks.dataset import alpaca, sharegpt
 from aitp_tasks.dataset.shards import Shards
 from aitp_tasks.dataset.spool import Spool
-from aitp_tasks.records import conversations, generated, marks
+from aitp_tasks.records import conversations, data_files, digest, generated, marks
 
 SHAREGPT, ALPACA, DATASET_INFO = "sharegpt.json", "alpaca.json", "dataset_info.json"
 _PROVENANCE = [
@@ -51,7 +51,8 @@ class Told:
     """What is told of the files; all counts are of conversations.
 
     Attributes:
-        rows: how many each file has, by its path.
+        rows: how many each file has, by its path; those of the split for validations are apart.
+        validation: how many each file of the split for validations has, by its path.
         columns: of the Parquet files: types by name.
         kept: how many have what only some have, by its name.
         lost: how many rows of the JSON files have what these have no place for, by its name.
@@ -63,6 +64,7 @@ class Told:
     """
 
     rows: dict[str, int] = field(default_factory=dict)
+    validation: dict[str, int] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     kept: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
@@ -87,6 +89,7 @@ class Export:
         self.told = Told()
         self._folder, self._marked = folder, marked
         self._spool = Spool(folder)
+        self._validation: list[dict[str, Any]] = []
 
     def __enter__(self) -> "Export":
         return self
@@ -97,20 +100,33 @@ class Export:
     def write(self, examples: Iterable[Mapping[str, Any]]) -> None:
         """Add rows of ``SCHEMA``, with ``tools`` where there are any; what is absent is null."""
         for example in examples:
-            found = {name: example.get(name) for name in _NAMES}
-            row = {name: value for name, value in found.items() if value is not None}
-            messages, tools = row["messages"], row.get(conversations.TOOLS, [])
-            self.told.kept.update(conversations.further(messages, tools))
-            self.told.kept.update([sharegpt.SYSTEM] if sharegpt.has_system(messages) else [])
+            row = self._row(example)
             if "dump" in row:
                 self.told.dumps.update([row["dump"]])
                 self.told.sources.update([row.get("source", row["dump"])])
-            if held := marks.of_conversation(messages, tools):
-                self.told.marked += 1
-                self.told.marks.update(held)
-                if self._marked is Marks.ESCAPE:
-                    row |= {name: marks.escaped(row[name]) for name in _NAMES[:2] if name in row}
             self._spool.add(row)
+
+    def write_validation(self, examples: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows to the split for validations, which are few and in no JSON file."""
+        for example in examples:
+            if self._marked is not Marks.DROP or not marks.of_conversation(
+                example["messages"], example.get(conversations.TOOLS) or []
+            ):
+                self._validation.append(self._row(example))
+
+    def _row(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        """What is written of an example, and counted of what it holds."""
+        found = {name: example.get(name) for name in _NAMES}
+        row = {name: value for name, value in found.items() if value is not None}
+        messages, tools = row["messages"], row.get(conversations.TOOLS, [])
+        self.told.kept.update(conversations.further(messages, tools))
+        self.told.kept.update([sharegpt.SYSTEM] if sharegpt.has_system(messages) else [])
+        if held := marks.of_conversation(messages, tools):
+            self.told.marked += 1
+            self.told.marks.update(held)
+            if self._marked is Marks.ESCAPE:
+                row |= {name: marks.escaped(row[name]) for name in _NAMES[:2] if name in row}
+        return row
 
     def close(self, dataset: str) -> None:
         """Write the files.
@@ -132,11 +148,21 @@ class Export:
             self.told.rows = {SHAREGPT: shared.rows, ALPACA: asked.rows}
         made = shards.close()
         self.told.rows |= made
+        self.told.validation = self._close_validation(schema)
         # As readers see them.
         columns = pq.read_schema(self._folder / min(made))
         self.told.columns = {column.name: str(column.type) for column in columns}
         info = _dataset_info(dataset, {name: name for name in side})
         (self._folder / DATASET_INFO).write_text(json.dumps(info, indent=1))
+
+    def _close_validation(self, schema: pa.Schema) -> dict[str, int]:
+        """Write the split for validations, in the order of a hash too; nothing where it has no row."""
+        if not self._validation:
+            return {}
+        shards = Shards(self._folder, schema, data_files.VALIDATION)
+        for row in sorted(self._validation, key=digest.of_value):
+            shards.write(row, _characters(row["messages"]))
+        return shards.close()
 
     def _share(self, row: Mapping[str, Any], side: Sequence[str], shared: "_Array", asked: "_Array") -> None:
         """Write a row into the JSON files that can say it."""

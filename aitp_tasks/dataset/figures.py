@@ -33,6 +33,7 @@ def contents(plan: Plan, told: Told, kinds: Mapping[str, int], dropped: int) -> 
         models=_models(plan, plan.config),
         columns=told.columns,
         shards={name: count for name, count in told.rows.items() if name not in (SHAREGPT, ALPACA)},
+        validation_shards=told.validation,
         json_files={
             name: JsonFile(rows=told.rows[name], left_out=dict(sorted(told.left_out[name].items())))
             for name in (SHAREGPT, ALPACA)

@@ -1,7 +1,7 @@
 """The card's front matter: what the hub and loaders read of it, whatever its text says."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import yaml
@@ -46,7 +46,6 @@ def licence(settings: Assemble) -> dict[str, str]:
 def values(
     settings: Assemble,
     languages: Sequence[str],
-    rows: int,
     info: Mapping[str, Any],
     tags: Sequence[str] = TAGS,
 ) -> dict[str, Any]:
@@ -55,7 +54,6 @@ def values(
     Args:
         settings: of the run that makes the version.
         languages: codes of those that the rows are in.
-        rows: of the dataset.
         info: ``dataset_info``.
         tags: for the hub's search.
     """
@@ -63,7 +61,7 @@ def values(
         "pretty_name": settings.dataset,
         **licence(settings),
         **({"language": list(languages)} if languages else {}),
-        "size_categories": [size_category(rows)],
+        "size_categories": [size_category(sum(split["num_examples"] for split in info["splits"]))],
         "task_categories": list(_TASKS),
         "tags": list(tags),
         # By which loaders know the rows from all else; without it they go by the folder's name.
@@ -71,7 +69,8 @@ def values(
             {
                 "config_name": "default",
                 "data_files": [
-                    {"split": data_files.SPLIT, "path": f"{data_files.FOLDER}/{data_files.SPLIT}-*.parquet"}
+                    {"split": split["name"], "path": data_files.pattern(split["name"])}
+                    for split in info["splits"]
                 ],
             }
         ],
@@ -79,13 +78,23 @@ def values(
     }
 
 
-def dataset_info(schema: pa.Schema, rows: int, in_memory: int, on_disk: int) -> dict[str, Any]:
+class Split(NamedTuple):
+    """The rows of a split, and their bytes in memory."""
+
+    rows: int
+    in_memory: int
+
+
+def dataset_info(schema: pa.Schema, splits: Mapping[str, Split], on_disk: int) -> dict[str, Any]:
     """Features and sizes, in bytes, as datasets would find them itself."""
     return {
         "features": [_feature(field.name, field.type) for field in schema],
-        "splits": [{"name": data_files.SPLIT, "num_bytes": in_memory, "num_examples": rows}],
+        "splits": [
+            {"name": name, "num_bytes": split.in_memory, "num_examples": split.rows}
+            for name, split in splits.items()
+        ],
         "download_size": on_disk,
-        "dataset_size": in_memory,
+        "dataset_size": sum(split.in_memory for split in splits.values()),
     }
 
 

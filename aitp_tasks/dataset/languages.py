@@ -40,7 +40,7 @@ def main(counts: Mapping[str, int]) -> list[str]:
 
 
 def _conversations(folder: Path) -> Iterator[Sequence[Any]]:
-    for path in sorted((folder / data_files.FOLDER).iterdir()):
+    for path in sorted(folder.glob(data_files.pattern(data_files.SPLIT))):
         for batch in pq.ParquetFile(path).iter_batches(SAMPLE, columns=["messages"]):
             yield from batch.column("messages").to_pylist()
 

@@ -29,6 +29,13 @@ repository's name:
 - Croissant: `croissant.json`, which has the SHA-256 of each file of rows"""
 
 
+_VALIDATION = """
+
+`validation` is a split of its own, of SFT examples and pairs that nothing is trained on: leave it out of a
+training. With datasets it is `split="validation"`; whoever reads files takes those that match
+`data/train-*.parquet`, since all of `data/` is both splits. The JSON files do not have it."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is told of a version.
@@ -235,7 +242,8 @@ def licence(settings: Assemble) -> str:
 
 
 def _loading(facts: Facts) -> str:
-    return _LOADING.format(line=facts.config.assemble.dataset)
+    told = _LOADING.format(line=facts.config.assemble.dataset)
+    return f"{told}{_VALIDATION if facts.contents.validation_shards else ''}"
 
 
 def _reproduce(facts: Facts) -> list[str]:
@@ -274,9 +282,10 @@ def said(examples: Mapping[str, Mapping[str, int]], not_kept: Mapping[str, int])
 
 def files(contents: Contents) -> list[str]:
     """Lines on the files with rows: how many each has, and which ones it cannot say."""
-    counts = {f"`{data_files.FOLDER}/*.parquet`": (contents.rows, dict[str, int]())} | {
-        f"`{name}`": (file.rows, file.left_out) for name, file in contents.json_files.items()
-    }
+    counts = {
+        f"`{data_files.pattern(split)}`": (sum(shards.values()), dict[str, int]())
+        for split, shards in data_files.splits(contents).items()
+    } | {f"`{name}`": (file.rows, file.left_out) for name, file in contents.json_files.items()}
     rows = [(name, rows, counted(left_out) or "none") for name, (rows, left_out) in counts.items()]
     return [*table(("files", "rows", "left out, because the form cannot say them"), rows), ""]
 

@@ -81,6 +81,8 @@ def identity(run: Run) -> str:
     if run.config.contamination.sft is SftHits.DROP:
         files = [[file.set, file.key, file.etag] for file in run.plan.evaluation]
         changed.append([run.config.contamination.model_dump(mode="json"), files])
+    if run.config.assemble.validation_split:
+        changed.append({"validation_split": True})
     if marked is not Marks.KEEP:
         changed.append({"marks": marked.value})
     return digest.of_value([embedded.reading_of_sft(run.config), sorted(found), *changed])

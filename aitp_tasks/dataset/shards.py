@@ -1,4 +1,4 @@
-"""The Parquet shards of a version, in the hub's layout: ``data/train-00000-of-0000N.parquet``."""
+"""The Parquet shards of a version's splits, in the hub's layout: ``data/train-00000-of-0000N.parquet``."""
 
 import json
 from collections.abc import Mapping
@@ -34,20 +34,21 @@ def with_whole_numbers(schema: pa.Schema) -> pa.Schema:
 class Shards:
     """Writes rows into as many shards as they need."""
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, split: str = data_files.SPLIT) -> None:
         """
         Args:
             folder: of the version; an existing one.
             schema: of the rows, with the columns of ``conversations``.
+            split: that all of the rows are in.
         """
-        self._folder, self._schema = folder, with_whole_numbers(schema)
+        self._folder, self._schema, self._split = folder, with_whole_numbers(schema), split
         self._made: list[Path] = []
         self._rows: list[int] = []
         self._writer: pq.ParquetWriter | None = None
         self._sink: Any = None
         self._group: list[Mapping[str, Any]] = []
         self._characters = 0
-        (folder / data_files.FOLDER).mkdir()
+        (folder / data_files.FOLDER).mkdir(exist_ok=True)
 
     def write(self, row: Mapping[str, Any], characters: int) -> None:
         """Add a row that has about so many characters."""
@@ -61,7 +62,7 @@ class Shards:
         if self._group or not self._made:
             self._flush()
         self._end()
-        names = [data_files.shard(number, len(self._made)) for number in range(len(self._made))]
+        names = [data_files.shard(number, len(self._made), self._split) for number in range(len(self._made))]
         for path, name in zip(self._made, names, strict=True):
             path.rename(self._folder / name)
         return dict(zip(names, self._rows, strict=True))

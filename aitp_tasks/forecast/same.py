@@ -43,6 +43,8 @@ def setups(plan: Plan) -> dict[str, str]:
         _server(config.engine.endpoint),
         config.prompts.questions_per_document,
         config.prompts.second_attempt,
+        # Left out while it is not set, as it was not there before.
+        *([config.engine.speculation] if config.engine.speculation else []),
     ]
     prompted = {stage: [*engine, plan.prompts[stage].digest] for stage in generated.STAGES}
     prompted["answer"] += _beside_answers(plan)

@@ -13,6 +13,7 @@ def render(result: Mapping[str, Any]) -> str:
         ("tokens to generate", f"{result['generated_tokens']:,}"),
         ("documents to rewrite", f"{result['selected']:,}"),
         ("questions", f"{result['questions']:,}, {result['kept']:,} of them to answer{_several(result)}"),
+        ("parts", f"{result['parts']:,}, with {result['engine_starts']:,} engine starts"),
         ("training steps", f"{result['steps']:,}"),
     ]
     price = result["price"]

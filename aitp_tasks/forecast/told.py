@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from aitp_tasks.config import RunConfig
-from aitp_tasks.forecast import table
+from aitp_tasks.forecast import parts, table
 from aitp_tasks.forecast.costs import Measured
 from aitp_tasks.forecast.learned import REHEARSAL, Learned
 from aitp_tasks.forecast.units import Units, units
-from aitp_tasks.forecast.work import Done, Places, Sizes, forecast
+from aitp_tasks.forecast.work import Done, Forecast, Places, Sizes, forecast
 from aitp_tasks.records import generated
 from aitp_tasks.records.run import Run
+from aitp_tasks.selection.sampled import MOST_PARTS
 
 _LINE_CHARACTERS = 120
 
@@ -44,6 +45,7 @@ def tell(
         "run": run.uri,
         "label": run.config.dump,
         **vars(expected),
+        "engine_starts": _engine_starts(run.config, stages),
         "tokens": round(sum(sizes.rows(role) * per_row for role, per_row in measured.tokens.items())),
         "generated_tokens": round(
             sum(requests[stage] * measured.generated.get(stage, 0.0) for stage in generated.STAGES)
@@ -66,8 +68,27 @@ def tell(
         "price": price,
         "currency": run.config.plan.currency,
         "cost": None if price is None else round(gpu_hours * price, 4),
-        "assumptions": [*_rests_on(learned, stages), *_assumptions(run.config, sizes, measured, done)],
+        "assumptions": [
+            *_rests_on(learned, stages),
+            *([_size_of_parts(run.config, expected, measured)] if done.parts is None else []),
+            *_assumptions(run.config, sizes, measured, done),
+        ],
     }
+
+
+def _engine_starts(config: RunConfig, stages: Mapping[str, Units]) -> int:
+    """Of engines that the prompt stages start: one for each unit that is left, and none beside a server."""
+    if config.engine.endpoint is not None:
+        return 0
+    return sum(len(stages[name].seconds) for name in generated.STAGES)
+
+
+def _size_of_parts(config: RunConfig, expected: Forecast, measured: Measured) -> str:
+    """What a part will hold, and why."""
+    size = parts.size(config, measured)
+    fits = expected.selected <= size.documents * MOST_PARTS
+    grown = "" if fits else f"; more, since there are {MOST_PARTS:,} parts at most"
+    return f"a part holds up to {size.documents:,} documents, {size.why}{grown}"
 
 
 def line(told: Mapping[str, Any]) -> str:

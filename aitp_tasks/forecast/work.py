@@ -8,13 +8,14 @@ from typing import Self
 
 from aitp_tasks.config import Allocation, Difference, Finetune, RunConfig
 from aitp_tasks.dataset import budget
+from aitp_tasks.forecast import parts as part_sizes
 from aitp_tasks.forecast.costs import Measured
 from aitp_tasks.records import embedded, generated
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Plan, Shard
 from aitp_tasks.records.run import Run
 from aitp_tasks.records.versions import Yield
 from aitp_tasks.selection import yields
-from aitp_tasks.selection.sampled import pilot_size
+from aitp_tasks.selection.sampled import part_count, pilot_size
 
 #: Stages whose units are groups of shards.
 _BY_GROUP = ("embed", "density")
@@ -188,13 +189,12 @@ def forecast(
     """What the run will have to do, all of it; where a share was not measured, the most that it can be."""
     documents, sft = sizes.rows("corpus"), sizes.rows("sft")
     below = round(documents * share_below(config.difference, documents, measured))
-    selected, parts = selection(config, below, places)
+    selected, parts = selection(config, below, places, measured)
     pilots = pilot(config.difference, selected)[0] if places.has_pilot else 0
     if done is not None and done.selected is not None and done.parts is not None:
         selected, parts, pilots = done.selected, done.parts, done.pilot_parts
-    most = config.prompts.questions_per_document
-    questions = round(selected * (most if measured.questions is None else measured.questions))
-    kept = round(questions * (1.0 if measured.kept is None else measured.kept))
+    questions = round(selected * part_sizes.questions_of_a_document(config, measured))
+    kept = round(questions * part_sizes.kept(measured))
     answers = kept * config.prompts.answers_per_question
     passed = kept if measured.answered is None else min(round(answers * measured.answered), kept)
     pairs = int(min(passed, places.pairs))
@@ -222,11 +222,12 @@ def share_below(settings: Difference, documents: int, measured: Measured) -> flo
     return 1.0 if measured.below is None else measured.below
 
 
-def selection(config: RunConfig, below: int, places: Places) -> tuple[int, int]:
+def selection(config: RunConfig, below: int, places: Places, measured: Measured) -> tuple[int, int]:
     """Documents that will be selected of those below tau, and the parts they make."""
-    selected, settings = min(places.documents, below), config.difference
-    pilots, of_pilot = pilot(settings, selected) if places.has_pilot else (0, 0)
-    return selected, pilots - (of_pilot - selected) // settings.documents_per_part
+    selected = min(places.documents, below)
+    pilots, of_pilot = pilot(config.difference, selected) if places.has_pilot else (0, 0)
+    per_part = part_sizes.size(config, measured).documents
+    return selected, pilots + part_count(selected - of_pilot, per_part)
 
 
 def pilot(settings: Difference, selected: int) -> tuple[int, int]:

@@ -2,10 +2,11 @@
 
 import logging
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 from aitp_tasks import config
-from aitp_tasks.config.engine import weights_share
+from aitp_tasks.config.engine import Speculation, gpus
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.generation.prompt_files import FILES
@@ -62,16 +63,30 @@ def require_memory(settings: config.Engine) -> None:
     Raises:
         InputError: they do not.
     """
-    gpus = [gpu for gpu in devices.visible() if gpu.memory]
-    if settings.folder is None or settings.endpoint is not None or not gpus:
+    found = [gpu for gpu in devices.visible() if gpu.memory]
+    if settings.folder is None or settings.endpoint is not None or not found:
         return
     share = settings.engine_args.get("gpu_memory_utilization", 1.0)
-    room = min(gpu.memory for gpu in gpus) * (share if isinstance(share, float) else 1.0)
-    needed = weights(settings.folder) / weights_share(settings.engine_args)
+    room = min(gpu.memory for gpu in found) * (share if isinstance(share, float) else 1.0)
+    needed = weights(settings.folder) / gpus(settings.engine_args)
     if needed > room:
         raise InputError(
             f"the weights of {settings.label} take {needed / 1e9:.1f} GB a GPU, and {room / 1e9:.1f} GB may "
             "be used: raise tensor_parallel_size (engine.engine_args), or take a smaller or quantised model"
+        )
+
+
+def require_speculation(settings: config.Engine) -> None:
+    """Make sure that what guesses tokens is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    if settings.speculation is Speculation.SUFFIX and find_spec("arctic_inference") is None:
+        raise InputError(
+            "engine.speculation=suffix needs the package arctic-inference, which is not installed here: "
+            "install the version that vLLM names (0.1.1 for 0.32) into the worker environment, or set ngram, "
+            "which needs nothing"
         )
 
 

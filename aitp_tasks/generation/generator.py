@@ -46,6 +46,7 @@ class Session:
         self._planned = planned
         self._open = ExitStack()
         self._started: tuple[Engine, Prompter] | None = None
+        self._ended_starts = 0
 
     @property
     def spent(self) -> tuple[float, int]:
@@ -54,6 +55,13 @@ class Session:
             return 0.0, 0
         engine, _ = self._started
         return engine.load_seconds, engine.restarts
+
+    @property
+    def starts(self) -> int:
+        """How often an engine was started by now; a server's starts are its own."""
+        if self._started is None or self._settings.endpoint is not None:
+            return self._ended_starts
+        return self._ended_starts + 1 + self._started[0].restarts
 
     def start(self, seeded: bool) -> tuple[Engine, Prompter]:
         """The engine, and what fills prompts for it.
@@ -75,7 +83,7 @@ class Session:
     def end(self) -> None:
         """End the engine, if it was started, so that its devices are free."""
         self._open.close()
-        self._started = None
+        self._ended_starts, self._started = self.starts, None
 
     def __enter__(self) -> Self:
         return self

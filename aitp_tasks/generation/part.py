@@ -99,7 +99,12 @@ def _run_part(stage: PromptStage, run: Run, part: str, watch: Stopwatch) -> Mani
             label=part,
             ledger=ledger,
             outputs=outputs,
-            figures=figures | further | devices.figures(served=run.config.engine.endpoint is not None),
+            figures={
+                **figures,
+                **further,
+                "engine_starts": session.starts,
+                **devices.figures(served=run.config.engine.endpoint is not None),
+            },
             seconds=watch.seconds(),
             peak_memory_mb=watch.peak_memory_mb(),
         ),

@@ -73,6 +73,7 @@ class Contents(_Part):
         models: ``encoder``, ``engine`` and ``base``.
         columns: types of the Parquet files' columns, by name.
         shards: rows of each Parquet file, by its path.
+        validation_shards: the same of the split for validations, which ``rows`` does not count.
         json_files: the other files with rows, by name.
         marks: of chat templates.
         languages: of the rows that were looked at and tell theirs, how many are in each.
@@ -87,6 +88,7 @@ class Contents(_Part):
     models: dict[str, UsedModel]
     columns: dict[str, str]
     shards: dict[str, int]
+    validation_shards: dict[str, int] = {}
     json_files: dict[str, JsonFile]
     marks: MarksHeld
     languages: dict[str, int] = {}

@@ -1,5 +1,7 @@
 """Where the rows of a dataset version lie: Parquet shards below its ``data/``, the hub's layout.
 
+What is trained on is one split; what is handed on to validate by, where that is configured, another.
+
 A version of an earlier release has one file, ``data.parquet``, in the version's own folder.
 Which files a version has, assemble's manifest says: one output a shard.
 """
@@ -9,20 +11,26 @@ from pathlib import Path
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import published
+from aitp_tasks.records.contents import Contents
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.storage import Storage
 
-#: The split that all rows are in, and the folder of its shards.
-SPLIT, FOLDER = "train", "data"
-_SHARD = re.compile(rf"{SPLIT}-(\d{{5,}})-of-(\d{{5,}})\.parquet")
+#: The split that is trained on, the one that never is, and the folder of their shards.
+SPLIT, VALIDATION, FOLDER = "train", "validation", "data"
+_SHARD = re.compile(rf"({SPLIT}|{VALIDATION})-(\d{{5,}})-of-(\d{{5,}})\.parquet")
 #: The output that an earlier release names its only file by.
 _SINGLE, _SINGLE_FILE = "parquet", "data.parquet"
 
 
-def shard(number: int, count: int) -> str:
-    """Path of one of so many shards in the version's folder."""
-    return f"{FOLDER}/{SPLIT}-{number:05}-of-{count:05}.parquet"
+def shard(number: int, count: int, split: str = SPLIT) -> str:
+    """Path of one of a split's so many shards in the version's folder."""
+    return f"{FOLDER}/{split}-{number:05}-of-{count:05}.parquet"
+
+
+def pattern(split: str) -> str:
+    """What matches the paths of a split's shards, and nothing else."""
+    return f"{FOLDER}/{split}-*.parquet"
 
 
 def output(path: str) -> str:
@@ -30,8 +38,14 @@ def output(path: str) -> str:
     return path.rpartition("/")[2].partition("-of-")[0]
 
 
+def splits(contents: Contents) -> dict[str, dict[str, int]]:
+    """Rows of each of a version's shards by its path, by the names of the splits that it has."""
+    of_validation = {VALIDATION: contents.validation_shards} if contents.validation_shards else {}
+    return {SPLIT: contents.shards, **of_validation}
+
+
 def keys(done: Manifest) -> list[str]:
-    """Keys of the shards that assemble has named, in their order."""
+    """Keys of the shards that are trained on, as assemble has named them, in their order."""
     names = sorted(name for name in done.outputs if name == _SINGLE or name.startswith(f"{SPLIT}-"))
     return [done.outputs[name] for name in names]
 
@@ -47,7 +61,7 @@ def line(done: Manifest) -> str:
 
 
 def standing(storage: Storage, version: str) -> dict[str, str]:
-    """The shards of a version that stands below a prefix, as a manifest names them.
+    """The shards that are trained on of a version that stands below a prefix, as a manifest names them.
 
     Raises:
         InputError: some of them were deleted.
@@ -56,13 +70,19 @@ def standing(storage: Storage, version: str) -> dict[str, str]:
     if _SINGLE_FILE in found:
         return {_SINGLE: found[_SINGLE_FILE]}
     shards = {path: key for path, key in found.items() if path.startswith(f"{FOLDER}/")}
-    counts = {int(said[2]) for path in shards if (said := _SHARD.fullmatch(path.rpartition("/")[2]))}
-    if len(counts) != 1 or shards.keys() != {shard(number, max(counts)) for number in range(max(counts))}:
+    told = [said for path in shards if (said := _SHARD.fullmatch(path.rpartition("/")[2]))]
+    counts = {(said[1], int(said[3])) for said in told}
+    named = {shard(number, count, split) for split, count in counts for number in range(count)}
+    if (
+        SPLIT not in (splits := [split for split, _ in counts])
+        or len(set(splits)) < len(splits)
+        or (shards.keys() != named)
+    ):
         raise InputError(
             f"{storage.uri(version)}/{FOLDER} does not hold all shards of one dataset, but {sorted(shards)}: "
             "restore them, or name another version in assemble.base"
         )
-    return {output(path): key for path, key in sorted(shards.items())}
+    return {output(path): key for path, key in sorted(shards.items()) if output(path).startswith(f"{SPLIT}-")}
 
 
 def download(run: Run, done: Manifest, target: Path) -> None:

@@ -5,7 +5,7 @@ Nothing here draws or formats. All parts' scores are read by three columns; see
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,6 +128,9 @@ class Facts:
     ledgers: list[tuple[str, Ledger]]
     costs: list[StageCost]
     generation: list[Generation]
+    #: How often the prompt stages have started an engine for each part, restarts included; None of earlier
+    #: releases.
+    engine_starts_per_part: float | None
     #: How many answers a judge has given each verdict; nothing where none were judged.
     verdicts: dict[str, int]
     index: Manifest
@@ -197,6 +200,7 @@ def gather(run: Run) -> Facts:
         inputs=_inputs(run, units["embed"]),
         ledgers=ledgers,
         generation=_generations(units),
+        engine_starts_per_part=_engine_starts(units),
         verdicts=_verdicts(units["answer"]),
         costs=[_cost(stage, manifests) for stage, manifests in units.items() if manifests],
         index=units["index"][0],
@@ -317,6 +321,12 @@ def _generations(units: dict[str, list[Manifest]]) -> list[Generation]:
     figures = {stage: [unit.figures for unit in units[stage]] for stage in generated.STAGES}
     figures["judge"] = [each["judge"] for each in figures["answer"] if "judge" in each]
     return [_generation(prompt, each) for prompt, each in figures.items() if each]
+
+
+def _engine_starts(units: Mapping[str, list[Manifest]]) -> float | None:
+    told = [unit.figures.get("engine_starts") for stage in generated.STAGES for unit in units[stage]]
+    starts = [int(count) for count in told if count is not None]
+    return sum(starts) / max(len(units[stage]) for stage in generated.STAGES) if starts else None
 
 
 def _verdicts(units: list[Manifest]) -> dict[str, int]:

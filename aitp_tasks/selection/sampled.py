@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.config import Allocation, Difference
+from aitp_tasks.config.difference import DOCUMENTS_PER_PART
 from aitp_tasks.densities.partition import Partition
 from aitp_tasks.records import projected, versions
 from aitp_tasks.records.run import part_name, part_of, pilot_name
@@ -20,6 +21,8 @@ from aitp_tasks.selection.drawing import counts
 from aitp_tasks.selection.sample import Quotas, Sample
 
 EVEN, BY_NIGHTS, BY_PILOT = "even", "yield, by earlier nights", "yield, after a pilot"
+#: Airflow maps a task over 1,024 units at most.
+MOST_PARTS = 1000
 _TOO_FEW = "even, as there are too few documents for a pilot"
 
 
@@ -32,7 +35,7 @@ class Sampled:
         partition: the regions; None where there is no document.
         allocation: how documents are shared among these, in words.
         selected: documents of the whole sample.
-        per_part: at most so many are in a part, but for those of a pilot.
+        per_part: about so many are in a part, but for those of a pilot; more where there would be too many.
         is_pilot: whether what is written is a pilot.
     """
 
@@ -44,7 +47,14 @@ class Sampled:
     is_pilot: bool = False
 
     @classmethod
-    def of(cls, drawn: pa.Table, settings: Difference, cell: float, known: versions.Regions | None) -> Self:
+    def of(
+        cls,
+        drawn: pa.Table,
+        settings: Difference,
+        cell: float,
+        known: versions.Regions | None,
+        per_part: int,
+    ) -> Self:
         """A sample that was drawn of all documents alike.
 
         Args:
@@ -52,19 +62,18 @@ class Sampled:
             settings: how they are drawn.
             cell: side of a stratum, in projected units.
             known: the line's regions, where it has any.
+            per_part: documents of a part.
         """
         partition = _partition(drawn, settings.regions, known)
         wanted = settings.allocation is Allocation.YIELD and partition is not None
         sizes = _sizes(drawn, settings, partition) if wanted and partition else ()
         if not any(sizes):
             told = _TOO_FEW if wanted else EVEN
-            return cls(drawn, partition, told, len(drawn), settings.documents_per_part)
+            return cls(drawn, partition, told, len(drawn), per_part)
         assert partition is not None
         sample = Sample(settings, cell, quotas=Quotas(partition, sizes))
         sample.add(drawn)
-        return cls(
-            sample.documents(), partition, BY_PILOT, len(drawn), settings.documents_per_part, is_pilot=True
-        )
+        return cls(sample.documents(), partition, BY_PILOT, len(drawn), per_part, is_pilot=True)
 
     def parts(self) -> dict[str, NDArray[np.int64]]:
         """Positions of the documents of each part that is written, by its name."""
@@ -82,6 +91,7 @@ class Sampled:
             "selected": self.selected,
             "parts": pilots + self._others,
             "pilot_parts": pilots,
+            "documents_per_part": self.per_part,
             "cuts": None if self.partition is None else [list(cut) for cut in self.partition.cuts],
             "allocation": self.allocation,
             "by_region": None if self.partition is None else counts(self.partition, self.written).tolist(),
@@ -91,11 +101,16 @@ class Sampled:
     def _others(self) -> int:
         """How many parts there are beside those of a pilot."""
         left = self.selected - (len(self.written) if self.is_pilot else 0)
-        return -(-left // self.per_part)
+        return part_count(left, self.per_part)
 
     def _regions(self) -> NDArray[np.int64]:
         assert self.partition is not None
         return self.partition.at(projected.points(self.written))
+
+
+def part_count(documents: int, per_part: int) -> int:
+    """In how many parts some documents go; parts grow where Airflow could not map over all of them."""
+    return min(-(-documents // per_part), MOST_PARTS)
 
 
 def slices(documents: pa.Table, parts: int) -> dict[str, NDArray[np.int64]]:
@@ -117,5 +132,9 @@ def _sizes(drawn: pa.Table, settings: Difference, partition: Partition) -> tuple
 
 
 def pilot_size(settings: Difference, selected: int) -> int:
-    """Documents of a region's pilot, at most, where so many are selected in all."""
-    return min(settings.pilot_documents, settings.documents_per_part, selected // settings.regions // 2)
+    """Documents of a region's pilot, at most, where so many are selected in all.
+
+    Not by the size that was found for the parts: which documents are drawn must not follow from speeds.
+    """
+    one_part = settings.documents_per_part or DOCUMENTS_PER_PART
+    return min(settings.pilot_documents, one_part, selected // settings.regions // 2)

@@ -16,7 +16,8 @@ A run whose pairs and SFT set are those of the version that it builds on makes n
 version: its dataset is that one.
 
 With ``evaluate.held_out``, SFT examples and the pairs of documents are left out that
-nothing is ever to be trained on; they become files of the run. Whether the version becomes
+nothing is ever to be trained on; they become files of the run, and half of them the version's
+split for validations where ``assemble.validation_split`` wants that. Whether the version becomes
 the latest of its line is promote's to say then, if ``evaluate.promote`` wants that.
 """
 
@@ -168,6 +169,8 @@ def _assemble(run: Run, watch: Stopwatch) -> Manifest:
             return _commit(run, done, _standing(run) | aside, watch)
         export.write(choice.earlier)
         export.write(choice.new)
+        if run.config.assemble.validation_split:
+            export.write_validation(made.apart.for_validation())
         export.close(run.config.assemble.dataset)
         done = done.model_copy(update={"figures": done.figures | _told(run, done, export.told)})
         done = card.write(Path(name), run, done, _picture(choice))
@@ -269,7 +272,7 @@ def _aside(run: Run, choice: Choice, made: _Made) -> dict[str, str]:
         run.storage,
         run.key("assemble", "held-out-"),
         run.config.evaluate.max_examples,
-        validated=run.config.finetune.eval_steps is not None,
+        validated=run.config.halves_held_out,
     )
     not_in = {
         name: tables.write(run.storage, run.key("assemble", name), pa.Table.from_pylist(found, schema))

@@ -29,6 +29,7 @@ from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import Points
 from aitp_tasks.densities.partition import Partition
 from aitp_tasks.errors import InputError
+from aitp_tasks.forecast import parts as part_sizes
 from aitp_tasks.records import embedded, indexed, projected, tables, versions
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
@@ -72,7 +73,7 @@ def _select(run: Run, watch: Stopwatch) -> Manifest:
     threshold = criteria.threshold(settings, lambda: (found[1:] for found in drawing.scored(run, coverage)))
     wanted = _wanted(run, coverage, threshold)
     pool = Pool(run, geometry, coverage, threshold, wanted.crowd)
-    tally, found, sampled = _draw(pool, wanted)
+    tally, found, sampled = _draw(pool, wanted, part_sizes.settled(run).documents)
     _warn(tally, threshold, wanted)
     errors = _require_precision(run, _measured_errors(run, coverage, tally.probes()))
     with OpenIndex(run.storage, indexed.keys(run, "sft"), "sft") as index:
@@ -179,17 +180,16 @@ def _documents_below(
     return counts
 
 
-def _draw(pool: Pool, wanted: _Wanted) -> tuple[Tally, Fit, Sampled]:
+def _draw(pool: Pool, wanted: _Wanted, per_part: int) -> tuple[Tally, Fit, Sampled]:
     """Count all documents, and draw the sample of those that may be drawn; what of it is written now."""
     settings, known = pool.run.config.difference, yields.earlier(pool.run.plan)
     if settings.allocation is Allocation.YIELD and known is not None and any(known.documents):
         tally, found = pool.draw_allotted(wanted.documents, known, (0,) * settings.regions)
         partition, selected = Partition.told(known.cuts), len(found.drawn)
-        per_part = settings.documents_per_part
         return tally, found, Sampled(found.drawn, partition, BY_NIGHTS, selected, per_part)
     tally, found = pool.draw(wanted.documents)
     cell = pool.geometry.bandwidths["corpus"]
-    return tally, found, Sampled.of(found.drawn, settings, cell, known)
+    return tally, found, Sampled.of(found.drawn, settings, cell, known, per_part)
 
 
 def _warn(tally: Tally, threshold: criteria.Threshold, wanted: _Wanted) -> None:

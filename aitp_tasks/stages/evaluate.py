@@ -209,13 +209,13 @@ def _conversations(run: Run, assembled: Manifest, name: str) -> list[dict[str, A
 
 def _documents(run: Run) -> list[dict[str, Any]]:
     """The held-out documents of the difference set, as many as are evaluated."""
-    settings, validated = run.config.evaluate, run.config.finetune.eval_steps is not None
+    settings, halved = run.config.evaluate, run.config.halves_held_out
 
     def found() -> Iterator[dict[str, Any]]:
         for part in run.parts:
             for row in selected.documents(run, part, ["doc_id", "text"]):
-                if validated and held_out.is_validation(row["doc_id"]):
-                    # The fine-tune was chosen by its pairs.
+                if halved and held_out.is_validation(row["doc_id"]):
+                    # Models are chosen by its pairs.
                     continue
                 if held_out.is_held_out(row["doc_id"], settings.held_out):
                     yield {"id": row["doc_id"], "text": row["text"]}

@@ -208,6 +208,7 @@ def _planned(
     if check or not versions.was_planned(storage, config.assemble.dataset, inputs.digest):
         checks.require_room(config.engine, inputs.prompts)
         checks.require_memory(config.engine)
+        checks.require_speculation(config.engine)
         if config.prompts.answers_per_question > 1:
             ranking.require(config.finetune, int(inputs.prompts["answer"].sampling["max_tokens"]))
         training_checks.require_template(config.finetune)

@@ -79,6 +79,7 @@ def contents(told: Told, kinds: Mapping[str, int], setting: Marks = Marks.KEEP) 
         models={"engine": UsedModel(name="rewriter", revision="abc", identity="e" * 32)},
         columns=told.columns,
         shards=shards,
+        validation_shards=told.validation,
         json_files=json_files,
         marks=MarksHeld(setting=setting.value, rows=told.marked, by_mark=dict(told.marks), dropped=0),
     )
@@ -119,10 +120,16 @@ def facts(told: Told, name: str = "news-1", setting: Marks = Marks.KEEP, **chang
     )
 
 
-def exported(folder: Path, given: Sequence[Mapping[str, Any]], marks: Marks = Marks.KEEP) -> Told:
+def exported(
+    folder: Path,
+    given: Sequence[Mapping[str, Any]],
+    marks: Marks = Marks.KEEP,
+    validation: Sequence[Mapping[str, Any]] = (),
+) -> Told:
     """Write rows as assemble does."""
     with Export(folder, marks) as export:
         export.write(given)
+        export.write_validation(validation)
         export.close(LINE)
     return export.told
 
@@ -132,10 +139,11 @@ def version(
     given: Sequence[Mapping[str, Any]],
     name: str = "news-1",
     template: str | None = None,
+    validation: Sequence[Mapping[str, Any]] = (),
     **changes: Any,
 ) -> Contents:
     """Write the files of a version into an empty folder; what they hold."""
-    told = exported(folder, given)
+    told = exported(folder, given, validation=validation)
     pairs = sum(row["origin"] == "aitp" for row in given)
     kinds = {"sft": len(given) - pairs, "new_pairs": pairs, "earlier_pairs": 0}
     found = facts(told, name, kinds=kinds, **changes)

@@ -83,6 +83,20 @@ def test_overrides_are_yaml_values() -> None:
             "engine={model: m, deterministic: true, endpoint: {url: 'http://h/v1', served_model: m}}",
             "leave engine.deterministic out, and start the server so",
         ),
+        ("engine.speculation=draft", "engine.speculation='draft': Input should be 'ngram' or 'suffix'"),
+        (
+            "engine={model: m, speculation: ngram, endpoint: {url: 'http://h/v1', served_model: m}}",
+            "speculation=ngram is a matter of the server's: leave engine.speculation out, and start",
+        ),
+        ("engine={model: m, speculation: ngram, deterministic: true}", "speculation=ngram checks several"),
+        (
+            "engine={model: m, speculation: suffix, engine_args: {speculative_config: {method: ngram}}}",
+            "speculation=suffix and engine_args.speculative_config are both given",
+        ),
+        (
+            "engine.engine_args={data_parallel_size: 2}",
+            "engine_args.data_parallel_size=2 is refused by vLLM within one process: leave it out, since",
+        ),
         ("density={components: 3, max_error: 1.0e-5}", "needs a grid too fine for 3 components"),
         ("plan.max_fanout=1025", "less than or equal to 1000"),
         (

@@ -129,6 +129,11 @@ class World:
         return versions.latest(self._storage, LINE)
 
     @property
+    def sft(self) -> list[list[dict[str, str]]]:
+        """The SFT set's conversations, as they were last."""
+        return self._sft
+
+    @property
     def _storage(self) -> Storage:
         return open_storage(f"file://{self.root}")
 

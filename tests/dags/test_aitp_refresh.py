@@ -367,7 +367,7 @@ def test_where_a_server_embeds_or_generates_no_gpu_slot_is_taken(tmp_path: Path)
 GPUS, CPUS = "devices: {require: gpu}", "devices: {require: cpu}"
 TENSORS = "engine: {{engine_args: {{tensor_parallel_size: {}}}}}".format
 RANKS = "finetune: {{processes: {}}}".format
-ALL_KINDS = "{tensor_parallel_size: 2, pipeline_parallel_size: 2, data_parallel_size: 2}"
+BOTH_KINDS = "{tensor_parallel_size: 4, pipeline_parallel_size: 2}"
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ ALL_KINDS = "{tensor_parallel_size: 2, pipeline_parallel_size: 2, data_parallel_
         ([], [], 1, 1),
         ([GPUS], [], 1, 1),
         ([TENSORS(8)], [], 8, 1),
-        ([f"engine: {{engine_args: {ALL_KINDS}}}"], [], 8, 1),
+        ([f"engine: {{engine_args: {BOTH_KINDS}}}"], [], 8, 1),
         # Ranks on processors lease nothing, and the pool may have one slot.
         ([RANKS(8)], [], 1, 1),
         ([RANKS(8), GPUS], [], 1, 8),

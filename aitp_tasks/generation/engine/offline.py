@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aitp_tasks import config
-from aitp_tasks.config.engine import gpus
+from aitp_tasks.config.engine import Speculation, gpus
 from aitp_tasks.errors import TransientError
 from aitp_tasks.generation.engine import Completion, Job, dtype, one_at_a_time
 from aitp_tasks.generation.engine.failures import failure
@@ -44,6 +44,18 @@ _WHILE_LOADING = 512
 _END_SECONDS = 10.0
 #: Of standard error, those that may say why the engine did not start.
 _LINES = 400
+
+#: How tokens are guessed, for vLLM.
+_SPECULATIVE = {
+    # A text is gone on with where its last two tokens or more have stood before.
+    Speculation.NGRAM: {
+        "method": "ngram",
+        "num_speculative_tokens": 5,
+        "prompt_lookup_min": 2,
+        "prompt_lookup_max": 4,
+    },
+    Speculation.SUFFIX: {"method": "suffix"},
+}
 
 _Message = dict[str, Any]
 
@@ -247,6 +259,7 @@ def _arguments(settings: config.Engine, model: str, seeded: bool = False) -> dic
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True, **thinking},
         **({"seed": 0} | ({} if devices.visible() else {"distributed_executor_backend": "uni"})),
         **settings.engine_args,
+        **({"speculative_config": _SPECULATIVE[settings.speculation]} if settings.speculation else {}),
         **({"dtype": computed_in} if (computed_in := dtype(settings)) else {}),
         **(_in_one_piece(settings) if seeded else {}),
         **_alone(settings),

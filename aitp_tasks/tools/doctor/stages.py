@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 
 from aitp_tasks.config import Model, RunConfig
 from aitp_tasks.config.engine import gpus
-from aitp_tasks.config.engine import weights_share as cut_over
 from aitp_tasks.errors import AitpError
 from aitp_tasks.generation import checks, engine
 from aitp_tasks.machine import devices, models, processors
@@ -64,7 +63,7 @@ def _generating(config: RunConfig) -> str:
     wanted = gpus(config.engine.engine_args)
     devices.require(wanted, "engine.engine_args")
     checks.require_memory(config.engine)
-    size = _size(config.engine, cut_over(config.engine.engine_args))
+    size = _size(config.engine, wanted)
     computed_in = engine.dtype(config.engine) or "what vLLM takes"
     at_once = engine.requests_at_once(config.engine, bool(devices.visible()))
     context = f"{config.engine.max_model_len:,} tokens, up to {at_once:,} requests at once"

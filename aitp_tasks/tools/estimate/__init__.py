@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aitp_tasks.config import Finetune, RunConfig
+from aitp_tasks.config.difference import DOCUMENTS_PER_PART
 from aitp_tasks.errors import InputError
 from aitp_tasks.forecast import table, told
 from aitp_tasks.forecast.costs import Measured
@@ -88,14 +89,16 @@ def execute(
 def _rehearsed(run: Run, sizes: Sizes, rows: int, on_gpus: bool) -> Measured:
     """What a rehearsal of the run has measured on this machine."""
     config = run.config
-    documents = max(rows, min(requests_at_once(config.engine, on_gpus), config.difference.documents_per_part))
+    # How large parts will be follows from what is to be measured.
+    per_part = config.difference.documents_per_part or DOCUMENTS_PER_PART
+    documents = max(rows, min(requests_at_once(config.engine, on_gpus), per_part))
     examples = max(rows, STEPS * _examples_per_step(config.finetune))
     with sigterm_as_exit(), tempfile.TemporaryDirectory(prefix="aitp-estimate-") as name:
         sample.write(run, Path(name), documents, examples)
         rehearsal = Rehearsal(config, Path(name))
         below = rehearsal.below_tau()
         places = Places.of(run.plan, sizes.rows("sft"))
-        selected, parts = selection(config, round(below * sizes.rows("corpus")), places)
+        selected, parts = selection(config, round(below * sizes.rows("corpus")), places, Measured())
         return rehearsal.measure(-(-selected // max(parts, 1)))
 
 

@@ -29,6 +29,7 @@ from aitp_tasks.config import (
     Plan,
     RunConfig,
 )
+from aitp_tasks.config.difference import DOCUMENTS_PER_PART
 from aitp_tasks.errors import AitpError, BudgetExceededError, InputError, TransientError
 from aitp_tasks.forecast import observed
 from aitp_tasks.forecast.costs import Cost, Measured, seconds_per_step
@@ -220,7 +221,7 @@ def _steps(settings: Finetune) -> int:
 
 
 def _largest_part(settings: Difference) -> int:
-    return min(settings.documents_per_part, settings.max_documents)
+    return min(settings.documents_per_part or DOCUMENTS_PER_PART, settings.max_documents)
 
 
 def _selecting(settings: Difference, documents: int) -> Difference:

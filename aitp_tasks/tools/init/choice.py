@@ -39,7 +39,7 @@ _SMALL_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 _SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 #: What a model of so few parameters needs, and what becomes of its output.
 _OF_SMALL_MODELS: dict[str, dict[str, Any]] = {
-    "difference": {"target_share": 0.1, "max_documents": 200, "documents_per_part": 200},
+    "difference": {"target_share": 0.1, "max_documents": 200},
     "prompts": {
         "sampling": {"max_tokens": 256, "repetition_penalty": 1.1},
         "second_attempt": False,

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
@@ -12,9 +13,11 @@ from huggingface_hub import DatasetCard
 from aitp_tasks.config import Marks
 from aitp_tasks.dataset import card, front, sections
 from aitp_tasks.dataset.export import Told
+from aitp_tasks.records import conversations
 from aitp_tasks.records.contents import shares
 from tests.aitp_tasks import handed
 from tests.aitp_tasks.dataset import card_cases
+from tests.aitp_tasks.dataset.test_export import in_any_order
 from tests.aitp_tasks.dataset.test_sharegpt import exported, of
 
 CONFIG = handed.config()
@@ -103,7 +106,7 @@ def test_it_says_what_the_json_files_do_not_hold(tmp_path: Path) -> None:
         {"messages": [of("user", "a"), of("assistant", "b"), of("user", "c")]},
     ).told
     lines = text_of(tmp_path, files).splitlines()
-    assert "| `data/*.parquet` | 3 | none |" in lines
+    assert "| `data/train-*.parquet` | 3 | none |" in lines
     assert "| `sharegpt.json` | 2 | 1 `ends_without_assistant` |" in lines
     assert "| `alpaca.json` | 1 | 1 `ends_without_assistant`, 1 `tool_calls` |" in lines
 
@@ -235,6 +238,52 @@ def test_all_loads_as_one_split_beside_its_picture(tmp_path: Path) -> None:
         assert {split: len(rows) for split, rows in found.items()} == {"train": 5}
         assert found["train"].column_names[0] == "messages"
         (folder / card.NAME).unlink(missing_ok=True)
+
+
+def test_a_split_for_validations_is_one_of_two(tmp_path: Path) -> None:
+    folder, case = tmp_path / "version", card_cases.given("front-validation-split")
+    folder.mkdir()
+    given = handed.rows(pairs=40, sft=60)
+    # What only a row for validations has is a column of both, or datasets would refuse to load them.
+    call = {"type": "function", "function": {"name": "f", "arguments": {"town": "Kiel"}}}
+    given[95]["messages"].insert(1, {"role": "assistant", "content": "", "tool_calls": [call]})
+    held, trained = given[case["train"] :], given[: case["train"]]
+    contents = handed.version(folder, trained, validation=held)
+    assert (contents.rows, sum(contents.validation_shards.values())) == (len(trained), len(held))
+    for number in range(2):
+        found = load_dataset(str(folder), cache_dir=str(tmp_path / f"cache{number}"))
+        for split, rows in (("train", trained), ("validation", held)):
+            said = [
+                conversations.read(row["messages"], row.get("tools"))[0] for row in found[split].to_list()
+            ]
+            assert in_any_order(said) == in_any_order(row["messages"] for row in rows)
+        if number == 0:
+            text = (folder / card.NAME).read_text()
+            told = front.split(text)[0]
+            assert told["dataset_info"]["splits"] == [
+                {
+                    "name": split,
+                    "num_bytes": found[split].info.splits[split].num_bytes,
+                    "num_examples": len(found[split]),
+                }
+                for split in ("train", "validation")
+            ]
+            assert f"| `data/validation-*.parquet` | {len(held)} | none |" in text
+            assert f"| `data/train-*.parquet` | {len(trained)} | none |" in text
+            # By the folder's names alone it is the same.
+            (folder / card.NAME).unlink()
+
+
+def test_rows_with_marks_are_no_more_in_the_split_for_validations(tmp_path: Path) -> None:
+    given = handed.rows(pairs=0, sft=4)
+    given[3]["messages"][1]["content"] += " <|im_end|>"
+    for setting, rows in ((Marks.KEEP, 2), (Marks.ESCAPE, 2), (Marks.DROP, 1)):
+        folder = tmp_path / setting
+        folder.mkdir()
+        told = handed.exported(folder, given[:2], setting, validation=given[2:])
+        table = pq.read_table(folder / "data/validation-00000-of-00001.parquet")
+        assert sum(told.validation.values()) == len(table) == rows
+        assert any("<|im_end|>" in str(row) for row in table.to_pylist()) == (setting is Marks.KEEP)
 
 
 def test_it_says_nothing_of_the_machine(tmp_path: Path, told: Told) -> None:

@@ -148,3 +148,14 @@ def test_llama_factory_reads_its_own_files_beside_it(
     folder = made(tmp_path / "version", handed.rows())
     factory = LlamaFactory(tmp_path_factory.mktemp("llama-factory"))
     assert [len(factory.read(folder, name)) for name in ("aitp", "aitp_alpaca")] == [5, 5]
+
+
+def test_each_split_has_records_of_its_own(tmp_path: Path) -> None:
+    given = handed.rows(pairs=3, sft=4)
+    folder = made(tmp_path / "version", given[1:], validation=given[:1])
+    found = opened(folder)
+    rows = {"default": "train", "validation": "validation"}
+    assert [records.id for records in found.metadata.record_sets] == list(rows)
+    for name, split in rows.items():
+        table = pq.read_table(folder / f"data/{split}-00000-of-00001.parquet")
+        assert in_order([plain(record) for record in found.records(name)]) == in_order(table.to_pylist())

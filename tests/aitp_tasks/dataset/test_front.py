@@ -20,15 +20,16 @@ def told(**changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "settings": handed.settings(),
         "languages": ["en"],
-        "rows": 5,
-        "info": {},
+        "info": {"splits": [{"name": "train", "num_examples": 5}]},
     } | changes
     return front.values(**given)
 
 
 @pytest.mark.parametrize(("rows", "category"), card_cases.SIZES)
 def test_a_size_is_one_of_the_hubs_categories(rows: int, category: str) -> None:
-    assert told(rows=rows)["size_categories"] == [category]
+    # Of all splits together.
+    info = {"splits": [{"name": name, "num_examples": number} for name, number in (("a", rows), ("b", 0))]}
+    assert told(info=info)["size_categories"] == [category]
 
 
 def test_the_largest_sizes_have_a_category_too() -> None:

@@ -170,6 +170,7 @@ ENDPOINT = {"url": "http://127.0.0.1:9/v1", "served_model": "model"}
             {"engine.engine_args": {"max_num_seqs": 4}},
             {"rewrite", "score", "answer", same.KEPT, same.ANSWERED},
         ),
+        ({"engine.speculation": "ngram"}, {"rewrite", "score", "answer", same.KEPT, same.ANSWERED}),
         ({"finetune.epochs": 1.0, "finetune.max_steps": 2, "finetune.learning_rate": 1e-5}, set()),
         ({"finetune.batch_size": 2}, {"finetune"}),
         ({"finetune.processes": 2}, {"finetune"}),

@@ -170,6 +170,25 @@ def test_a_second_run_generates_nothing(run: Run, engine: type[StandIn]) -> None
     assert engine.asked == []
 
 
+def test_engine_starts_are_told_for_each_part(
+    run: Run, engine: type[StandIn], monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    def starts() -> list[int]:
+        run_stage(rewrite, run)
+        return [run.require_manifest("rewrite", part).figures["engine_starts"] for part in run.parts]
+
+    assert starts() == [1] * run.part_count
+    # All is found.
+    forget(run, "rewrite", root)
+    assert starts() == [0] * run.part_count
+    forget(run, "rewrite", root)
+    for path in root.glob("generations/rewrite/*/*"):
+        path.unlink()
+    # Two had died.
+    monkeypatch.setattr(engine, "restarts", property(lambda _: 2, lambda *_: None), raising=False)
+    assert starts() == [3] * run.part_count
+
+
 @pytest.mark.operation("older-rules")
 def test_what_another_release_has_begun_is_not_gone_on_with(run: Run, engine: type[StandIn]) -> None:
     begun = Run(run.storage, run.plan.model_copy(update={"rules": 1}), run.digest)
@@ -540,6 +559,10 @@ def test_how_a_model_thinks_is_part_of_a_responses_identity(configure: Configure
         [one.identity()["engine"] for one in configs],
     ):
         assert all(identity.count(one) == 1 for one in identity)
+    # How tokens are guessed is no part of it, nor of the run's.
+    guessing = configure(engine={"model": model, "max_model_len": 1024, "speculation": "ngram"})
+    assert guessing.engine.generation_identity() == configs[0].engine.generation_identity()
+    assert guessing.identity() == configs[0].identity()
     # As before they were settings: what was generated then is found again.
     assert configs[0].engine.generation_identity() == [1024, {}]
     assert (

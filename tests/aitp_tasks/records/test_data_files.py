@@ -39,6 +39,7 @@ def test_an_earlier_release_has_one_file() -> None:
     [
         ["data.parquet", "pairs.parquet", "near_duplicates.parquet", "trained/data.parquet"],
         [data_files.shard(number, 3) for number in range(3)],
+        [data_files.shard(0, 1), data_files.shard(0, 2, "validation"), data_files.shard(1, 2, "validation")],
     ],
 )
 def test_a_version_that_stands_is_named_by_what_lies_there(tmp_path: Path, paths: list[str]) -> None:
@@ -47,7 +48,7 @@ def test_a_version_that_stands_is_named_by_what_lies_there(tmp_path: Path, paths
         storage.write(f"{VERSION}/{path}", b"")
     outputs = data_files.standing(storage, VERSION)
     done = Manifest(stage="assemble", label="", outputs=outputs)
-    rows = [path for path in paths if path.startswith("data")]
+    rows = [path for path in paths if path.startswith("data") and "validation" not in path]
     assert data_files.keys(done) == [f"{VERSION}/{path}" for path in rows]
 
 
@@ -59,6 +60,9 @@ def test_a_version_that_stands_is_named_by_what_lies_there(tmp_path: Path, paths
         [data_files.shard(0, 3), data_files.shard(2, 3)],
         [data_files.shard(0, 2), data_files.shard(1, 2), data_files.shard(0, 1)],
         [data_files.shard(0, 1), "data/more.parquet"],
+        [data_files.shard(0, 1, "validation")],
+        [data_files.shard(0, 1), data_files.shard(0, 2, "validation")],
+        [data_files.shard(0, 1), data_files.shard(0, 1, "test")],
     ],
 )
 def test_one_that_lacks_some_or_has_more_is_refused(tmp_path: Path, paths: list[str]) -> None:

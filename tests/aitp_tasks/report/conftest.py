@@ -217,6 +217,7 @@ def _prompted(
         "prefix_hit_share": 0.625,
         "load_seconds": 26.0,
         "engine_restarts": 0,
+        "engine_starts": 1,
     }
     asked = [
         {"doc_id": d["doc_id"], "question_id": f"{d['doc_id']}-{i}", "question": question, "kept": True}

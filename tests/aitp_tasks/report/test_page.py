@@ -167,6 +167,7 @@ def test_what_the_engine_did_is_told(finish_run: FinishRun) -> None:
     report.execute(run)
     text = " ".join(_read(run).text.split())
     assert "rewrite1224 code fence 8 <|im_end|> 14 640,00062.5%18,00052.0 s0" in text
+    assert "An engine was started 3.0 times a part; the sample has 2." in text
 
 
 def test_nothing_is_loaded_or_run(finish_run: FinishRun) -> None:

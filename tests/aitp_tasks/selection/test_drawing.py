@@ -81,7 +81,7 @@ def test_the_rest_is_drawn_as_the_shares_say(
     )
     draw = drawing(table, settings)
     even = draw(None).drawn
-    sampled = Sampled.of(even, settings, 1.0, None)
+    sampled = Sampled.of(even, settings, 1.0, None, 5000)
     assert sampled.partition is not None
     assert sampled.is_pilot
     taken = counts(sampled.partition, sampled.written)

@@ -38,7 +38,7 @@ def test_vllm_samples_with_seeds_and_judges_in_one_start(
         config, {f"The port was built of {one}. " * 60: [f"Of what is the {one} port?"] for one in words}
     )
     done, rows = answered(run)
-    assert done.figures["engine_restarts"] == 0
+    assert (done.figures["engine_starts"], done.figures["engine_restarts"]) == (1, 0)
     assert done.figures["generated"] >= 6
     judged = [row for row in rows if row[generated.VERDICT] is not None]
     assert len(judged) == sum(done.figures["judge"]["verdicts"].values()) > 0

@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from aitp_tasks.records import data_files, marks, versions
+from aitp_tasks.dataset.apart import identity
+from aitp_tasks.records import data_files, held_out, marks, version_rows, versions
 from aitp_tasks.records.contents import Contents
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.stages import assemble
-from tests.aitp_tasks.world import LINE, World
+from tests.aitp_tasks.dataset.test_export import in_any_order
+from tests.aitp_tasks.world import LINE, STAGES, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.side_by_side]
 
@@ -79,6 +81,58 @@ def test_its_folder_holds_the_dataset_and_records_lie_elsewhere(
     assert told.corpus.startswith(f"datasets/{LINE}/records/corpus-grid-")
     kept = {pair["pair_id"]: pair for pair in pq.read_table(world.root / key).to_pylist()}
     assert {row["pair_id"]: row for row in found["train"] if row["origin"] == "aitp"} == kept != {}
+
+
+def test_half_of_what_is_held_out_is_a_split_where_that_is_wanted(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in ("evaluate", "promote"):
+        monkeypatch.setitem(STAGES, stage, lambda run: None)
+    share, split = 0.4, {"assemble": {"validation_split": True}}
+    held = {"evaluate": {"held_out": share}, "share": 0.4, "dump": {"home": 4, "west": 24}}
+    world.night(FIRST | held)
+    # Nothing else is new: the split alone makes another version, and another night none.
+    for _ in range(2):
+        world.night(FIRST | held | split | {"same_dump_as": 0})
+    before, run, again = world.runs
+    assert not before.require_manifest("assemble").figures["unchanged"]
+    assert not run.require_manifest("assemble").figures["unchanged"]
+    assert again.require_manifest("assemble").figures["unchanged"]
+    assert not list(folder_of(world, before).glob("data/validation-*"))
+    folder = folder_of(world, run)
+    found = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    told = Contents.model_validate(json.loads((folder / "version.json").read_text())["contents"])
+    assert list(found) == ["train", "validation"]
+    assert told.rows == len(found["train"])
+    assert sum(told.validation_shards.values()) == len(found["validation"])
+    # Each example and pair is held out by its hash, and one half of them is in the split.
+    pairs_seen = set()
+    for row in found["validation"]:
+        place = identity(row["messages"]) if row["origin"] == "sft" else row["doc_id"]
+        assert held_out.is_held_out(place, share)
+        assert held_out.is_validation(place)
+        pairs_seen |= {row["pair_id"]} if row["origin"] == "aitp" else set()
+    sft = [turns for turns in world.sft if held_out.is_held_out(identity(turns), share)]
+    chosen = [turns for turns in sft if held_out.is_validation(identity(turns))]
+    in_split = [row["messages"] for row in found["validation"] if row["origin"] == "sft"]
+    assert in_any_order(in_split) == in_any_order(chosen)
+    assert 0 < len(chosen) < len(sft) < len(world.sft)
+    # What proves has none of it, and what is trained on neither.
+    proof = run.require_manifest("assemble").outputs
+    proved = {
+        name: pq.read_table(world.root / proof[f"held_out_{name}"]).to_pylist() for name in ("sft", "pairs")
+    }
+    assert not pairs_seen & {row["id"] for row in proved["pairs"]}
+    assert len(proved["sft"]) == len(sft) - len(chosen)
+    assert pairs_seen
+    assert not pairs_seen & {row["pair_id"] for row in found["train"]}
+    # No JSON file has it, and whoever reads the version's pairs does not meet it.
+    assert len(json.loads((folder / "sharegpt.json").read_text())) == told.rows
+    assert not pairs_seen & set(version_rows.pair_ids(run.storage, LINE, told_name(run)))
+
+
+def told_name(run: Run) -> str:
+    return str(run.require_manifest("assemble").figures["version"])
 
 
 def _is_told_by_its_card(folder: Path, done: Manifest, contents: Contents) -> None:

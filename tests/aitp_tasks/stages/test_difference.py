@@ -138,6 +138,23 @@ def test_parts_are_slices_of_the_hash_space(blobs: Callable[..., Run]) -> None:
     assert all(max(left) < min(right) for left, right in itertools.pairwise(ids))
 
 
+def test_another_try_cuts_the_same_parts(blobs: Callable[..., Run]) -> None:
+    run = blobs(difference={"tau": 0.5})
+    first = run.require_manifest("difference")
+    assert (run.part_count, first.figures["documents_per_part"]) == (1, 5000)
+    # A try that ended before its manifest has settled it; what is learnt since then changes nothing.
+    run.storage.write(run.key("parts", "size.json"), b'{"documents": 100, "why": "a test"}')
+    run.storage.delete([run.manifest_key("difference")])
+    fresh = Run.open(run.uri)
+    difference.execute(fresh)
+    given = blobs(difference={"documents_per_part": 100, "tau": 0.5})
+    assert fresh.part_count == given.part_count > 1
+    assert selected(fresh) == selected(given)
+    assert [row["doc_id"] for row in selected(fresh)] == [
+        row["doc_id"] for row in tables.read(run.storage, first.output(run.parts[0])).to_pylist()
+    ]
+
+
 def test_nothing_selected_is_no_part(blobs: Callable[..., Run]) -> None:
     run = blobs(difference={"tau": 1e-250})
     assert (run.part_count, selected(run)) == (0, [])

@@ -364,7 +364,7 @@ def test_what_only_several_or_judged_answers_need_is_asked_for_only_then(
         (200_000_000, {}, False),
         (300_000_000, {"gpu_memory_utilization": 0.8}, False),
         (200_000_000, {"tensor_parallel_size": 2}, True),
-        (200_000_000, {"data_parallel_size": 2}, False),
+        (200_000_000, {"pipeline_parallel_size": 2}, True),
     ],
 )
 def test_weights_that_no_gpu_can_hold_are_refused_before_anything_is_spent(
@@ -385,6 +385,19 @@ def test_weights_that_no_gpu_can_hold_are_refused_before_anything_is_spent(
     else:
         with pytest.raises(InputError, match=r"take 0.3 GB a GPU, and 0.2 GB may be used: raise tensor"):
             plan.execute(configure(engine=engine), check=True)
+
+
+def test_guessing_with_what_is_not_installed_is_refused_before_anything_is_spent(
+    configure: Configure, root: Path
+) -> None:
+    engine = configure().engine.model_dump(mode="json")
+    with pytest.raises(InputError, match=r"suffix needs the package arctic-inference, .* or set ngram"):
+        plan.execute(configure(engine=engine | {"speculation": "suffix"}))
+    assert not list((root / "runs").rglob("plan.json"))
+    guessing = plan.execute(configure(engine=engine | {"speculation": "ngram"}))["run"]
+    # It can be switched on and off within a run.
+    assert guessing == plan.execute(configure(engine=engine))["run"]
+    assert Run.open(guessing).config.engine.speculation is None
 
 
 def test_a_training_that_no_gpu_can_hold_is_refused_before_anything_is_spent(

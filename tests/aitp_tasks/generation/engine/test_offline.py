@@ -15,6 +15,7 @@ import pytest
 
 from aitp_tasks.config import Engine as Settings
 from aitp_tasks.config import Prompts
+from aitp_tasks.config.engine import Speculation
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.generation import prompt_files as prompts
 from aitp_tasks.generation.engine import Completion, Job, offline
@@ -253,7 +254,8 @@ def test_an_engine_that_is_told_nothing_ends(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return Settings(model=MODEL, max_model_len=768, engine_args={"dtype": "bfloat16", "enforce_eager": True})
+    # In bfloat16, what is checked together decides which of two tokens that are as likely is taken.
+    return Settings(model=MODEL, max_model_len=768, engine_args={"dtype": "float32", "enforce_eager": True})
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +325,32 @@ def test_a_prefix_that_was_there_before_is_not_computed_again(
         ).values()
     assert isinstance(outcome, Completion)
     assert outcome.cached_tokens / outcome.prompt_tokens > 0.6
+
+
+def test_guessed_tokens_change_no_response(
+    engine: OfflineEngine, settings: Settings, prompter: Prompter
+) -> None:
+    text = "The harbour was built of oak in the ninth century, says the chronicle of the monks. " * 12
+    repeated = "row row row your boat " * 40
+    jobs = [
+        prompted(prompter, "answer", "of a text", text=text, question="What does the chronicle say?"),
+        prompted(prompter, "answer", "of a repetition", text=repeated, question="What is sung?"),
+        prompted(prompter, "answer", "of nothing", text="", question="?"),
+        prompted(prompter, "rewrite", "questions", text=text),
+        prompted(prompter, "score", "scores", 20, question="Of what was the harbour built?"),
+    ]
+    guessing = settings.model_copy(update={"speculation": Speculation.NGRAM})
+    assert offline._arguments(settings, MODEL).get("speculative_config") is None
+    assert offline._arguments(guessing, MODEL)["speculative_config"]["method"] == "ngram"
+    with OfflineEngine(guessing, MODEL) as other:
+        for one in jobs:
+            (plain,), (guessed,) = (answered(which, [one]).values() for which in (engine, other))
+            assert isinstance(plain, Completion)
+            assert isinstance(guessed, Completion)
+            assert (guessed.text, guessed.finish_reason) == (plain.text, plain.finish_reason)
+            assert [text for text, _ in guessed.numbers] == [text for text, _ in plain.numbers]
+            for (_, some), (_, others) in zip(guessed.numbers, plain.numbers, strict=True):
+                assert dict(some) == pytest.approx(dict(others), abs=1e-3)
 
 
 def test_a_killed_engine_is_started_anew_and_all_requests_are_answered(
