@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aitp_tasks.errors import AitpError, ExitCode, InputError
+from aitp_tasks.errors import EXIT_CODE, AitpError, ExitCode, InputError
 from aitp_tasks.machine import devices, processes
 from aitp_tasks.stages import STAGES, Stage
 from aitp_tasks.tools import DATASET, TOOLS, Tool
@@ -35,7 +35,9 @@ _CONFIGURED = {
     *("plan", "estimate", "prompt", "lineage", "publish", "gc", "compact", "indexes", "storage", "line")
 }
 #: These take one, too, but do without.
-_CONFIGURED_IF_WANTED = {"inspect"}
+_CONFIGURED_IF_WANTED = {"inspect", "doctor"}
+#: These are handed what the command line says, and no configuration that has been read.
+_BY_THEMSELVES = {"init", "doctor"}
 
 
 def main() -> None:
@@ -117,7 +119,7 @@ def _add_arguments(command: argparse.ArgumentParser, entry: Stage | Tool) -> Non
         _add_actions(command)
     elif entry.name in _CONFIGURED | _CONFIGURED_IF_WANTED:
         _add_configuration(command, required=entry.name in _CONFIGURED)
-    else:
+    elif entry.name not in _BY_THEMSELVES:
         command.add_argument("--run", required=True, metavar="URI", help="the run that plan printed")
     if units := _fans_out(entry):
         command.add_argument("--unit", type=int, required=True, help=f"0 to {units} - 1")
@@ -145,6 +147,40 @@ def _add_actions(command: argparse.ArgumentParser) -> None:
 def _add_to_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--check", action="store_true", help="only see whether the run could be planned; no plan is written"
+    )
+
+
+def _add_to_init(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--root", required=True, metavar="URI", help="of the storage with corpus/ and sft/, e.g. s3://bucket"
+    )
+    command.add_argument("--output", required=True, type=Path, metavar="FILE", help="to write; a new one")
+    command.add_argument("--dump", metavar="NAME", help="by default the newest below corpus/")
+    command.add_argument("--sft", metavar="NAME", help="by default the only set below sft/")
+    command.add_argument(
+        "--text-column",
+        dest="text_columns",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="of the corpus; by default the one that is there: text, content and the like",
+    )
+    command.add_argument("--dataset", metavar="NAME", help="of the line of versions; by default as the set")
+    for name, does in (("encoder", "embeds"), ("engine", "generates"), ("finetune", "is fine-tuned")):
+        command.add_argument(
+            f"--{name}",
+            metavar="MODEL",
+            help=f"that {does}: a folder, a storage prefix, or a hub name, perhaps with @revision; by default"
+            " one that suits this machine",
+        )
+
+
+def _add_to_doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-trials", dest="trials", action="store_false", help="only look: load no model, write no object"
+    )
+    command.add_argument(
+        "--json", action="store_true", help="all findings as JSON on standard output, and no table"
     )
 
 
@@ -315,6 +351,8 @@ _OF_ACTIONS: dict[str, tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = {
     ),
 }
 _ARGUMENTS = {
+    "init": _add_to_init,
+    "doctor": _add_to_doctor,
     "plan": _add_to_plan,
     "promote": _add_to_promote,
     "inspect": _add_to_inspect,
@@ -331,6 +369,8 @@ _ARGUMENTS = {
 }
 #: What is handed to a tool, beside its configuration or run.
 _HANDED = {
+    "init": (*("root", "output", "dump", "sft", "text_columns", "dataset", "encoder", "engine", "finetune"),),
+    "doctor": ("config", "set", "trials", "json"),
     "inspect": ("uri", "role", "whole"),
     "dataset.list": (),
     "dataset.show": ("version",),
@@ -368,7 +408,8 @@ def _run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
     handed = [getattr(arguments, argument, None) for argument in _HANDED.get(name, to_stages)]
     if name == "estimate":
         module.check(*handed)
-    result: dict[str, Any] = module.execute(_subject(arguments), *handed)
+    subject = [] if name in _BY_THEMSELVES else [_subject(arguments)]
+    result: dict[str, Any] = module.execute(*subject, *handed)
     return result
 
 
@@ -396,9 +437,10 @@ def _on_its_devices(subject: Any) -> Any:
 
 
 def _guarded(work: Callable[[], dict[str, Any]]) -> tuple[int, dict[str, Any] | None]:
-    """Run a stage; turn its errors into one line and an exit code."""
+    """Run a stage; turn its errors into one line and an exit code, which a tool's result may name itself."""
     try:
-        return ExitCode.DONE, work()
+        result = work()
+        return result.pop(EXIT_CODE, ExitCode.DONE), result
     except AitpError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return error.exit_code, None

@@ -19,6 +19,10 @@ class ExitCode(IntEnum):
     TRANSIENT = 75
 
 
+#: Key of a result that says something although it is no success; the command line ends with its value.
+EXIT_CODE = "exit_code"
+
+
 class AitpError(Exception):
     """Base of all errors that a stage raises on purpose.
 

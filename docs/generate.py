@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from docs.from_code import commands, configuration, walls
+from docs.from_code import commands, configuration, messages, walls
 
 DOCS = Path(__file__).resolve().parent
 
@@ -16,6 +16,7 @@ DOCS = Path(__file__).resolve().parent
 FILES: dict[str, Callable[[], str]] = {
     "reference/configuration.md": configuration.page,
     "reference/commands.md": commands.page,
+    "reference/messages.md": lambda: messages.page(DOCS.parent),
     "pictures/walls.svg": lambda: walls.picture(DOCS.parent),
 }
 

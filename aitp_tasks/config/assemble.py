@@ -158,7 +158,7 @@ class Assemble(Section):
     @classmethod
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
-            raise ValueError(f"{', '.join(value)}: one is named twice")
+            raise ValueError(f"{', '.join(value)}: one is named twice: take it out")
         return value
 
     @model_validator(mode="after")

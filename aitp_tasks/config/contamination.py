@@ -79,7 +79,7 @@ class Contamination(Section):
         paths = [one.path.rstrip("/") for one in value]
         twice = next((path for path in paths if paths.count(path) > 1), None)
         if twice is not None:
-            raise ValueError(f"{twice!r} is named twice")
+            raise ValueError(f"{twice!r} is named twice: take one out")
         return value
 
     @model_validator(mode="after")

@@ -201,5 +201,5 @@ class Engine(Model):
         reserved = _RESERVED[str(info.field_name)] & value.keys()
         if reserved:
             kind = str(cls.model_fields[str(info.field_name)].title).lower()
-            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be {kind}")
+            raise ValueError(f"{sorted(reserved)} are set by AITP and cannot be {kind}: take them out")
         return value

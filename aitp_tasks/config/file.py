@@ -76,7 +76,7 @@ def _alone(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"configuration {path} is not YAML: {_one_line(error)}")
     if not isinstance(values, dict):
-        raise InputError(f"configuration {path} is not a mapping of settings")
+        raise InputError(f"configuration {path} is not a mapping of settings: write `name: value`")
     _resolve_paths(values, path.resolve().parent)
     return values
 
@@ -92,7 +92,7 @@ def _resolve_paths(values: dict[str, Any], base: Path) -> None:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path:
-        raise InputError(f"override {masked(override)!r} is not of the form section.key=value")
+        raise InputError(f"override {masked(override)!r} is not of the form section.key=value: correct it")
     *sections, key = path.split(".")
     for section in sections:
         values = values.setdefault(section, {})

@@ -188,7 +188,7 @@ class RunConfig(Section):
     def _sorted_dumps(cls, value: str) -> str:
         names = value.split(DUMP_SEPARATOR)
         if len(set(names)) < len(names):
-            raise ValueError(f"dump {value!r} names one dump twice")
+            raise ValueError(f"dump {value!r} names one dump twice: name each once")
         return DUMP_SEPARATOR.join(sorted(names))
 
     @field_validator("text_columns")

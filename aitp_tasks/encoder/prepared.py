@@ -98,7 +98,9 @@ def _export_aside(settings: config.Encoder, folder: Path) -> None:
     if done.returncode == ExitCode.BAD_INPUT:
         raise InputError((folder / "error").read_text(encoding="utf-8"))
     if done.returncode:
-        raise TransientError(f"preparing encoder {settings.model} ended with exit code {done.returncode}")
+        raise TransientError(
+            f"preparing encoder {settings.model} ended with exit code {done.returncode}: see its output above"
+        )
 
 
 def _export(settings: config.Encoder, folder: Path) -> None:

@@ -68,7 +68,7 @@ def require_memory(settings: config.Engine) -> None:
         return
     share = settings.engine_args.get("gpu_memory_utilization", 1.0)
     room = min(gpu.memory for gpu in found) * (share if isinstance(share, float) else 1.0)
-    needed = _weights(settings.folder) / gpus(settings.engine_args)
+    needed = weights(settings.folder) / gpus(settings.engine_args)
     if needed > room:
         raise InputError(
             f"the weights of {settings.label} take {needed / 1e9:.1f} GB a GPU, and {room / 1e9:.1f} GB may "
@@ -90,7 +90,7 @@ def require_speculation(settings: config.Engine) -> None:
         )
 
 
-def _weights(folder: Path) -> float:
+def weights(folder: Path) -> float:
     """Bytes that a model's weights take at least."""
     from safetensors import safe_open
 

@@ -143,7 +143,7 @@ def _values(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"prompt {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict) or "prompt_format" not in values:
-        raise InputError(f"prompt {path} is not a mapping with prompt_format")
+        raise InputError(f"prompt {path} is not a mapping with prompt_format: write one, as in prompts/")
     if unknown := sorted(map(str, values.keys() - _KEYS)):
         raise InputError(f"prompt {path} has {', '.join(unknown)}: it may hold {', '.join(sorted(_KEYS))}")
     return values

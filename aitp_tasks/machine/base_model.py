@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aitp_tasks.config import Finetune
+from aitp_tasks.config import Finetune, Model
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import models, processors
 
@@ -26,7 +26,7 @@ def fetch(settings: Finetune) -> Path:
     return Path(models.local(settings))
 
 
-def load_config(settings: Finetune) -> "PretrainedConfig":
+def load_config(settings: Model) -> "PretrainedConfig":
     """The model's configuration.
 
     Raises:
@@ -43,7 +43,7 @@ def load_config(settings: Finetune) -> "PretrainedConfig":
     return config
 
 
-def outline(settings: Finetune) -> "PreTrainedModel":
+def outline(settings: Model) -> "PreTrainedModel":
     """The model's layers without their weights.
 
     Raises:
@@ -137,7 +137,7 @@ def computes_in(device: str) -> "torch.dtype":
     return torch.bfloat16 if narrow else torch.float32
 
 
-def _require_folder(settings: Finetune) -> None:
+def _require_folder(settings: Model) -> None:
     if settings.folder is not None and not settings.folder.is_dir():
         raise InputError(
             f"finetune.model {settings.model} does not exist: run the setup, or correct the configured path"

@@ -106,7 +106,8 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
         log.info("leased gpus=%s", os.environ[VARIABLE])
     if count > len(_held.gpus):
         raise InputError(
-            f"{wanted_by} asks for {count} GPUs, but this process already holds {len(_held.gpus)}"
+            f"{wanted_by} asks for {count} GPUs, but this process already holds {len(_held.gpus)}: "
+            "ask for so many, or for fewer"
         )
     return _held
 
@@ -156,7 +157,7 @@ def _require_none(wanted_by: str) -> None:
     if _required is Require.GPU or (_required is Require.AUTO and built_for_gpus()):
         asked = "devices.require=gpu" if _required is Require.GPU else "a build of torch for GPUs"
         raise InputError(
-            f"{wanted_by} is to work on a GPU ({asked}), and this process sees none: {_why_none()}; start it "
+            f"{wanted_by} is to work on a GPU ({asked}), and this process sees none: {why_none()}; start it "
             "where there is one, or set devices.require to cpu"
         )
     if _required is Require.CPU:
@@ -165,14 +166,25 @@ def _require_none(wanted_by: str) -> None:
 
 def built_for_gpus() -> bool:
     """Whether torch, as it is installed here, is built for GPUs; it is not imported."""
+    return bool(_torch_is_built_for("cuda|hip"))
+
+
+def built_for_cuda() -> str:
+    """The version of CUDA that torch is built for; empty where it is built for none."""
+    return _torch_is_built_for("cuda")
+
+
+def _torch_is_built_for(kinds: str) -> str:
+    """The version that torch's own file says of one of these."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
-        return False
+        return ""
     told = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
-    return re.search(r"^(cuda|hip)\b[^=\n]*=\s*['\"]", told, re.MULTILINE) is not None
+    said = re.search(rf"^(?:{kinds})\b[^=\n]*=\s*['\"]([^'\"]*)", told, re.MULTILINE)
+    return said[1] if said else ""
 
 
-def _why_none() -> str:
+def why_none() -> str:
     """Why this process sees no GPU, as far as the management library knows."""
     try:
         nvml = importlib.import_module("pynvml")

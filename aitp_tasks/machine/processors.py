@@ -6,10 +6,11 @@ _BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 def compute_bfloat16() -> bool:
     """Whether they compute in bfloat16; where they do not, it is emulated, slower than float32."""
-    return not _BFLOAT16.isdisjoint(_flags())
+    return not _BFLOAT16.isdisjoint(flags())
 
 
-def _flags() -> set[str]:
+def flags() -> set[str]:
+    """The instruction sets that the kernel tells of; none where it tells nothing."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
             return next(

@@ -20,7 +20,7 @@ from aitp_tasks.config.engine import gpus
 from aitp_tasks.dataset import budget, template
 from aitp_tasks.errors import InputError
 from aitp_tasks.evaluation import benchmarks, task_files
-from aitp_tasks.forecast import limits, table, told
+from aitp_tasks.forecast import limits, table, told, toys
 from aitp_tasks.forecast.learned import learn, rehearsed
 from aitp_tasks.forecast.work import Done, Sizes
 from aitp_tasks.generation import checks, prompt_files, ranking
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _NAMES_KEPT = 20
 #: What a task may hand on; where names are very long, the estimate is cut.
 _RESULT_BYTES = 1024
+_NO_ESTIMATE = len(json.dumps({"estimate": ""}))
 #: Of the names of dumps, which the run's URI has whole.
 _LABEL_CHARACTERS = 60
 
@@ -56,7 +57,8 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         estimated: tell what it will take, and refuse it where that is more than it may.
 
     Returns:
-        The result: the run's URI, how many embed units it has, how many documents; and the room for pairs.
+        The result: the run's URI, how many embed units it has, how many documents; the room for pairs; and
+        settings that only suit a tiny model.
 
     Raises:
         InputError: no bucket, a store without conditional writes, no such dump, SFT set or
@@ -79,11 +81,12 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         *(len(shards), len(run.plan.groups), "about " if estimated_rows else "", documents),
     )
     places = _places(run.plan)
+    named = _toys(config, shards)
     estimate = _estimate(run, watch) if estimated else ""
     if not check:
         # Only now: a run that is refused leaves no plan.
         run = Run.create(storage, run.plan)
-    result = {
+    result: dict[str, Any] = {
         "stage": "plan",
         "checked": check,
         "run": run.uri,
@@ -97,6 +100,7 @@ def execute(config: RunConfig, check: bool = False, estimated: bool = True) -> d
         **places,
         "seconds": watch.seconds(),
     }
+    result |= {"toy_settings": _fitting(named, _RESULT_BYTES - len(json.dumps(result)) - _NO_ESTIMATE)}
     return result | {"estimate": _cut(estimate, _RESULT_BYTES - len(json.dumps(result)))}
 
 
@@ -112,6 +116,21 @@ def _cut(text: str, room: int) -> str:
     while text and len(json.dumps({"estimate": text})) > room:
         text = text[:-1]
     return text
+
+
+def _toys(config: RunConfig, shards: Iterable[Shard]) -> list[str]:
+    """Tell which settings only suit something smaller than this run; their names and values."""
+    found = toys.found(config, toys.Scale.of(config, shards))
+    for toy in found:
+        log.warning("%s", toy)
+    return [toy.name for toy in found]
+
+
+def _fitting(names: list[str], room: int) -> list[str]:
+    """As many names as there is room for among what a task hands on; the log has all."""
+    while names and len(json.dumps({"toy_settings": names})) > room:
+        names = names[:-1]
+    return names
 
 
 def _estimate(run: Run, watch: Stopwatch) -> str:

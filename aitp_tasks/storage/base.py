@@ -157,7 +157,7 @@ class Storage(ABC):
 
     def missing(self, key: str) -> InputError:
         """The error for an object that should be there."""
-        return InputError(f"{self.uri(key)} does not exist")
+        return InputError(f"{self.uri(key)} does not exist: restore it, or correct what names it")
 
 
 class _RangeStream(RawIOBase):

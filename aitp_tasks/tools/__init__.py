@@ -12,6 +12,8 @@ class Tool:
 
 
 TOOLS = (
+    Tool("init", "write a configuration for this machine and the inputs of a storage"),
+    Tool("doctor", "say what this machine has, what each stage will use, and what is missing; try it"),
     Tool("inspect", "say what a folder or a file of inputs is taken for, and what of it is not read"),
     Tool("estimate", "say what a run will take, from earlier runs or a rehearsal on a sample of its input"),
     Tool("search", "find the documents or SFT examples that are nearest to a text"),

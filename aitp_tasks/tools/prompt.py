@@ -73,7 +73,7 @@ def _read(document: str | None) -> str:
     except OSError as error:
         raise InputError(f"document {document} cannot be read ({error.strerror}): name a text file") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"document {document} is not UTF-8 ({error.reason})") from None
+        raise InputError(f"document {document} is not UTF-8 ({error.reason}): save it so") from None
 
 
 def _shown(config: RunConfig, prompt: FrozenPrompt, text: str) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class _Keeper:
         folder, deadline = self._job.states / name, time.monotonic() + _GRACE_SECONDS
         while not folder.is_dir():
             if time.monotonic() > deadline:
-                raise TransientError(f"the ranks have not left {name}")
+                raise TransientError(f"the ranks have not left {name}: see their output above, then retry")
             time.sleep(_POLL_SECONDS)
         return folder
 
@@ -208,7 +208,9 @@ class _Keeper:
         deadline = time.monotonic() + self._patience
         while (said := self._meeting.heard(_OWN.format(name=name, rank=rank))) is None:
             if time.monotonic() > min(deadline, self._until):
-                raise TransientError(f"machine {rank} has not stored its part in time")
+                raise TransientError(
+                    f"machine {rank} has not stored its part in time: see its log, then retry on all"
+                )
             time.sleep(_POLL_SECONDS)
         files: dict[str, int] = json.loads(said)
         if not files:

@@ -164,6 +164,11 @@ def require(settings: Finetune, what: str = "the fine-tune") -> None:
         )
 
 
+def fits(of: Shape, settings: Finetune, gpu_memory: int) -> bool:
+    """Whether ``require`` would let the training begin on GPUs of so many bytes."""
+    return _fits(of, settings, round(gpu_memory * _USABLE))
+
+
 def remedy(of: Shape, settings: Finetune, room: int, gpus: int) -> str:
     """What would make it fit, the least change first."""
     least = {"zero_stage": 3, "batch_size": 1, "gradient_checkpointing": True}

@@ -189,6 +189,7 @@ def test_engine_starts_are_told_for_each_part(
     assert starts() == [3] * run.part_count
 
 
+@pytest.mark.operation("older-rules")
 def test_what_another_release_has_begun_is_not_gone_on_with(run: Run, engine: type[StandIn]) -> None:
     begun = Run(run.storage, run.plan.model_copy(update={"rules": 1}), run.digest)
     with pytest.raises(InputError, match="planned with the rules 1"):

@@ -34,6 +34,7 @@ def edit(root: Path, name: str, change: Callable[[Plain], object]) -> str:
     return f"file://{root}/runs/{name}"
 
 
+@pytest.mark.operation("older-release")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_planned_by_an_earlier_release_opens(planned: Path, name: str) -> None:
     run = Run.open(f"file://{planned}/runs/{name}")
@@ -65,6 +66,27 @@ def test_a_setting_that_came_later_does_not_refuse_the_plans_before(planned: Pat
     path.write_text(json.dumps(values))
     path.parent.rename(path.parent.with_name(digest))
     assert Run.open(f"file://{planned}/runs/news/{digest}").config.density.max_drift > 0
+
+
+@pytest.mark.operation("newer-release")
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda plan: plan["config"]["gates"].update(min_wit=3), "config.gates.min_wit"),
+        (lambda plan: plan["config"].update(wisdom={"source": "owl"}), "config.wisdom"),
+        (lambda plan: plan.update(oracle="Delphi"), "oracle"),
+    ],
+)
+def test_a_run_planned_by_a_later_release_is_refused_and_left_as_it_is(
+    planned: Path, change: Callable[[Plain], object], where: str
+) -> None:
+    uri = edit(planned, NAMES[0], change)
+    stored = (planned / "runs" / NAMES[0] / "plan.json").read_bytes()
+    with pytest.raises(
+        InputError, match=rf"cannot be read \({where}\): .* made by another release; plan the"
+    ):
+        Run.open(uri)
+    assert (planned / "runs" / NAMES[0] / "plan.json").read_bytes() == stored
 
 
 @pytest.mark.parametrize(

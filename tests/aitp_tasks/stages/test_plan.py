@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
+from aitp_tasks.forecast import toys
 from aitp_tasks.inputs import footers
 from aitp_tasks.machine import devices
 from aitp_tasks.machine.devices import Gpu
@@ -467,3 +468,19 @@ def test_the_result_is_small_however_long_names_are_and_whatever_is_done(
         run.commit(Manifest(stage="embed", label=""), run.plan.groups[unit].digest)
     # What a task hands on.
     assert len(json.dumps(plan.execute(config))) <= 1024
+
+
+def test_settings_of_a_toy_are_told_and_refuse_nothing(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = toys.Scale(10**7, 10**12, 10**6, 7 * 10**9, 7 * 10**9, 8192)
+    monkeypatch.setattr(toys.Scale, "of", lambda *_: large)
+    engine = {"model": str(MODELS / "SmolLM2-135M-Instruct"), "engine_args": {"enforce_eager": True}}
+    config = configure(engine=engine | {"max_model_len": 2048}, difference={"max_documents": 24})
+    told = plan.execute(config, check=True)["toy_settings"]
+    assert told[:2] == ["engine.engine_args.enforce_eager=true", "engine.max_model_len=2048"]
+    assert "difference.max_documents=24" in told
+    warned = [record.getMessage() for record in caplog.records if "suits a tiny model" in record.getMessage()]
+    assert len(warned) == len(toys.found(config, large)) == len(told)
+    assert plan._fitting(["a" * 40, "b" * 40], 70) == ["a" * 40]
+    assert plan._fitting(["a" * 40], 10) == []

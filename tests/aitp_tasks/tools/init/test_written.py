@@ -1,0 +1,51 @@
+"""The file is there as a whole or not at all, and reads back as what was written."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aitp_tasks.config import RunConfig
+from aitp_tasks.errors import InputError
+from aitp_tasks.tools.init import written
+from tests.aitp_tasks.conftest import Configure
+
+
+def test_every_value_reads_back_as_it_is(configure: Configure, tmp_path: Path) -> None:
+    config = configure(
+        text_columns=["a: b", "#c", "conversations[0].value"],
+        prompts={"folder": "/with ' and \" and #", "sampling": {"max_tokens": 256}},
+        finetune={"model": "/m", "lora": {}, "max_length": 4096, "report_to": []},
+        assemble={"dataset": "no", "max_rewritten_share": 1.0},
+    )
+    values = config.model_dump(mode="json")
+    text = written.text(values, ["one", "two"], {"engine.model": "Because."})
+    assert text.startswith("# one\n# two\nroot: ")
+    assert "  # Because.\n  model: " in text
+    path = tmp_path / "mine.yaml"
+    written.write(path, text)
+    assert RunConfig.load(path) == config
+
+
+def test_what_is_no_configuration_is_not_left(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    with pytest.raises(InputError, match="root is missing"):
+        written.write(path, "dump: news\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_comes_in_between_stays(configure: Configure, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    written.require_new(path)
+    path.write_text("another's")
+    with pytest.raises(InputError, match="is there"):
+        written.write(path, written.text(configure().model_dump(mode="json"), [], {}))
+    assert path.read_text() == "another's"
+    assert list(tmp_path.glob("*unfinished*")) + list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(configure: Configure, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="cannot be written"):
+        written.write(tmp_path / "mine.yaml", "")
