@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.machine import devices
 from aitp_tasks.vector_index import library
 
 
@@ -67,9 +66,3 @@ def test_a_quantiser_is_empty_and_of_lists() -> None:
     index.add(made(1).astype(np.float32))
     with pytest.raises(InputError, match="x is no trained, empty index"):
         library.Quantiser(library.to_bytes(index), "x")
-
-
-def test_without_a_lease_an_index_stays_where_it_is() -> None:
-    index = library.flat(made(2), np.arange(2))
-    assert devices.held() is None
-    assert library.on_device(index) is index
