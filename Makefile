@@ -31,7 +31,7 @@ FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
 .PHONY: help setup lock demo demo-down demo-clean test test-fast bench-embed bench-difference bench-rewrite \
-    bench-train experiment format check lint types docs pictures
+    bench-train bench-gpu experiment format check lint types docs pictures
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -141,6 +141,9 @@ bench-rewrite: setup ## The prompt stages against bare vLLM and the published lo
 
 bench-train: setup ## Training against TRL's defaults, and after kills; PARTS="speed resume"
 	@$(WORKER)/python benchmarks/train.py $(PARTS)
+
+bench-gpu: setup ## One GPU: embedding, k-means, neighbours, training; PARTS="embed kmeans knn train"
+	@$(WORKER)/python benchmarks/gpu.py $(PARTS)
 
 experiment: setup ## Base, SFT set alone, AITP and controls on held-out data; hours, goes on where it was stopped
 	@$(WORKER)/python benchmarks/experiment.py
