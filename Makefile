@@ -130,7 +130,7 @@ $(PEERS_STAMP): | $(TOOLS_STAMP)
 	@requirements/install.sh $(VENV)/peers $(PYTHON) requirements/peers.txt
 	@touch $@
 
-bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse formats"
+bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse formats host"
 	@$(WORKER)/python benchmarks/embed.py $(PARTS)
 
 bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth far sanity index fetch search nights"
