@@ -90,10 +90,11 @@ def _embed(device: str, folder: Path, shape: Shape, count: int) -> dict[str, Any
     }
     seconds: dict[str, list[float]] = {name: [] for name in embedders}
     busy: dict[str, list[float]] = {name: [] for name in embedders}
+    told = device != "cuda" or importlib.util.find_spec("pynvml") is not None
     found = {}
     for number in range(_ROUNDS + 1):
         for name, work in embedders.items():
-            with _watched(device) as watch:
+            with _watched(device, told) as watch:
                 found[name] = work(given)
             # The first round loads kernels and finds their fastest forms.
             if number:
@@ -106,7 +107,9 @@ def _embed(device: str, folder: Path, shape: Shape, count: int) -> dict[str, Any
         "rows_per_second": {
             name: round(count / statistics.median(taken), 1) for name, taken in seconds.items()
         },
-        "busy": {name: round(statistics.median(shares), 3) for name, shares in busy.items()},
+        "busy": {name: round(statistics.median(shares), 3) for name, shares in busy.items()}
+        if told
+        else "left out, for want of nvidia-ml-py",
         "speedup": _ratio(seconds["sentence_transformers"], seconds["pipeline"]),
         "speedup_half": _ratio(seconds["sentence_transformers_half"], seconds["pipeline"]),
         "cosine_least": round(float(cosines.min()), 6),
@@ -194,7 +197,8 @@ class _Watch:
 
 
 @contextmanager
-def _watched(device: str) -> Iterator[_Watch]:
+def _watched(device: str, told: bool) -> Iterator[_Watch]:
+    """Watch some work; of a GPU the share only where the driver's library can tell it."""
     watch, samples, ended = _Watch(), [], threading.Event()
 
     def sample() -> None:
@@ -202,14 +206,15 @@ def _watched(device: str) -> Iterator[_Watch]:
             samples.append(torch.cuda.utilization() / 100)
 
     thread = threading.Thread(target=sample, daemon=True)
-    if device == "cuda":
+    sampled = device == "cuda" and told
+    if sampled:
         thread.start()
     start, processor = time.perf_counter(), time.process_time()
     yield watch
     watch.seconds = time.perf_counter() - start
     watch.busy = (time.process_time() - processor) / watch.seconds / torch.get_num_threads()
     ended.set()
-    if device == "cuda":
+    if sampled:
         thread.join()
         watch.busy = statistics.mean(samples or [0.0])
 
