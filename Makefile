@@ -31,7 +31,7 @@ FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
 .PHONY: help setup lock demo demo-down demo-clean compose-env test test-fast bench-embed bench-difference bench-rewrite \
-    bench-train experiment format check lint types docs pictures
+    bench-train bench-gpu bench-orchestration experiment format check lint types docs pictures
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -133,7 +133,7 @@ $(PEERS_STAMP): | $(TOOLS_STAMP)
 	@requirements/install.sh $(VENV)/peers $(PYTHON) requirements/peers.txt
 	@touch $@
 
-bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse formats"
+bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse formats host"
 	@$(WORKER)/python benchmarks/embed.py $(PARTS)
 
 bench-difference: setup $(PEERS_STAMP) ## Densities against other libraries; PARTS="peers growth far sanity index fetch search nights"
@@ -144,6 +144,9 @@ bench-rewrite: setup ## The prompt stages against bare vLLM and the published lo
 
 bench-train: setup ## Training against TRL's defaults, and after kills; PARTS="speed losses resume"
 	@$(WORKER)/python benchmarks/train.py $(PARTS)
+
+bench-gpu: setup ## One GPU: embedding, k-means, neighbours, training; PARTS="embed kmeans knn train"
+	@$(WORKER)/python benchmarks/gpu.py $(PARTS)
 
 experiment: setup ## Base, SFT set alone, AITP and controls on held-out data; hours, goes on where it was stopped
 	@$(WORKER)/python benchmarks/experiment.py

@@ -1,7 +1,7 @@
 """The embed stage against other embedders, and what it promises of memory, resuming and reuse.
 
     make bench-embed                    # everything; about 40 minutes on two cores
-    make bench-embed PARTS="speed"      # some of: speed memory kills reuse formats
+    make bench-embed PARTS="speed"      # some of: speed memory kills reuse formats host
 
 speed: every embedder in a process of its own, loaded and warm, one pass each in
 turn, several rounds; ratios are medians of the rounds' own ratios. memory: the
@@ -9,7 +9,8 @@ stage as its own process on Parquet shards of 1 and 3 GB. kills: one shard, its
 process killed ten times at random moments. reuse: an unchanged dump. These
 three cut texts to few tokens, because they are about everything but arithmetic.
 formats: the same texts as Parquet and as JSON Lines with zstd, in turn, whole.
-The last line of output is one JSON object.
+host: what the processors do beside a GPU, in seconds of one core, and how many tokens its
+batches get of one chunk and of a window. The last line of output is one JSON object.
 """
 
 import json
@@ -19,7 +20,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ ROUNDS = 3
 KILLS = 10
 _DATA = REPOSITORY / ".aitp" / "data"
 _FEW_TOKENS, _ALL_TOKENS = 16, 256
+#: Tokens of a batch on a GPU, and of a window.
+_GPU_BATCH = 131_072
+_GPU_WINDOW = 32 * _GPU_BATCH
 
 
 def mix() -> list[str]:
@@ -218,7 +223,72 @@ def _to_lines(path: Path, texts: list[str]) -> None:
     path.write_bytes(zstandard.compress("\n".join(lines).encode()))
 
 
-PARTS = {"speed": speed, "memory": memory, "kills": kills, "reuse": reuse, "formats": formats}
+def host(folder: Path) -> dict[str, Any]:
+    """Rows that a core tokenises, batches and sums in a second; tokens and padding of a GPU's batches."""
+    from aitp_tasks.config import Encoder
+    from aitp_tasks.densities.moments import Moments
+    from aitp_tasks.encoder.prepared import prepare
+    from aitp_tasks.encoder.tokens import Tokeniser
+    from aitp_tasks.machine import models
+
+    settings = Encoder(model=str(REPOSITORY / ".aitp/models/all-MiniLM-L6-v2"), max_tokens=_ALL_TOKENS)
+    found = prepare(settings, models.identity(settings))
+    tokeniser, texts = Tokeniser(found.tokenizer_json, found.facts, settings), mix()
+    rates = {"tokenised": len(texts) / _processor_seconds(lambda: tokeniser(texts))}
+    for dimension in (384, 768, 1024):
+        values = np.random.default_rng(0).normal(size=(512, dimension)).astype(np.float16)
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+        rates[f"summed_{dimension}"] = 512 / _processor_seconds(partial(Moments.of, values))
+    alone, together = _batched(0), _batched(_GPU_WINDOW)
+    rates["batched_and_taken"] = together.pop("rows_per_second")
+    return {
+        "rows_per_core_second": {name: round(rate) for name, rate in rates.items()},
+        "chunk_batch_tokens": alone["tokens"],
+        "window_batch_tokens": together["tokens"],
+        "chunk_padding": alone["padding"],
+        "window_padding": together["padding"],
+    }
+
+
+def _processor_seconds(work: Callable[[], Any]) -> float:
+    """Median of three passes, of all threads."""
+    taken = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        work()
+        taken.append(time.process_time() - start)
+    return statistics.median(taken)
+
+
+def _batched(window_tokens: int) -> dict[str, float]:
+    """Batches of rows with lengths as a web corpus has them, cut at 256; no encoder."""
+    from aitp_tasks.encoder import chunks, windows
+    from aitp_tasks.encoder.batches import Answer
+    from aitp_tasks.encoder.tokens import Tokenised
+
+    lengths = np.minimum(np.random.default_rng(0).lognormal(5.0, 1.0, 256 * 512).astype(int) + 3, 256)
+    read = []
+    for start in range(0, len(lengths), 512):
+        read.append(chunks.Chunk(start, 384, True))
+        for length in lengths[start : start + 512].tolist():
+            read[-1].add("", Tokenised([np.zeros(length, np.int32)], False))
+    vectors, padded, count = np.zeros((50_000, 384), np.float32), 0, 0
+    began = time.process_time()
+    for window in windows.grouped(read, window_tokens):
+        for batch in chunks.batches(window, _GPU_BATCH):
+            batch.padded(0)
+            chunks.take(Answer(batch, vectors[: len(batch.sequences)]))
+            padded, count = padded + batch.padded_tokens, count + 1
+        for chunk in window:
+            chunk.finish()
+    return {
+        "rows_per_second": len(lengths) / (time.process_time() - began),
+        "tokens": round(padded / count),
+        "padding": round(1 - int(lengths.sum()) / padded, 4),
+    }
+
+
+PARTS = {"speed": speed, "memory": memory, "kills": kills, "reuse": reuse, "formats": formats, "host": host}
 
 
 class _Server:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import psutil
@@ -20,10 +21,15 @@ _LONG_SECONDS = 60.0
 Found = TypeVar("Found")
 
 
-def run_parts(parts: Mapping[str, Callable[[Path], dict[str, Any]]], names: list[str]) -> None:
+def run_parts(
+    parts: Mapping[str, Callable[[Path], dict[str, Any]]],
+    names: list[str],
+    known: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
     """Run the named parts, or all, each in a temporary folder; print their figures.
 
-    One line ``name json`` after each; the last line is the figures of all, and the processor.
+    One line ``name json`` after each; the last line is the figures of all, what is ``known``
+    of the machine, and the processor.
     """
     figures: dict[str, Any] = {}
     for name in names or list(parts):
@@ -31,7 +37,7 @@ def run_parts(parts: Mapping[str, Callable[[Path], dict[str, Any]]], names: list
             found = parts[name](Path(folder))
         print(name, json.dumps(found), flush=True)
         figures |= found
-    print(json.dumps(figures | {"processor": processor()}))
+    print(json.dumps(figures | {**known, "processor": processor()}))
 
 
 def median_of_passes(work: Callable[..., Found], *arguments: Any) -> tuple[float, Found]:

@@ -37,6 +37,11 @@ class Batch:
         """Tokens with padding."""
         return len(self.sequences) * len(self.sequences[0])
 
+    @property
+    def even(self) -> bool:
+        """Whether all sequences are of one length, so that nothing is padded."""
+        return len(self.sequences[0]) == len(self.sequences[-1])
+
     def padded(self, pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Token ids and attention mask, both int64 (n, longest)."""
         ids = np.full((len(self.sequences), len(self.sequences[0])), pad, dtype=np.int64)
@@ -84,6 +89,10 @@ class Backend(Protocol):
     @property
     def batch_tokens(self) -> int:
         """Padded tokens that a batch should have at most."""
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of the chunks that batches are formed of at a time; 0 for those of one chunk."""
 
     def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         """Answers in any order; takes a new batch only when it has room for one.

@@ -8,7 +8,7 @@ so a unit that was killed goes on after the last of them.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
@@ -106,6 +106,7 @@ class Chunk:
         self._rejected: dict[int, Rejection] = {}
         self._known: dict[int, Values] = {}
         self._truncated = 0
+        self._tokens = 0
         self._missing = 0
         self._sums: NDArray[np.float32] = np.empty((0, dimension), np.float32)
 
@@ -113,6 +114,11 @@ class Chunk:
     def end(self) -> int:
         """The row after the last one."""
         return self.start + self.rows
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all sequences."""
+        return self._tokens
 
     @property
     def complete(self) -> bool:
@@ -132,6 +138,7 @@ class Chunk:
         self._doc_ids.append(doc_id)
         self._row_numbers.append(row)
         self._windows.append(tokenised.windows)
+        self._tokens += sum(map(len, tokenised.windows))
         self._truncated += tokenised.truncated
 
     def add_known(self, doc_id: str, vector: Values) -> None:
@@ -139,15 +146,13 @@ class Chunk:
         self._known[len(self._doc_ids)] = vector
         self.add(doc_id, Tokenised([], False))
 
-    def batches(self, budget: int) -> Iterator[Batch]:
-        """The chunk's sequences in batches; a position is (chunk, text)."""
-        positions = [(self, text) for text, windows in enumerate(self._windows) for _ in windows]
-        sequences = [window for windows in self._windows for window in windows]
-        self._missing = len(sequences)
+    def begin(self) -> Iterator[tuple[int, Tokens]]:
+        """Every sequence, with the number of its text; from now on its answer is missing."""
+        self._missing = sum(map(len, self._windows))
         self._sums = np.zeros((len(self._windows), self._dimension), np.float32)
         for text, vector in self._known.items():
             self._sums[text] = vector
-        yield from form(positions, sequences, budget)
+        return ((text, window) for text, windows in enumerate(self._windows) for window in windows)
 
     def take(self, text: int, sequence: Tokens, vector: NDArray[np.float32], refused: Refusal | None) -> None:
         """Take in one sequence's vector; a text's vector is the mean over its windows' tokens."""
@@ -170,7 +175,7 @@ class Chunk:
             tally[refusal.error_class] = tally.get(refusal.error_class, 0) + 1
         counts = Counts(
             rows=self.rows,
-            tokens=sum(len(window) for windows in self._windows for window in windows),
+            tokens=self._tokens,
             truncated=self._truncated,
             quarantined=tally,
             rejected=dict(Counter(rejection.reason for rejection in self._rejected.values())),
@@ -201,6 +206,12 @@ def _refusal(largest: float) -> Refusal:
         message = f"the encoder gave a vector with a component of {largest:g}, beyond {LARGEST:g}"
         return Refusal("vector_too_large", message)
     return Refusal("non_finite_vector", "the encoder gave a vector that is not finite")
+
+
+def batches(window: Sequence[Chunk], budget: int) -> Iterator[Batch]:
+    """The sequences of some chunks in batches of at most ``budget`` tokens; a position is (chunk, text)."""
+    found = [((chunk, text), sequence) for chunk in window for text, sequence in chunk.begin()]
+    return form([position for position, _ in found], [sequence for _, sequence in found], budget)
 
 
 def take(answer: Answer) -> None:

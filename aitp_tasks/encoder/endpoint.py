@@ -37,6 +37,8 @@ class EndpointBackend:
     """A server and its connections."""
 
     name = "endpoint"
+    #: The server forms its own batches.
+    window_tokens = 0
 
     def __init__(self, settings: config.Encoder) -> None:
         """Connect, and learn the dimension from a first request.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from aitp_tasks import config
-from aitp_tasks.encoder import chunks
+from aitp_tasks.encoder import chunks, windows
 from aitp_tasks.encoder.batches import Backend
 from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.encoder.prepared import Prepared, prepare
@@ -38,11 +38,13 @@ class Encoder:
             Vectors whose rows are places among the texts, and by its place why a text has none.
         """
         backend, normalised = self.backend, self.facts.normalised
-        for chunk in chunks.read(iter(texts), self.tokeniser, backend.dimension, normalised, start=0):
-            for answer in backend.run(chunk.batches(backend.batch_tokens)):
+        read = chunks.read(iter(texts), self.tokeniser, backend.dimension, normalised, start=0)
+        for window in windows.grouped(read, backend.window_tokens):
+            for answer in backend.run(chunks.batches(window, backend.batch_tokens)):
                 chunks.take(answer)
-            found, _, refused = chunk.finish()
-            yield found, dict(refused)
+            for chunk in window:
+                found, _, refused = chunk.finish()
+                yield found, dict(refused)
 
     def vector_of(self, text: str) -> vectors.Values | Refusal:
         """The vector float16 (1, d) that a document of this text has, or why it has none."""

@@ -25,6 +25,9 @@ _AHEAD = 1
 class OpenVinoBackend:
     """A compiled model on all cores that this process may use."""
 
+    #: A chunk gives enough batches of this size.
+    window_tokens = 0
+
     def __init__(self, graph: Path, facts: Facts, batch_tokens: int | None) -> None:
         cores = len(os.sched_getaffinity(0))
         self._queue = openvino.AsyncInferQueue(_compiled(graph, str(facts.precision), cores), cores + _AHEAD)

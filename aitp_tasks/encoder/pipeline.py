@@ -1,8 +1,9 @@
 """One shard: read, tokenise, embed and write, all at the same time, and resume where it was left.
 
-A thread reads and tokenises the next chunks while the backend works, another
-writes the finished ones. Memory holds a few chunks, never a shard. Vectors lie
-in chunks; the moments and the manifest follow when all of them are there.
+A thread reads and tokenises the next window of chunks while the backend works, another
+writes the finished ones. Memory holds three windows' tokens and two windows' vectors at
+most, never a shard. Vectors lie in chunks; the moments and the manifest follow when all
+of them are there.
 """
 
 import logging
@@ -18,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.densities.moments import Moments
-from aitp_tasks.encoder import chunks
+from aitp_tasks.encoder import chunks, windows
 from aitp_tasks.encoder.ahead import ahead
 from aitp_tasks.encoder.batches import Batch
 from aitp_tasks.encoder.chunks import Chunk, Content, Counts
@@ -38,7 +39,7 @@ from aitp_tasks.storage import ObjectChangedError, Storage
 
 log = logging.getLogger(__name__)
 
-#: Chunks that are read ahead, and finished ones that wait to be written.
+#: Windows that are read ahead, and finished chunks that wait to be written.
 _READ_AHEAD = 1
 _WRITE_BEHIND = 2
 
@@ -147,7 +148,7 @@ class _Pipeline:
         with (
             self._progress.working(),
             ThreadPoolExecutor(1) as self._writer,
-            ahead(read, _READ_AHEAD) as ready,
+            ahead(windows.grouped(read, backend.window_tokens), _READ_AHEAD) as ready,
             closing(backend.run(self._batches(ready))) as answers,
         ):
             for answer in answers:
@@ -161,12 +162,12 @@ class _Pipeline:
                 f"{len(self._under_way)} chunks were left without an answer: run the task again"
             )
 
-    def _batches(self, ready: Iterator[Chunk]) -> Iterator[Batch]:
-        for chunk in ready:
-            batches = chunk.batches(self._encoder.backend.batch_tokens)
-            self._under_way.append(chunk)
+    def _batches(self, ready: Iterator[list[Chunk]]) -> Iterator[Batch]:
+        for window in ready:
+            batches = chunks.batches(window, self._encoder.backend.batch_tokens)
+            self._under_way.extend(window)
             yield from batches
-            # A chunk without any text has no answer that would pass it on.
+            # Chunks without any text have no answer that would pass them on.
             self._pass_on()
 
     def _pass_on(self) -> None:

@@ -2,12 +2,15 @@
 
 Pooling, prompts and normalisation are those of the model's own modules. Weights
 are held in bfloat16 or float16, whichever the device computes in, else in
-float32. While the device works on a batch, the next one is padded and sent.
+float32. While the device works on a batch, the next one is padded and sent, and the
+vectors of the one before are fetched: nothing that is done for a batch waits for the
+device until its vectors are wanted.
 """
 
 import logging
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
 from aitp_tasks import config
+from aitp_tasks.encoder.attention import masks_as_they_are
 from aitp_tasks.encoder.batches import Answer, Batch
 from aitp_tasks.encoder.facts import Facts
 from aitp_tasks.errors import TransientError
@@ -24,8 +28,31 @@ from aitp_tasks.machine import models, processors
 log = logging.getLogger(__name__)
 
 _BATCH_TOKENS = {"cuda": 131_072, "cpu": 2048}
+#: Batches that a window holds at least: as many as there are classes of length that pad by 5%.
+_WINDOW_BATCHES = {"cuda": 32, "cpu": 0}
 #: Batches on the device at a time: one that runs, one that waits.
 _DEPTH = 2
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A batch that was given to the device.
+
+    Attributes:
+        batch: the batch.
+        vectors: float32 (n, d) in the host's memory, whole once ``copied`` has happened.
+        copied: None where the host has computed them itself.
+    """
+
+    batch: Batch
+    vectors: torch.Tensor
+    copied: torch.cuda.Event | None
+
+    def answer(self) -> Answer:
+        """The vectors, waited for."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return Answer(self.batch, self.vectors.numpy())
 
 
 class TorchBackend:
@@ -38,28 +65,29 @@ class TorchBackend:
         self._facts = facts
         self.dimension = facts.dimension
         self.batch_tokens = settings.batch_tokens or _BATCH_TOKENS[device]
+        self.window_tokens = _WINDOW_BATCHES[device] * self.batch_tokens
         self.name = f"{device}-torch-{str(self._dtype).removeprefix('torch.')}"
 
     def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         """Answers in the order of the batches."""
-        under_way: deque[tuple[Batch, torch.Tensor]] = deque()
+        under_way: deque[_Started] = deque()
         for batch in batches:
             under_way.extend(self._start(batch))
             while len(under_way) >= _DEPTH:
-                yield _finish(*under_way.popleft())
+                yield under_way.popleft().answer()
         while under_way:
-            yield _finish(*under_way.popleft())
+            yield under_way.popleft().answer()
 
     def memory_mb(self) -> float:
         """Largest memory that tensors took on the GPU."""
         return torch.cuda.max_memory_allocated() / 1e6 if self._device == "cuda" else 0.0
 
-    def _start(self, batch: Batch) -> list[tuple[Batch, torch.Tensor]]:
+    def _start(self, batch: Batch) -> list[_Started]:
         """Start a batch; in halves, and smaller from now on, when the device has no room for it."""
         if batch.padded_tokens > self.batch_tokens and len(batch.sequences) > 1:
             return [started for half in batch.halves() for started in self._start(half)]
         try:
-            return [(batch, self._forward(batch))]
+            return [_Started(batch, *_fetched(self._forward(batch)))]
         except torch.OutOfMemoryError as error:
             if len(batch.sequences) == 1:
                 raise TransientError(
@@ -72,15 +100,17 @@ class TorchBackend:
         return [started for half in batch.halves() for started in self._start(half)]
 
     def _forward(self, batch: Batch) -> torch.Tensor:
-        ids, mask = (torch.from_numpy(array) for array in batch.padded(self._facts.pad))
+        """Vectors (n, d) on the device, which may still be computing them."""
+        ids, mask = batch.padded(self._facts.pad)
+        features = {"input_ids": self._sent(ids), "attention_mask": self._sent(mask)}
+        with torch.inference_mode(), masks_as_they_are():
+            return _sentences(self._model, features, self._facts.prompt_tokens, even=batch.even)
+
+    def _sent(self, array: NDArray[np.int64]) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
         if self._device == "cuda":
-            ids, mask = ids.pin_memory(), mask.pin_memory()
-        features = {
-            "input_ids": ids.to(self._device, non_blocking=True),
-            "attention_mask": mask.to(self._device, non_blocking=True),
-        }
-        with torch.inference_mode():
-            return _sentences(self._model, features, self._facts.prompt_tokens)
+            tensor = tensor.pin_memory()
+        return tensor.to(self._device, non_blocking=True)
 
 
 def load(settings: config.Encoder, device: str) -> SentenceTransformer:
@@ -131,17 +161,34 @@ class _Sentences(torch.nn.Module):  # type: ignore[misc]
         return _sentences(self.model, features, self._prompt_tokens)
 
 
-def _sentences(model: SentenceTransformer, features: dict[str, Any], prompt_tokens: int) -> torch.Tensor:
+def _sentences(
+    model: SentenceTransformer, features: dict[str, Any], prompt_tokens: int, even: bool = False
+) -> torch.Tensor:
+    """Vectors (n, d); ``even`` says that nothing is padded, so that attention needs no mask."""
     if prompt_tokens:
         features["prompt_length"] = prompt_tokens
-    for module in model:
+    transformer, *others = model
+    # Pooling has the mask in any case: it is the transformer alone that is faster without.
+    features = transformer(features, attention_mask=None) if even else transformer(features)
+    for module in others:
         features = module(features)
     found: torch.Tensor = features["sentence_embedding"]
     return found
 
 
-def _finish(batch: Batch, found: torch.Tensor) -> Answer:
-    return Answer(batch, found.float().cpu().numpy())
+def _fetched(found: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """Vectors float32 (n, d) in the host's memory, and when they are there.
+
+    The copy is ordered before the device's next batch: to fetch one is not to wait for the next.
+    """
+    exact = found.float()
+    if not exact.is_cuda:
+        return exact, None
+    host = torch.empty(exact.shape, dtype=torch.float32, pin_memory=True)
+    host.copy_(exact, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+    return host, copied
 
 
 def _precision(device: str) -> torch.dtype:

@@ -2,8 +2,12 @@
 
 A lease is an advisory lock on one file a GPU. It is held until the process ends,
 however it ends, and needs nobody to clean up. It holds between the processes of
-one user that see the same ``/tmp``; containers that share GPUs but no ``/tmp``
-have to be given different ones by ``CUDA_VISIBLE_DEVICES``, which is honoured.
+one user that see the same folder, ``/tmp`` unless ``AITP_LEASES`` names another;
+containers that share GPUs but no folder have to be given different GPUs, by
+``CUDA_VISIBLE_DEVICES``, which is honoured, or by their runtime.
+
+A GPU that is cut up (MIG) counts as its slices. CUDA lets a process use one slice at
+a time: whoever wants several GPUs gets whole ones.
 
 What else runs on a GPU, without a lease, is not noticed.
 
@@ -19,10 +23,11 @@ import logging
 import os
 import random
 import re
+import socket
 import stat
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +42,8 @@ FOLDER_VARIABLE = "AITP_LEASES"
 _WAIT_SECONDS = 600.0
 _POLL_SECONDS = 1.0
 _LOG_SECONDS = 30.0
+#: Bytes: a process's number and a host's name.
+_LONGEST_HOLDER = 100
 #: Major compute capability.
 _BFLOAT16_SINCE = 8
 
@@ -54,6 +61,10 @@ class Gpu:
     memory: int = 0
     #: Whether it computes in bfloat16, as those of compute capability 8.0 and more do.
     bfloat16: bool = True
+    #: UUID of the GPU that it is a slice of; empty for a whole one.
+    card: str = ""
+    #: How drivers before R470 named the slice, and some schedulers still do.
+    old_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,7 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
             return None
         require(count, wanted_by)
         assert not _cuda_is_initialised(), "CUDA already has its devices"
-        _held = _wait_for(count, gpus)
+        _held = _wait_for(count, _usable(count, gpus))
         os.environ[VARIABLE] = ",".join(gpu.uuid for gpu in _held.gpus)
         log.info("leased gpus=%s", os.environ[VARIABLE])
     if count > len(_held.gpus):
@@ -119,8 +130,17 @@ def require(count: int, wanted_by: str) -> None:
         InputError: this process sees fewer.
     """
     gpus = visible()
-    if gpus and count > len(gpus):
-        raise InputError(f"{wanted_by} asks for {count} GPUs, but only {len(gpus)} are visible: lower it")
+    if not gpus or count <= len(_usable(count, gpus)):
+        return
+    seen = f"{len(_usable(count, gpus))} are visible"
+    if any(gpu.card for gpu in gpus):
+        seen += " (a process can use only one slice of a GPU)"
+    raise InputError(f"{wanted_by} asks for {count} GPUs, but only {seen}: lower it")
+
+
+def _usable(count: int, gpus: list[Gpu]) -> list[Gpu]:
+    """Those of which one process can use so many at a time."""
+    return gpus if count == 1 else [gpu for gpu in gpus if not gpu.card]
 
 
 def held() -> Lease | None:
@@ -235,7 +255,7 @@ def _take(folder: Path, count: int, gpus: list[Gpu]) -> tuple[Lease | None, list
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holders.append(os.pread(descriptor, 20, 0).decode("ascii", "replace") or "?")
+                holders.append(os.pread(descriptor, _LONGEST_HOLDER, 0).decode("ascii", "replace") or "?")
                 os.close(descriptor)
                 continue
             taken.append((gpu, descriptor))
@@ -247,28 +267,42 @@ def _take(folder: Path, count: int, gpus: list[Gpu]) -> tuple[Lease | None, list
             return None, holders
         for _, descriptor in taken:
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode("ascii"), 0)
+            # Of another container, the number alone says nothing.
+            os.pwrite(descriptor, f"{os.getpid()}@{socket.gethostname()}".encode()[:_LONGEST_HOLDER], 0)
     finally:
         os.close(gate)
     return Lease(tuple(gpu for gpu, _ in taken), tuple(descriptor for _, descriptor in taken)), holders
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _no_lock(path, error)
 
 
 def _folder() -> Path:
     """The folder of the locks, which belongs to this user alone."""
     folder = Path(os.environ.get(FOLDER_VARIABLE) or f"/tmp/aitp-leases-{os.getuid()}")
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
+    try:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError as error:
+        raise _no_lock(folder, error)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise InputError(
-            f"{folder} is not a folder that only this user can write: remove it, "
-            f"or set {FOLDER_VARIABLE} to one"
+            f"{folder} is not a folder that only this user can write: remove it, or set {FOLDER_VARIABLE} to "
+            "one; in a shared volume, to a name in it that is not there yet"
         )
     return folder
+
+
+def _no_lock(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: {error.strerror}: GPUs are leased by locks in this folder; set {FOLDER_VARIABLE} to one "
+        "that this user can make and write, and that all who share the GPUs see"
+    )
 
 
 def _close_in_child() -> None:
@@ -288,28 +322,45 @@ def _cuda_is_initialised() -> bool:
 def _visible(gpus: list[Gpu], value: str | None) -> list[Gpu]:
     """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves, in its order, as CUDA reads it.
 
-    Numbers or beginnings of UUIDs, up to the first that names no GPU; none at all
-    when one is named twice. Numbers count along the PCI bus, which is CUDA's own
-    order unless different models are mixed and CUDA_DEVICE_ORDER is not set.
+    Numbers, or beginnings of UUIDs, but not both, up to the first that names no GPU; none
+    at all when one is named twice. Numbers count along the PCI bus, which is CUDA's own
+    order unless different models are mixed and CUDA_DEVICE_ORDER is not set. Of a GPU that
+    is cut up, CUDA takes the first slice; here it stands for all of them, to lease one of.
     """
     if value is None:
         return gpus
     found: list[Gpu] = []
-    for name in value.split(","):
-        gpu = _named(gpus, name.strip())
-        if gpu is None:
+    kind = value.strip()[:4]
+    for name in map(str.strip, value.split(",")):
+        named = _named(gpus, name, kind if kind in _KINDS else "")
+        if not named:
             break
-        if gpu in found:
+        if any(gpu in found for gpu in named):
             return []
-        found.append(gpu)
+        found += named
     return found
 
 
-def _named(gpus: list[Gpu], name: str) -> Gpu | None:
-    if re.fullmatch(r"\d+", name):
-        return gpus[int(name)] if int(name) < len(gpus) else None
-    matching = [gpu for gpu in gpus if name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name)]
-    return matching[0] if len(matching) == 1 else None
+_KINDS = ("GPU-", "MIG-")
+
+
+def _named(gpus: list[Gpu], name: str, kind: str) -> list[Gpu]:
+    """What one name stands for; ``kind`` is how all UUIDs of the list begin, empty in one of numbers."""
+    if not kind:
+        # As C reads a number: what follows it is nothing.
+        number = re.match(r"\+?(\d+)", name)
+        return [gpu for gpu in gpus if number and gpu.index == int(number[1])]
+    if not name.startswith(kind):
+        return []
+    if kind == "GPU-":
+        cards = {gpu.card or gpu.uuid for gpu in gpus if (gpu.card or gpu.uuid).startswith(name)}
+        return [gpu for gpu in gpus if cards == {gpu.card or gpu.uuid}]
+    slices = [gpu for gpu in gpus if gpu.card]
+    whole = [gpu for gpu in slices if name in (gpu.uuid, gpu.old_name)]
+    # A beginning of an old name would be that of slice 1 and of slice 10.
+    begun = [gpu for gpu in slices if "/" not in name and gpu.uuid.startswith(name)]
+    matching = whole or begun
+    return matching if len(matching) == 1 else []
 
 
 def _installed() -> list[Gpu]:
@@ -343,7 +394,19 @@ def _slices(nvml: Any, index: int) -> list[Gpu]:
             slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
         except nvml.NVMLError:
             continue
-    return [_gpu(nvml, one, index, f"{name}, a slice") for one in slices]
+    card = nvml.nvmlDeviceGetUUID(handle)
+    return [
+        replace(_gpu(nvml, one, index, f"{name}, a slice"), card=card, old_name=_old_name(nvml, one, card))
+        for one in slices
+    ]
+
+
+def _old_name(nvml: Any, handle: Any, card: str) -> str:
+    try:
+        instances = nvml.nvmlDeviceGetGpuInstanceId(handle), nvml.nvmlDeviceGetComputeInstanceId(handle)
+    except nvml.NVMLError:
+        return ""
+    return f"MIG-{card}/{instances[0]}/{instances[1]}"
 
 
 def _gpu(nvml: Any, handle: Any, index: int, name: str) -> Gpu:

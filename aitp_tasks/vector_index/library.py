@@ -1,4 +1,4 @@
-"""The one door to FAISS: exact and inverted-list indexes with explicit ids, and where they run.
+"""The one door to FAISS: exact and inverted-list indexes with explicit ids, on processors.
 
 Similarity is the cosine: vectors are brought to length 1 on their way into an
 index and before a search. A flat index holds float16 and compares with all of
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.machine import devices
 from aitp_tasks.records import digest
 
 #: Names of an inverted-list index's two files; the first holds the name of the second.
@@ -55,7 +54,7 @@ def flat(values: NDArray[np.float16], ids: NDArray[np.int64]) -> Index:
 
 def empty(dimension: int) -> Index:
     """An exact index of float32 vectors that are numbered as they are added, each of length 1."""
-    return on_device(faiss.IndexFlat(dimension, _METRIC))
+    return faiss.IndexFlat(dimension, _METRIC)
 
 
 def to_bytes(index: Index) -> bytes:
@@ -124,13 +123,6 @@ def as_stored(index: Index, values: Values) -> NDArray[np.float32]:
         return exact.astype(np.float16).astype(np.float32)
     rounded: NDArray[np.float32] = index.sq.decode(index.sq.compute_codes(exact))
     return rounded
-
-
-def on_device(index: Index) -> Index:
-    """The index on the GPU that this process has leased; as it is where none is."""
-    if devices.held() is None or not faiss.get_num_gpus():
-        return index
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
 
 
 class Head:
@@ -245,11 +237,7 @@ class Quantiser:
         index.by_residual = False
         # Later vectors may lie a little beyond the sample's range in a dimension.
         index.sq.rangestat_arg = _RANGE_MARGIN
-        # FAISS keeps a bare pointer to what it finds the centroids with, so that must have a name.
-        assigner = on_device(faiss.IndexFlat(dimension, _METRIC))
-        index.clustering_index = assigner
         index.train(unit(sample))
-        index.clustering_index = None
         return to_bytes(index)
 
     def encode(self, values: NDArray[np.float16]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

@@ -108,7 +108,7 @@ def with_remedy(storage: Storage, places: str, stage: str) -> Iterator[None]:
 
 def _read(storage: Storage, key: str, lists: str | None, stack: ExitStack) -> Index:
     if lists is None:
-        return library.on_device(library.flat_from_bytes(storage.read(key), storage.uri(key)))
+        return library.flat_from_bytes(storage.read(key), storage.uri(key))
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aitp-index-")))
     storage.download(key, folder / INDEX_FILE)
     storage.download(lists, folder / LISTS_FILE)

@@ -68,6 +68,7 @@ def through(run: Run, last: str) -> Run:
 class _Backend:
     name = "made"
     batch_tokens = 64
+    window_tokens = 0
 
     def __init__(self, place: Callable[[int, int], NDArray[np.float32]], dimension: int) -> None:
         self._place = place

@@ -52,7 +52,7 @@ class Meanings:
         self._numbers = np.concatenate([*numbers, np.empty(0, np.int64)]).astype(np.int64)
         dimension = encoder.backend.dimension
         self._values: Values = np.concatenate([*values, np.empty((0, dimension), np.float16)])
-        self._index = library.on_device(library.flat(self._values, self._numbers))
+        self._index = library.flat(self._values, self._numbers)
 
     def of(self, values: Values) -> list[Near | None]:
         """Of each vector, the nearest item if it is near."""

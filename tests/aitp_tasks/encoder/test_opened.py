@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from aitp_tasks import config
 from aitp_tasks.encoder import opened as encoder
 from aitp_tasks.encoder import openvino_backend, prepared, torch_backend
-from aitp_tasks.encoder.batches import Backend, form
+from aitp_tasks.encoder.batches import Backend, Batch, form
 from aitp_tasks.encoder.opened import Encoder, open_encoder
 from aitp_tasks.encoder.openvino_backend import OpenVinoBackend
 from aitp_tasks.encoder.prepared import prepare
@@ -24,6 +24,7 @@ from aitp_tasks.encoder.torch_backend import TorchBackend
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.machine import models
 from tests.aitp_tasks.conftest import MODELS
+from tests.aitp_tasks.encoder.test_attention import Counted
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +104,77 @@ def test_another_layout_is_read_from_the_model(tmp_path: Path, monkeypatch: pyte
     wanted = made.encode(TEXTS[:8], show_progress_bar=False)
     assert least_cosine(found, wanted) > 0.999
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.linalg.norm(wanted, axis=1), rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def by_torch() -> Encoder:
+    return on(TorchBackend, "cpu")
+
+
+@pytest.mark.parametrize("lengths", [(7, 7, 7), (30, 29, 5), (1,)], ids=["even", "padded", "one"])
+def test_no_forward_pass_asks_the_device_for_a_value(by_torch: Encoder, lengths: tuple[int, ...]) -> None:
+    assert isinstance(by_torch.backend, TorchBackend)
+    sequences = [np.arange(1000, 1000 + length, dtype=np.int32) for length in lengths]
+    batch = Batch(range(len(lengths)), sequences)
+    with Counted() as counted:
+        found = by_torch.backend._forward(batch)
+    assert counted.looks.total() == 0
+    with torch.inference_mode():
+        for row, sequence in enumerate(sequences):
+            ids = torch.from_numpy(sequence.astype(np.int64))[None]
+            features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            wanted = by_torch.backend._model(features)["sentence_embedding"]
+            assert torch.cosine_similarity(found[row].float(), wanted[0].float(), dim=0) > 0.999
+
+
+def test_vectors_are_fetched_one_batch_behind_and_waited_for(
+    by_torch: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that computes beside the host: a batch's vectors lie in its memory once it was waited for."""
+    told: list[str] = []
+
+    class Later:
+        def __init__(self, host: torch.Tensor, exact: torch.Tensor, number: int) -> None:
+            self._host, self._exact, self._number = host, exact, number
+
+        def synchronize(self) -> None:
+            told.append(f"waited for {self._number}")
+            self._host.copy_(self._exact)
+
+    def fetched(found: torch.Tensor) -> tuple[torch.Tensor, Later]:
+        number = sum(line.startswith("started") for line in told)
+        told.append(f"started {number}")
+        host = torch.full(found.shape, torch.nan)
+        return host, Later(host, found.float(), number)
+
+    sequences = [np.full(5, number, np.int32) for number in range(4)]
+    batches = [Batch([number], [sequence]) for number, sequence in enumerate(sequences)]
+    wanted = [answer.vectors for answer in by_torch.backend.run(batches)]
+    monkeypatch.setattr(torch_backend, "_fetched", fetched)
+    found = list(by_torch.backend.run(batches))
+    assert [answer.batch for answer in found] == batches
+    assert np.array_equal([answer.vectors for answer in found], wanted)
+    assert told == [
+        "started 0", "started 1", "waited for 0", "started 2", "waited for 1", "started 3",
+        "waited for 2", "waited for 3",
+    ]  # fmt: skip
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_nothing_waits_for_the_gpu_until_vectors_are_wanted() -> None:
+    made = on(TorchBackend, "cuda")
+    assert isinstance(made.backend, TorchBackend)
+    batches = [
+        Batch(range(2), [np.full(9, 1000, np.int32), np.full(length, 1000, np.int32)]) for length in (9, 8)
+    ]
+    list(made.backend.run(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        started = [one for batch in batches for one in made.backend._start(batch)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(np.isfinite(one.answer().vectors).all() for one in started)
 
 
 def test_a_full_device_gets_smaller_batches(

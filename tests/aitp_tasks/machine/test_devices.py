@@ -1,17 +1,23 @@
 """Leases of made-up GPUs by real processes, and how CUDA_VISIBLE_DEVICES is read."""
 
 import contextlib
+import errno
 import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aitp_tasks.config import Require
 from aitp_tasks.errors import InputError, TransientError
@@ -86,7 +92,8 @@ def test_eight_processes_get_eight_gpus_and_the_ninth_waits_for_one(start: Start
     assert ninth.stderr is not None
     waits = ninth.stderr.readline()
     assert waits.startswith("waiting for gpus=1 of=8 holders=")
-    assert {str(unit.pid) for unit in units} == set(waits.split("holders=")[1].split()[0].split(","))
+    holders = waits.split("holders=")[1].split()[0].split(",")
+    assert {f"{unit.pid}@{socket.gethostname()}" for unit in units} == set(holders)
     end(units[5])
     assert got(ninth) == leased[5]
 
@@ -125,7 +132,9 @@ def test_waiting_ends_and_names_the_holder(
     monkeypatch.setattr(devices, "_installed", lambda: EIGHT[:1])
     monkeypatch.setattr(devices, "_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(devices, "_POLL_SECONDS", 0.05)
-    with pytest.raises(TransientError, match=rf"no 1 of 1 GPUs became free .* the processes {holder.pid}:"):
+    with pytest.raises(
+        TransientError, match=rf"no 1 of 1 GPUs became free .* the processes {holder.pid}@\S+:"
+    ):
         devices.lease()
     assert devices.VARIABLE not in os.environ
 
@@ -165,6 +174,181 @@ def test_visible_devices_are_read_as_cuda_does(value: str | None, indices: list[
     assert [gpu.index for gpu in devices._visible(EIGHT, value)] == indices
 
 
+#: A whole GPU, one that is cut into eleven, and one more that is whole.
+CARDS = ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-89aa", "GPU-5d5b")
+CUT = [
+    Gpu(CARDS[0], 0),
+    *(
+        Gpu(f"MIG-{number:x}0e5a", 1, card=CARDS[1], old_name=f"MIG-{CARDS[1]}/{number}/0")
+        for number in range(11)
+    ),
+    Gpu(CARDS[2], 2),
+]
+SLICES = list(range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("value", "places"),
+    [
+        pytest.param(None, [*range(13)], id="not set"),
+        pytest.param("", [], id="empty is none"),
+        pytest.param(" ", [], id="blank is none"),
+        pytest.param(",0", [], id="nothing comes first"),
+        pytest.param("0,,2", [0], id="nothing in between"),
+        pytest.param("0,", [0], id="nothing at the end"),
+        pytest.param(" 2 , 0 ", [12, 0], id="spaces, another order"),
+        pytest.param("0,2,-1,1", [0, 12], id="none after -1, as CUDA's guide has it"),
+        pytest.param("-1", [], id="-1 alone"),
+        pytest.param("3", [], id="beyond the last"),
+        pytest.param("0,3,2", [0], id="none after one beyond the last"),
+        pytest.param("99999999999999999999", [], id="a number without sense"),
+        pytest.param("0,0", [], id="twice is none at all"),
+        pytest.param("0,-1,0", [0], id="twice, but the second is not read"),
+        pytest.param("2gpu", [12], id="what follows a number"),
+        pytest.param("+2,00", [12, 0], id="as C reads numbers"),
+        pytest.param("all", [], id="no name of one"),
+        pytest.param("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", [0], id="UUID"),
+        pytest.param("GPU-893", [0], id="beginning of a UUID"),
+        pytest.param("GPU-89", [], id="beginning of two"),
+        pytest.param("GPU-5d5b,GPU-893", [12, 0], id="UUIDs in another order"),
+        pytest.param("GPU-5d5b,GPU-5d", [], id="the same by two names"),
+        pytest.param("GPU-5d5b,GPU-ffff,GPU-893", [12], id="none after an unknown UUID"),
+        pytest.param("gpu-5d5b", [], id="UUIDs begin with GPU-"),
+        pytest.param("5d5b", [], id="UUID without its beginning is the number 5"),
+        pytest.param("0,GPU-5d5b", [0], id="numbers and UUIDs do not mix"),
+        pytest.param("GPU-5d5b,0", [12], id="nor the other way round"),
+        pytest.param("MIG-30e5a", [4], id="a slice"),
+        pytest.param("MIG-30e5a,MIG-00e5a", [4, 1], id="two slices"),
+        pytest.param("MIG-30e5a,MIG-30e5a", [], id="a slice twice"),
+        pytest.param("MIG-3", [4], id="beginning of a slice's UUID"),
+        pytest.param("MIG-", [], id="beginning of all slices"),
+        pytest.param("MIG-GPU-89aa/1/0", [2], id="a slice by its old name"),
+        pytest.param("MIG-GPU-89aa/10/0", [11], id="another, which begins like it"),
+        pytest.param("MIG-GPU-89aa/1", [], id="an old name that is cut short"),
+        pytest.param("MIG-GPU-89aa/1/0,MIG-10e5a", [], id="the same by both names"),
+        pytest.param("MIG-GPU-5d5b/1/0", [], id="a slice of a GPU that is whole"),
+        pytest.param("MIG-30e5a,GPU-5d5b", [4], id="slices and whole ones do not mix"),
+        pytest.param("1", SLICES, id="a GPU that is cut up stands for its slices"),
+        pytest.param("GPU-89aa", SLICES, id="by its UUID too"),
+        pytest.param("2,1", [12, *SLICES], id="a whole one and one that is cut up"),
+    ],
+)
+def test_whole_gpus_and_slices_are_named_as_schedulers_name_them(
+    value: str | None, places: list[int]
+) -> None:
+    assert devices._visible(CUT, value) == [CUT[place] for place in places]
+
+
+NUMBERS = st.sampled_from(["0", "1", "5", "7", " 3", "2 ", "+4", "6gpu", "03", "-1", "x", "", "8"])
+UUIDS = st.sampled_from([*(gpu.uuid for gpu in EIGHT), "GPU-3", "GPU-7000", "GPU-", "GPU-9", "0", ""])
+
+
+@given(st.one_of(st.lists(NUMBERS, min_size=1, max_size=5), st.lists(UUIDS, min_size=1, max_size=5)))
+def test_names_are_read_as_torch_reads_them(names: list[str]) -> None:
+    def read(names: list[str]) -> list[int]:
+        return [gpu.index for gpu in devices._visible(EIGHT, ",".join(names))]
+
+    # torch also looks for names that are there twice behind one that is not valid.
+    valid = next((place for place, name in enumerate(names) if not read([name])), len(names))
+    names = names[: valid + 1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(devices.VARIABLE, ",".join(names))
+        found: list[Any] = torch.cuda._parse_visible_devices()
+    if found and isinstance(found[0], str):
+        found = torch.cuda._transform_uuid_to_ordinals(found, [gpu.uuid for gpu in EIGHT])
+    beyond = next((place for place, index in enumerate(found) if index >= len(EIGHT)), len(found))
+    assert read(names) == found[:beyond]
+
+
+def test_a_process_that_wants_several_gets_whole_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    # Set first, so that what the lease sets is taken back.
+    monkeypatch.setenv(devices.VARIABLE, "")
+    monkeypatch.delenv(devices.VARIABLE)
+    monkeypatch.setattr(devices, "_installed", lambda: CUT)
+    monkeypatch.setattr(devices, "_held", None)
+    with pytest.raises(
+        InputError, match=r"processes asks for 3 GPUs, but only 2 are visible \(a process can"
+    ):
+        devices.lease(3, "finetune.processes")
+    leased = devices.lease(2)
+    assert leased is not None
+    assert leased.gpus == (CUT[0], CUT[-1])
+    assert os.environ[devices.VARIABLE] == f"{CARDS[0]},{CARDS[2]}"
+    for descriptor in leased.descriptors:
+        os.close(descriptor)
+
+
+def test_a_slice_is_leased_by_its_own_uuid_whatever_named_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    monkeypatch.setenv(devices.VARIABLE, f"MIG-{CARDS[1]}/10/0")
+    monkeypatch.setattr(devices, "_installed", lambda: CUT)
+    monkeypatch.setattr(devices, "_held", None)
+    leased = devices.lease()
+    assert leased is not None
+    assert os.environ[devices.VARIABLE] == "MIG-a0e5a"
+    os.close(*leased.descriptors)
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("nowhere/leases", "nowhere/leases: No such file or directory: GPUs are leased by locks"),
+        ("file/leases", "file/leases: Not a directory: GPUs are leased by locks"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, told: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / place))
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    with pytest.raises(InputError, match=told):
+        devices.lease()
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere but on a read-only volume, so that one is made up."""
+
+    def refuses(*_: Any) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    monkeypatch.setattr(devices.os, "open", refuses)
+    with pytest.raises(InputError, match=r"gate: Read-only file system: .* set AITP_LEASES to one that"):
+        devices.lease()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_in_a_volume_of_another_user_a_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that containers share belongs to one user; each user makes its folder in it."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    os.chown(volume, 4242, 4242)
+    # Set first, so that what the lease sets is taken back.
+    monkeypatch.setenv(devices.VARIABLE, "")
+    monkeypatch.delenv(devices.VARIABLE)
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    monkeypatch.setattr(devices, "_held", None)
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(volume))
+    with pytest.raises(InputError, match="in a shared volume, to a name in it that is not there yet"):
+        devices.lease()
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(volume / "leases-0"))
+    leased = devices.lease()
+    assert leased is not None
+    os.close(*leased.descriptors)
+
+
 @pytest.mark.parametrize("kind", ["link", "open to others", "file"])
 def test_a_folder_that_others_can_change_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -188,7 +372,7 @@ def test_a_folder_that_others_can_change_is_refused(
 def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("precious")
     (tmp_path / "lock").symlink_to(tmp_path / "target")
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(InputError, match="symbolic links"):
         devices._open(tmp_path / "lock")
 
 
@@ -238,13 +422,21 @@ class _Nvml(types.ModuleType):
     def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
         return handle
 
+    def nvmlDeviceGetGpuInstanceId(self, handle: str) -> int:  # noqa: N802
+        return int(handle.removeprefix("MIG-")) + 7
+
+    def nvmlDeviceGetComputeInstanceId(self, handle: str) -> int:  # noqa: N802
+        if handle == "MIG-1":
+            raise self.NVMLError("not supported")
+        return 0
+
 
 def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", _Nvml("pynvml"))
     assert devices._installed() == [
         Gpu("GPU-0", 0, "A card", 80),
-        Gpu("MIG-0", 1, "A card, a slice", 20),
-        Gpu("MIG-1", 1, "A card, a slice", 20),
+        Gpu("MIG-0", 1, "A card, a slice", 20, card="GPU-1", old_name="MIG-GPU-1/7/0"),
+        Gpu("MIG-1", 1, "A card, a slice", 20, card="GPU-1"),
         Gpu("GPU-2", 2, "A card", bfloat16=False),
     ]
 

@@ -46,7 +46,7 @@ def _tokens(texts: Sequence[str]) -> list[Tokenised]:
 
 
 class _Backend:
-    name, dimension, batch_tokens = "made", WIDTH, 64
+    name, dimension, batch_tokens, window_tokens = "made", WIDTH, 64, 0
 
     def run(self, batches: Iterable[Batch]) -> Generator[Answer, None, None]:
         for batch in batches:

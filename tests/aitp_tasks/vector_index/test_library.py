@@ -1,12 +1,14 @@
 """FAISS indexes: explicit ids, cosines, few vectors, damage."""
 
+import re
+
 import faiss
 import numpy as np
 import pytest
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.machine import devices
 from aitp_tasks.vector_index import library
+from tests.aitp_tasks.conftest import REPOSITORY
 
 
 def made(count: int, seed: int = 0) -> np.ndarray:
@@ -69,7 +71,9 @@ def test_a_quantiser_is_empty_and_of_lists() -> None:
         library.Quantiser(library.to_bytes(index), "x")
 
 
-def test_without_a_lease_an_index_stays_where_it_is() -> None:
-    index = library.flat(made(2), np.arange(2))
-    assert devices.held() is None
-    assert library.on_device(index) is index
+def test_both_kinds_of_worker_have_the_same_faiss() -> None:
+    locks = [(REPOSITORY / f"requirements/worker-{kind}.txt").read_text() for kind in ("cpu", "gpu")]
+    on_processors, beside_gpus = (re.findall(r"^faiss\S*", lock, re.MULTILINE) for lock in locks)
+    assert on_processors == beside_gpus
+    assert len(on_processors) == 1
+    assert on_processors[0].startswith("faiss-cpu==")
