@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-# The locks are compiled for 3.11; newer works where the CPU torch exists.
+# The locks hold for 3.11 and 3.12.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name))))
 VENV := $(CURDIR)/.venv
 STATE := $(CURDIR)/.aitp

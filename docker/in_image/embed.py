@@ -52,7 +52,7 @@ def main() -> None:
     (DATA / "run.yaml").write_text(json.dumps(configuration))
     run = str(aitp("plan", "--config", str(DATA / "run.yaml"))["run"])
     result = aitp("embed", "--run", run, "--unit", "0")
-    found = vectors("news-00000")
+    found = vectors()
     expected = SentenceTransformer(ENCODER, device="cpu").encode(texts, normalize_embeddings=True)
     cosine = float((found * expected).sum(axis=1).min() / np.linalg.norm(found, axis=1).max())
     assert found.shape == expected.shape, (found.shape, expected.shape)
@@ -60,13 +60,9 @@ def main() -> None:
     print(f"embedded rows={len(found)} smallest_cosine={cosine:.4f} result={json.dumps(result)}")
 
 
-def vectors(shard: str) -> np.ndarray:
-    """The vectors of a shard, in the order of its rows."""
-    chunks = [
-        pq.read_table(path, columns=["row", "vector"])
-        for path in DATA.glob(f"storage/embeddings/*/*{shard}*/rows-*.parquet")
-        if "quarantine" not in path.name
-    ]
+def vectors() -> np.ndarray:
+    """The vectors of the one shard that the unit holds, in the order of its rows."""
+    chunks = [pq.read_table(path) for path in DATA.glob("storage/embeddings/*/*/rows-*.parquet")]
     table = pa.concat_tables(chunks).sort_by("row")
     return np.stack([np.asarray(one, dtype=np.float32) for one in table["vector"].to_pylist()])
 
