@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-# The locks are compiled for 3.11; newer works where the CPU torch exists.
+# The locks hold for 3.11 and 3.12.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3,$(shell command -v $(name))))
 VENV := $(CURDIR)/.venv
 STATE := $(CURDIR)/.aitp
@@ -13,30 +13,37 @@ AIRFLOW := $(VENV)/airflow/bin
 WORKER := $(VENV)/worker/bin
 UV := $(VENV)/tools/bin/uv
 
-# What benchmarks/embed.py and difference.py compare with; their pins are older than the worker's.
-PEERS := optimum-intel[openvino] optimum-onnx[onnxruntime] fastembed sentence-transformers torch==2.13.0+cpu KDEpy
-
 # Stamps carry a digest of what they were made from: a checkout changes times, not contents.
 digest = $(shell cat $(1) | sha256sum | cut -c1-16)
-INSTALL := requirements/install.sh requirements/tools.txt
+INSTALL := requirements/install.sh requirements/links.sh requirements/tools.txt
 AIRFLOW_LOCKS := requirements/airflow.txt requirements/airflow-dev.txt
-WORKER_LOCKS := requirements/worker-cpu.txt requirements/worker-dev.txt
+# The worker's environment is the GPUs' once `make setup-gpu` has made that, else the processors'.
+DEVICE ?= $(if $(wildcard $(VENV)/worker/stamp-gpu-*),gpu,cpu)
+WORKER_LOCKS_cpu := requirements/torch-cpu.txt requirements/worker-cpu.txt requirements/worker-dev.txt
+WORKER_LOCKS_gpu := requirements/worker-gpu.txt
+WORKER_LOCKS := $(WORKER_LOCKS_$(DEVICE))
+PEERS_LOCKS := requirements/torch-cpu.txt requirements/peers.txt
 TOOLS_STAMP := $(VENV)/tools/stamp-$(call digest,requirements/tools.txt)
 AIRFLOW_STAMP := $(VENV)/airflow/stamp-$(call digest,$(INSTALL) $(AIRFLOW_LOCKS))
-WORKER_STAMP := $(VENV)/worker/stamp-$(call digest,$(INSTALL) $(WORKER_LOCKS))
-PEERS_STAMP := $(VENV)/peers/stamp-$(call digest,$(INSTALL) requirements/peers.txt)
+WORKER_STAMP := $(VENV)/worker/stamp-$(DEVICE)-$(call digest,$(INSTALL) $(WORKER_LOCKS))
+PEERS_STAMP := $(VENV)/peers/stamp-$(call digest,$(INSTALL) $(PEERS_LOCKS))
 PROJECT_STAMPS := $(foreach name,airflow worker,$(VENV)/$(name)/project-$(call digest,pyproject.toml))
 OPERATOR_STAMP := $(VENV)/worker/operator-$(call digest,$(INSTALL) $(WORKER_LOCKS) aitp_tasks/training/operators.py)
 FETCH_STAMP := $(STATE)/downloads/stamp-$(call digest,requirements/demo-data.txt requirements/fetch.sh)
 PREPARE_STAMP := $(STATE)/stamp-$(call digest,requirements/demo-data.txt requirements/worker-cpu.txt demo/prepare.py)
 
-.PHONY: help setup lock demo demo-down demo-clean compose-env test test-fast bench-embed bench-difference bench-rewrite \
-    bench-train bench-gpu bench-orchestration experiment format check lint types docs pictures
+.PHONY: help setup setup-gpu lock images-test demo demo-down demo-clean compose-env test test-fast bench-embed bench-difference \
+    bench-rewrite bench-train bench-gpu bench-orchestration experiment format check lint types docs pictures
 
 help: ## Show this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(PROJECT_STAMPS) $(OPERATOR_STAMP) $(PREPARE_STAMP) ## Environments, object store, models and data
+setup: $(PROJECT_STAMPS) $(if $(filter cpu,$(DEVICE)),$(OPERATOR_STAMP)) $(PREPARE_STAMP) ## Environments, object store, models and data
+
+# `make setup DEVICE=cpu` goes back.
+setup-gpu: ## The same with the GPU worker, after a look at driver, GPUs, shared memory and disk
+	@$(PYTHON) requirements/gpu.py $(VENV)
+	@$(MAKE) --no-print-directory setup DEVICE=gpu
 
 $(TOOLS_STAMP):
 	@echo "setup: tools"
@@ -81,18 +88,11 @@ $(PREPARE_STAMP): $(FETCH_STAMP) | $(PROJECT_STAMPS)
 	@rm -f $(STATE)/stamp-*
 	@touch $@
 
-# Only the CPU worker looks at local wheels: they would put the CPU torch into the GPU's lock.
 lock: $(TOOLS_STAMP) ## Compile requirements/ from pyproject.toml
-	@compile() { $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml "$$@"; }; \
-	links=$$($(VENV)/tools/bin/pip config get global.find-links 2>/dev/null || true); \
-	compile --extra airflow -o requirements/airflow.txt; \
-	compile --extra worker-gpu -o requirements/worker-gpu.txt; \
-	compile --extra worker-cpu $${links:+--find-links "$$links"} -o requirements/worker-cpu.txt; \
-	compile --extra dev --extra sinks --extra browser --extra manifests -c requirements/airflow.txt -o requirements/airflow-dev.txt; \
-	compile --extra dev --extra demo --extra quantised --extra readers $${links:+--find-links "$$links"} \
-	    -c requirements/worker-cpu.txt -o requirements/worker-dev.txt; \
-	printf '%s\n' $(PEERS) | $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 \
-	    $${links:+--find-links "$$links"} - -o requirements/peers.txt
+	@$(PYTHON) requirements/lock.py $(UV) $(VENV)/tools/bin/pip
+
+images-test: $(TOOLS_STAMP) ## Build the container images for processors on a base made here, and run them; root
+	@docker/test $(STATE) $(VENV)/tools/bin/pip
 
 demo: setup ## Run the whole pipeline on real input; leaves Airflow and the store running
 	@$(AIRFLOW)/python -m demo.run
@@ -117,7 +117,7 @@ test: setup ## All tests, in both environments, in two rows side by side
 	    $(WORKER)/python -m pytest -m "slow and not side_by_side" $(TRAINING_TESTS) \
 	    --junitxml=$(STATE)/junit/training.xml; } > $(STATE)/junit/beside.txt 2>&1 & beside=$$!; \
 	trap "kill $$beside 2>/dev/null || true" EXIT; \
-	$(WORKER)/python -m pytest -n auto -m "not slow or side_by_side" tests/aitp_tasks tests/docs \
+	$(WORKER)/python -m pytest -n auto -m "not slow or side_by_side" tests/aitp_tasks tests/docs tests/setup \
 	    --junitxml=$(STATE)/junit/side-by-side.xml || true; \
 	$(WORKER)/python -m pytest -m "slow and not side_by_side" tests/aitp_tasks tests/docs \
 	    $(addprefix --ignore=,$(TRAINING_TESTS)) --junitxml=$(STATE)/junit/worker.xml || true; \
@@ -125,12 +125,12 @@ test: setup ## All tests, in both environments, in two rows side by side
 	$(WORKER)/python .ci/summary.py $(addprefix $(STATE)/junit/,side-by-side.xml worker.xml airflow.xml training.xml)
 
 test-fast: setup ## The tests without servers and vLLM, on all cores: some minutes on two
-	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs
+	@$(WORKER)/python -m pytest -n auto -m "not slow" tests/aitp_tasks tests/docs tests/setup
 	@$(AIRFLOW)/python -m pytest -n auto -m "not slow" tests/plugins tests/dags tests/docker
 
 $(PEERS_STAMP): | $(TOOLS_STAMP)
 	@echo "setup: peers"
-	@requirements/install.sh $(VENV)/peers $(PYTHON) requirements/peers.txt
+	@requirements/install.sh $(VENV)/peers $(PYTHON) $(PEERS_LOCKS)
 	@touch $@
 
 bench-embed: setup $(PEERS_STAMP) ## The embed stage against other embedders; PARTS="speed memory kills reuse formats host"
@@ -169,7 +169,7 @@ lint: $(PROJECT_STAMPS) ## Check format, style and the walls between the rooms o
 	@$(AIRFLOW)/lint-imports --no-cache --no-logo
 
 types: $(PROJECT_STAMPS) ## Check types, each part in its own environment
-	@$(WORKER)/mypy aitp_tasks demo/prepare.py docs/generate.py
+	@$(WORKER)/mypy aitp_tasks demo/prepare.py docs/generate.py requirements/gpu.py requirements/lock.py
 	@$(AIRFLOW)/mypy plugins dags docker demo/services.py demo/run.py
 
 pictures: demo ## Make the pictures in docs/pictures/ anew: of the demo, and of Airflow's forms

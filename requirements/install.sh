@@ -3,47 +3,48 @@
 #
 #   requirements/install.sh ENVIRONMENT PYTHON FILE...
 #
-# The files are closures, so nothing is resolved here (--no-deps). Two packages
-# need care: torch's CPU build is not on every index, and deepspeed is built
-# from source against the torch that is already there.
+# The files are closures, so nothing is resolved here (--no-deps), and nothing is
+# installed whose hash does not stand in them. Two packages need care: torch's CPU
+# build is not on every index, and deepspeed is built from source against the torch
+# that is already there.
 set -euo pipefail
 
 environment=$1
 python=$2
 shift 2
+files=("$@")
 tools=$(dirname "$environment")/tools/bin
 
-# uv does not read pip's configuration, where a machine may name local wheels.
-links=$("$tools/pip" config get global.find-links 2>/dev/null || true)
-links=${links:-${PIP_FIND_LINKS:-}}
+# A machine may name local wheels.
+links=$("$(dirname "$0")/links.sh" "$tools/pip" | paste -sd ,)
 if [ -n "$links" ]; then
-    export UV_FIND_LINKS=${links//[[:space:]]/,}
+    export UV_FIND_LINKS=$links
 fi
 export UV_PYTHON_DOWNLOADS=never
 
 install() {
-    "$tools/uv" pip install --quiet --python "$environment/bin/python" --no-deps "$@"
+    "$tools/uv" pip install --quiet --python "$environment/bin/python" --no-deps --require-hashes "$@"
 }
 
-# The lines of all files that match (or, with -v, do not match) a pattern.
-lines() {
-    grep --no-filename -E "$@" || true
+# The entries of all files, each on one line, that match (or, with -v, do not match) a pattern.
+entries() {
+    sed -e ':whole' -e '/\\$/N' -e 's/ *\\\n */ /' -e 't whole' "${files[@]}" | { grep -E "$@" || true; } | sort -u
 }
 
 "$tools/uv" venv --quiet --clear --python "$python" "$environment"
 
-# Each file that needs it names it.
-torch=$(lines '^torch==.*\+cpu$' "$@" | sort -u)
-if [ -n "$torch" ] && ! install "$torch" 2>/dev/null; then
+# Each file that needs it comes with it.
+torch=$(entries '^torch==[^ ]*\+cpu ')
+if [ -n "$torch" ] && ! install -r <(echo "$torch") 2>/dev/null; then
     # Not in the configured places: the one package that has an index of its own.
-    install --torch-backend cpu "$torch"
+    install --torch-backend cpu -r <(echo "$torch")
 fi
-install -r <(lines -v '^(torch==.*\+cpu|deepspeed==.*)$' "$@")
+install -r <(entries -v '^(torch==[^ ]*\+cpu|deepspeed==)')
 
-deepspeed=$(lines '^deepspeed==' "$@")
+deepspeed=$(entries '^deepspeed==')
 if [ -n "$deepspeed" ]; then
     # Its setup calls ninja by name.
-    PATH=$environment/bin:$PATH install --no-build-isolation "$deepspeed"
+    PATH=$environment/bin:$PATH install --no-build-isolation -r <(echo "$deepspeed")
 fi
 
 # A task is a process, and each would compile the thousands of modules it imports again

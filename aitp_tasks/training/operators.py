@@ -91,5 +91,6 @@ def _identity() -> str:
     packages = []
     for name, source in _SOURCES.items():
         installed = distribution(name)
-        packages.append([name, installed.version, os.stat(str(installed.locate_file(source))).st_mtime_ns])
+        # Whole seconds: an image keeps no more, and a build from before it was packed is still that build.
+        packages.append([name, installed.version, int(os.stat(str(installed.locate_file(source))).st_mtime)])
     return digest.of_value([sys.version, sys.prefix, features, packages])
