@@ -169,8 +169,8 @@ lint: $(PROJECT_STAMPS) ## Check format, style and the walls between the rooms o
 	@$(AIRFLOW)/lint-imports --no-cache --no-logo
 
 types: $(PROJECT_STAMPS) ## Check types, each part in its own environment
-	@$(WORKER)/mypy aitp_tasks demo/prepare.py docs/generate.py requirements/gpu.py requirements/lock.py
-	@$(AIRFLOW)/mypy plugins dags docker demo/services.py demo/run.py
+	@$(WORKER)/mypy aitp_tasks demo/prepare.py docs/generate.py requirements/gpu.py requirements/lock.py docker/in_image/embed.py docker/in_image/operators.py
+	@$(AIRFLOW)/mypy plugins dags docker/*.py docker/in_image/dags.py demo/services.py demo/run.py
 
 pictures: demo ## Make the pictures in docs/pictures/ anew: of the demo, and of Airflow's forms
 	@AITP_PICTURES=$(CURDIR)/docs/pictures $(AIRFLOW)/python -m tests.e2e.pictures

@@ -41,7 +41,10 @@ LOCKS: Mapping[str, tuple[Sequence[str], str | None]] = {
     "airflow.txt": (["--extra=airflow"], None),
     "worker-gpu.txt": (["--extra=worker-gpu"], None),
     "worker-cpu.txt": (["--extra=worker-cpu"], None),
-    "airflow-dev.txt": (["--extra=dev", "--extra=sinks", "--extra=browser", "--extra=manifests"], "airflow.txt"),
+    "airflow-dev.txt": (
+        ["--extra=dev", "--extra=sinks", "--extra=browser", "--extra=manifests"],
+        "airflow.txt",
+    ),
     "worker-dev.txt": (
         ["--extra=dev", "--extra=demo", "--extra=quantised", "--extra=readers"],
         "worker-cpu.txt",
