@@ -151,7 +151,7 @@ bench-gpu: setup ## One GPU: embedding, k-means, neighbours, training; PARTS="em
 experiment: setup ## Base, SFT set alone, AITP and controls on held-out data; hours, goes on where it was stopped
 	@$(WORKER)/python benchmarks/experiment.py
 
-bench-orchestration: setup ## What Airflow and the DAG add to the work; PARTS="parse units noop", noop after make demo
+bench-orchestration: setup ## What Airflow and the DAG add to the work; PARTS="parse units celery noop", noop after make demo
 	@$(AIRFLOW)/python benchmarks/orchestration.py $(PARTS)
 
 bench-%: setup ## Run benchmarks/NAME.py; its last line is one JSON object

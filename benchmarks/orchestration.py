@@ -1,7 +1,7 @@
 """What Airflow and the DAG add to the work, where there is next to none.
 
     make bench-orchestration                    # everything
-    make bench-orchestration PARTS="parse"      # some of: parse units noop
+    make bench-orchestration PARTS="parse"      # some of: parse units celery noop
 
 parse: ``parse_seconds`` of dags/aitp_refresh.py as the DAG processor parses it, which has imported Airflow
 before; the median of nine processes.
@@ -12,12 +12,15 @@ Beside it, in the same Airflow and pool, a bare DAG of 200 mapped tasks that ret
 and after; ``vs_bare_dag`` is the quotient of the two. Each is timed from its first task's start to its
 last one's end. A unit is a task and a process, a bare task no more than a task.
 
+celery: see celery_run.py.
+
 noop: the run of the demo once more, in the demo's own Airflow and store (``make demo`` has to have been
 run). ``noop_seconds`` are from its trigger to its end, ``noop_tasks_with_a_model`` its tasks whose logs
 tell of an encoder, an engine or a training, ``noop_objects_written`` the objects that it has written all
 the same.
 
-Airflow on SQLite with LocalExecutor, four tasks at a time. The last line of output is one JSON object.
+Airflow on SQLite with LocalExecutor, four tasks at a time, but for celery. The last line of output is one
+JSON object.
 """
 
 import json
@@ -34,6 +37,8 @@ from measure import run_parts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
+
+from celery_run import celery  # noqa: E402
 
 from demo.services import DAG, PARALLELISM, STATE, AirflowClient, Services  # noqa: E402
 
@@ -228,4 +233,4 @@ def _objects(services: Services, bucket: str) -> set[tuple[str, str, str]]:
 
 
 if __name__ == "__main__":
-    run_parts({"parse": parse, "units": units, "noop": noop}, sys.argv[1:])
+    run_parts({"parse": parse, "units": units, "celery": celery, "noop": noop}, sys.argv[1:])
