@@ -81,7 +81,7 @@ def coordinates(
         except InputError as error:
             own = run.storage.uri(shard.output("grid").rpartition("/")[0])
             unit = run.storage.uri(run.manifest_key("density", group.digest))
-            raise InputError(f"{error}: delete {own}.json and {unit}, then run `aitp density` again")
+            raise InputError(f"{error}; or delete {own}.json and {unit}, then run `aitp density` again")
 
     made = ((group, shard) for group in run.plan.groups_of(role) for shard in shards(run, group))
     return prefetched.prefetched(read, made, prefetched.SHARDS)

@@ -72,7 +72,7 @@ class Encoded:
             return cls._checked(storage.read(key), quantiser, storage.uri(key))
         except InputError as error:
             raise InputError(
-                f"{error}: delete it and the run's density manifests, then run `aitp density` again"
+                f"{error}; or delete it and the run's density manifests, then run `aitp density` again"
             ) from None
 
     @classmethod

@@ -102,7 +102,7 @@ def with_remedy(storage: Storage, places: str, stage: str) -> Iterator[None]:
     except InputError as error:
         built = storage.uri(places.rpartition("/")[0])
         raise InputError(
-            f"{error}: delete {built}.json and the run's {stage} manifest, then run `aitp {stage}` again"
+            f"{error}; or delete {built}.json and the run's {stage} manifest, then run `aitp {stage}` again"
         )
 
 

@@ -83,7 +83,7 @@ def load(storage: Storage, key: str) -> Quantiser:
     try:
         return Quantiser(storage.read(key), storage.uri(key))
     except InputError as error:
-        raise InputError(f"{error}: delete it and the run's merge manifest, then run `aitp merge` again")
+        raise InputError(f"{error}; or delete it and the run's merge manifest, then run `aitp merge` again")
 
 
 def _sample(storage: Storage, chunks: Iterable[str], wanted: int) -> vectors.Values:

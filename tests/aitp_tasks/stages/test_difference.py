@@ -277,7 +277,9 @@ def test_lost_coordinates_are_made_again_by_what_the_message_says(
     for lost in root.glob("density/*/*/coordinates-*"):
         lost.unlink()
     (root / run.manifest_key("difference")).unlink()
-    remedy = re.compile(r"does not exist: delete file://(\S+) and file://(\S+), then run `aitp density`")
+    remedy = re.compile(
+        r"does not exist: .*; or delete file://(\S+) and file://(\S+), then run `aitp density`"
+    )
     for _ in range(10):
         with pytest.raises(InputError, match=remedy) as lost_one:
             difference.execute(run)

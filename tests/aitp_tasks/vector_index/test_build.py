@@ -210,7 +210,9 @@ def test_a_file_cut_short_is_named(
     data = storage.read(done.output(name))
     storage.write(done.output(name), data[: int(share * len(data))])
     for few_queries in (False, True):
-        with pytest.raises(InputError, match=r"index/e/news/(\w+)/(index|places).*: delete .*/\1.json and"):
+        with pytest.raises(
+            InputError, match=r"index/e/news/(\w+)/(index|places).*; or delete .*/\1.json and"
+        ):
             opened_index(storage, done, few_queries)
 
 
