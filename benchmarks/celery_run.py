@@ -28,7 +28,8 @@ _WORKER = REPOSITORY / ".venv/worker/bin"
 _SETTINGS: dict[str, Any] = {
     "dump": _DUMP,
     "sft": "alpaca",
-    "difference": {"tau": None, "target_share": 1.0, "documents_per_part": 100},
+    # All documents, whatever their densities.
+    "difference": {"tau": 1e9, "documents_per_part": 100},
     "finetune": {"max_steps": 4},
 }
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 #: Names the descriptor of a pipe's reading end: whoever started this process holds the other end.
 LIFELINE = "AITP_LIFELINE"
-#: For temporary folders to be removed, where SIGTERM does that.
-_END_SECONDS = 5.0
+#: For temporary folders to be removed, where SIGTERM does that; on busy processors it takes its time.
+_END_SECONDS = 10.0
 #: Held from the moment that the end begins: no exit overtakes it.
 _ending = threading.Lock()
 #: Of Linux's prctl.
