@@ -24,7 +24,7 @@ repository's name:
 
 - datasets, TRL: `load_dataset("FOLDER", split="train")`; the conversations are in `messages`
 - axolotl: `datasets: [{{path: FOLDER, type: chat_template, field_messages: messages}}]`
-- pandas: `read_parquet("FOLDER/data")`; polars and DuckDB: `read_parquet("FOLDER/data/*.parquet")`
+- pandas: `read_parquet({files})`; polars and DuckDB: `read_parquet("FOLDER/data/train-*.parquet")`
 - LLaMA-Factory: `dataset_dir: FOLDER`, `dataset: {line}` or `{line}_alpaca`
 - Croissant: `croissant.json`, which has the SHA-256 of each file of rows"""
 
@@ -32,8 +32,8 @@ repository's name:
 _VALIDATION = """
 
 `validation` is a split of its own, of SFT examples and pairs that nothing is trained on: leave it out of a
-training. With datasets it is `split="validation"`; whoever reads files takes those that match
-`data/train-*.parquet`, since all of `data/` is both splits. The JSON files do not have it."""
+training. With datasets it is `split="validation"`; all of `data/` is both splits. The JSON files do
+not have it."""
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,11 @@ def licence(settings: Assemble) -> str:
 
 
 def _loading(facts: Facts) -> str:
-    told = _LOADING.format(line=facts.config.assemble.dataset)
-    return f"{told}{_VALIDATION if facts.contents.validation_shards else ''}"
+    split = bool(facts.contents.validation_shards)
+    # pandas knows folders and lists, and no patterns.
+    files = 'sorted(glob("FOLDER/data/train-*.parquet"))' if split else '"FOLDER/data"'
+    told = _LOADING.format(line=facts.config.assemble.dataset, files=files)
+    return f"{told}{_VALIDATION if split else ''}"
 
 
 def _reproduce(facts: Facts) -> list[str]:

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -270,6 +272,11 @@ def test_a_split_for_validations_is_one_of_two(tmp_path: Path) -> None:
             ]
             assert f"| `data/validation-*.parquet` | {len(held)} | none |" in text
             assert f"| `data/train-*.parquet` | {len(trained)} | none |" in text
+            # What the card says to readers of files gives them the one split alone.
+            trained_files = sorted(map(str, folder.glob("data/train-*.parquet")))
+            assert 'read_parquet(sorted(glob("FOLDER/data/train-*.parquet")))' in text
+            assert len(pd.read_parquet(trained_files)) == len(trained)
+            assert len(pl.read_parquet(folder / "data/train-*.parquet")) == len(trained)
             # By the folder's names alone it is the same.
             (folder / card.NAME).unlink()
 
