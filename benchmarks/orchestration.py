@@ -45,7 +45,7 @@ from demo.services import DAG, PARALLELISM, STATE, AirflowClient, Services  # no
 _PASSES = 9
 _SHARDS, _GROUPS = 2000, 200
 #: What logs say where a model is opened.
-_MODELS = ("encoder on=", "engine dtype=", "engine endpoint=", "training ")
+_MODELS = ("encoder on=", "engine dtype=", "engine endpoint=", "training dtype=", "training on ")
 _BARE = "bare"
 _BARE_DAG = f"""\
 from airflow.sdk import dag, task
