@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from demo.services import REPOSITORY
-from tests.e2e.test_compose import Deployment
+from tests.e2e.deployment import Deployment
 
 _BUCKET, _DUMP = "aitp", "mini"
 _WORKER = REPOSITORY / ".venv/worker/bin"
