@@ -112,8 +112,7 @@ def _refuse_table(path: str, where: str) -> None:
 
 def _nothing(storage: Storage, role: str, source: str, listing: Listing) -> InputError:
     where = storage.uri(f"{role}/{source}/")
-    there = {info.key.split("/")[1] for info in storage.list(f"{role}/") if info.key.count("/") > 1}
-    others = sorted(there - {source})
+    others = [name for name in storage.folders(f"{role}/") if name != source]
     remedy = f"name one of {others}" if others else f"upload shards to it ({formats.READ})"
     if not listing.unknown and not listing.skipped:
         return InputError(f"{where} holds no objects: {remedy}")

@@ -56,6 +56,13 @@ class Storage(ABC):
         """The same, each with the time at which it was written, in seconds since 1970."""
 
     @abstractmethod
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """Names of the folders directly below ``prefix``, which ends with ``/``, that hold something; sorted.
+
+        A store is asked for the names alone, however many objects lie below them.
+        """
+
+    @abstractmethod
     def now(self) -> float:
         """The time by the clock that dates the objects, in seconds since 1970.
 

@@ -47,6 +47,14 @@ class LocalStorage(Storage):
                 # A copy keeps the times of what it was copied from, but not this one.
                 yield info, self._path(info.key).stat().st_ctime
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        try:
+            with os.scandir(self._path(prefix)) as entries:
+                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        return tuple(name for name in sorted(names) if next(self.list(f"{prefix}{name}/"), None) is not None)
+
     def now(self) -> float:
         # A folder that is mounted has the clock of its server.
         path = self._path(f"{_UNFINISHED}{uuid.uuid4().hex}")

@@ -102,6 +102,14 @@ class S3Storage(Storage):
         for item in self._items(prefix):
             yield self._info(item), datetime.fromisoformat(item["LastModified"]).timestamp()
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        found = [
+            one["Prefix"]
+            for page in self._pages(prefix, Delimiter="/")
+            for one in page.get("CommonPrefixes", [])
+        ]
+        return tuple(sorted(name.removeprefix(self._prefix + prefix).removesuffix("/") for name in found))
+
     def now(self) -> float:
         answer = self._call(lambda: self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1), "")
         told = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
@@ -111,12 +119,15 @@ class S3Storage(Storage):
         return ObjectInfo(item["Key"].removeprefix(self._prefix), item["Size"], item["ETag"].strip('"'))
 
     def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
+        for page in self._pages(prefix):
+            yield from page.get("Contents", [])
+
+    def _pages(self, prefix: str, **asked: str) -> Iterator[dict[str, Any]]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
+            Bucket=self._bucket, Prefix=self._prefix + prefix, **asked
         )
         try:
-            for page in pages:
-                yield from page.get("Contents", [])
+            yield from pages
         except (ClientError, BotoCoreError) as error:
             raise self._explain(error) from error
 

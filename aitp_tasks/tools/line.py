@@ -114,8 +114,7 @@ def _late(storage: Storage, config: RunConfig) -> tuple[set[str], dict[str, str]
     if not known:
         return set(), {}
     oldest = min(known)
-    names = {info.key.split("/")[1] for info in storage.list("corpus/")}
-    late = {name for name in names if oldest < name < own and name not in known}
+    late = {name for name in storage.folders("corpus/") if oldest < name < own and name not in known}
     late = {name for name in late if fnmatchcase(name, config.schedule.pattern)}
     begun = late & versions.begun_with(storage, line)
     return late - begun, dict.fromkeys(

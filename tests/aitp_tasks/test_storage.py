@@ -141,6 +141,10 @@ def test_listing_is_in_the_order_of_keys_and_matches_find(keys: set[str]) -> Non
         for prefix in ("", "a", "a/", "a.b/a", "b-/ü"):
             expected = sorted(key for key in keys if key.startswith(prefix))
             assert list(storage.list(prefix)) == [storage.find(key) for key in expected]
+        for prefix in ("a/", "b-/ü/", "none/"):
+            below = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
+            named = {key.partition("/")[0] for key in below if "/" in key}
+            assert storage.folders(prefix) == tuple(sorted(named))
 
 
 def test_listing_ends_at_links_to_folders_and_at_links_to_nothing(tmp_path: Path, storage: Storage) -> None:

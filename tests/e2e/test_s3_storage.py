@@ -66,6 +66,22 @@ def test_objects_with_any_name_are_listed_and_read_as_they_are(storage: Storage)
         assert storage.read_range(info, 1, 1) == storage.read(info.key)[:1] == bytes([65 + number])
 
 
+def test_folders_are_told_without_what_lies_below_them(storage: Storage) -> None:
+    names = ["a b", "a+b%2F", "de=1&x", "\u00fc", "\U0001f4da", "z"]
+    for name in names:
+        for key in ("1", "deeper/2"):
+            storage.write(f"corpus/{name}/{key}", b"x")
+    storage.write("corpus/no folder", b"x")
+    storage.write("corpus-other/b/1", b"x")
+    assert storage.folders("corpus/") == tuple(sorted(names))
+    assert storage.folders("corpus/z/") == ("deeper",)
+    assert storage.folders("none/") == ()
+    counted = []
+    storage._client.meta.events.register("before-send.s3", lambda **sent: counted.append(sent))  # type: ignore[attr-defined]
+    storage.folders("corpus/")
+    assert len(counted) == 1
+
+
 @pytest.mark.parametrize("key", ["plain", "with space, ü+&=%41~.bin"])
 def test_ranges_are_read_without_boto3(storage: Storage, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     storage.write(key, b"0123456789")

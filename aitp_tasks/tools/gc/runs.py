@@ -51,7 +51,7 @@ def find(storage: Storage, keep: int) -> Runs:
     by_line = defaultdict[str, list[str]](list)
     for prefix in sorted(finished.keys() & set(prefixes), key=lambda prefix: finished[prefix]):
         by_line[_line(storage, prefix)].append(prefix)
-    lines = sorted({info.key.split("/")[1] for info in storage.list("datasets/")})
+    lines = storage.folders("datasets/")
     newest = [version.run for line in lines if (version := versions.latest(storage, line)) is not None]
     kept = {prefix for found in by_line.values() for prefix in found[max(len(found) - keep, 0) :]} | set(
         newest

@@ -26,6 +26,10 @@ class Objects(Storage):
             if key.startswith(prefix)
         ]
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        below = [key.removeprefix(prefix) for key in self._keys if key.startswith(prefix)]
+        return tuple(sorted({key.split("/")[0] for key in below if "/" in key}))
+
 
 Objects.__abstractmethods__ = frozenset()
 
