@@ -6,11 +6,16 @@ canonical JSON, so that key order and white space never matter.
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 DIGEST_BYTES = 16
+#: Seconds for which a file that was just written is read each time: within one tick of the clock of a
+#: file system, or by the clock of a server that is late, it could change and look the same.
+_SETTLING = 60
 
 
 def of_bytes(data: bytes, size: int = DIGEST_BYTES) -> str:
@@ -46,5 +51,20 @@ def of_folder(folder: Path) -> str:
 
 
 def _of_all(path: Path) -> str:
+    """Digest of a file; read once in a process, as two settings often name the same model."""
+    found = path.stat()
+    if time.time() - found.st_ctime < _SETTLING:
+        return _read(path)
+    return _of_settled(
+        path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _of_settled(path: Path, looks: tuple[int, ...]) -> str:
+    return _read(path)
+
+
+def _read(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()
