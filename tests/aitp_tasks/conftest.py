@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from aitp_tasks.config import RunConfig
+from aitp_tasks.selection import gain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = REPOSITORY / ".aitp" / "models"
@@ -20,6 +21,8 @@ settings.register_profile("any_machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any_machine")
 
 Configure = Callable[..., RunConfig]
+#: Of the intervals that each assemble tells; tests/aitp_tasks/selection/test_gain.py has all of them.
+gain._RESAMPLES = gain._FEWEST = 20
 #: What tests prepare once (the encoder) stays inside the checkout.
 os.environ["AITP_CACHE"] = str(REPOSITORY / ".aitp" / "cache")
 

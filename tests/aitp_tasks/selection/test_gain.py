@@ -43,6 +43,12 @@ def plane(*sets: Points) -> tuple[Points, float]:
     return np.stack([axis.ravel() for axis in np.meshgrid(*axes)], axis=1), step**2
 
 
+@pytest.fixture(autouse=True)
+def all_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gain, "_RESAMPLES", 200)
+    monkeypatch.setattr(gain, "_FEWEST", 40)
+
+
 @pytest.mark.parametrize("new", [NONE, THERE[:1], THERE[:40]], ids=["none", "one", "forty"])
 def test_the_divergence_is_that_of_exact_densities(new: Points) -> None:
     corpus = np.concatenate([HERE, THERE])

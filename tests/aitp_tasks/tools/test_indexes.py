@@ -165,7 +165,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("made", "damage", "role"), CASES, indirect=["made"])
+@pytest.mark.parametrize(("made", "damage", "role"), CASES, indirect=["made"], scope="module")
 def test_damage_is_found_named_and_mended_as_told(
     config: RunConfig, root: Path, run: Run, role: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
