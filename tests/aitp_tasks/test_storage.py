@@ -149,6 +149,8 @@ def test_listing_ends_at_links_to_folders_and_at_links_to_nothing(tmp_path: Path
     (tmp_path / "a/nothing").symlink_to(tmp_path / "none")
     (tmp_path / "a/second").symlink_to(tmp_path / "a/file")
     assert [info.key for info in storage.list("")] == ["a/file", "a/second"]
+    assert sorted(storage.unlisted("a/")) == ["a/loop", "a/nothing"]
+    assert not list(storage.unlisted("a/file"))
 
 
 def test_an_object_replaced_while_it_is_read_is_noticed(storage: Storage) -> None:
