@@ -174,9 +174,23 @@ def test_keys_do_not_leave_the_root(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["a#1", "a?b=c", "a b", "a%20b", "ü+é", "a\tb\nc", "a@b:c", "[a]", "a;b", "a\\b"]
+)
+def test_a_root_is_taken_letter_by_letter(tmp_path: Path, name: str) -> None:
+    folder, other = tmp_path / name, tmp_path / name[0]
+    storage = open_storage(f"file://{folder}")
+    storage.write("key", b"here")
+    assert (folder / "key").read_bytes() == b"here"
+    assert storage.uri("key") == f"file://{folder}/key"
+    assert open_storage(storage.root).read("key") == b"here"
+    assert not other.exists()
+
+
+@pytest.mark.parametrize(
     ("uri", "message"),
     [
         ("s3://key:secret@bucket", "holds credentials"),
+        ("file://key:secret@/folder", "holds credentials"),
         ("http://host/bucket", "use s3://"),
         ("file://relative/folder", "use s3://"),
         ("s3://", "use s3://"),
