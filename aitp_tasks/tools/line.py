@@ -7,7 +7,7 @@ waits here: whoever starts runs asks again.
 
 import logging
 from fnmatch import fnmatchcase
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from aitp_tasks.config import Dumps, RunConfig
@@ -114,7 +114,8 @@ def _late(storage: Storage, config: RunConfig) -> tuple[set[str], dict[str, str]
     if not known:
         return set(), {}
     oldest = min(known)
-    names = {info.key.split("/")[1] for info in storage.list("corpus/")}
+    keys = chain((info.key for info in storage.list("corpus/")), storage.unlisted("corpus/"))
+    names = {key.split("/")[1] for key in keys}
     late = {name for name in names if oldest < name < own and name not in known}
     late = {name for name in late if fnmatchcase(name, config.schedule.pattern)}
     begun = late & versions.begun_with(storage, line)
