@@ -78,6 +78,9 @@ def of(storage: Storage, folder: str) -> Listing:
             listing.unknown.append(info.key)
         else:
             listing.shards.append(info)
+    listing.unknown += sorted(
+        key for key in storage.unlisted(folder) if not _convention(key.removeprefix(folder), size=1)
+    )
     return listing
 
 

@@ -225,6 +225,11 @@ def _listing(storage: Storage) -> list[ObjectInfo]:
     for info in found:
         if info.key.startswith("/") or ".." in PurePosixPath(info.key).parts or "\0" in info.key:
             raise InputError(f"{storage.root} holds the key {info.key!r}, which leads out of it: remove it")
+    if links := sorted(storage.unlisted("")):
+        raise InputError(
+            f"{storage.root} holds {links[0]!r}, a link to a folder or to nothing, which is not copied: put "
+            "what it leads to there, or name the folder without file://"
+        )
     return sorted(found, key=lambda info: info.key)
 
 

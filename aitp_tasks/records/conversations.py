@@ -13,6 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from aitp_tasks.records.spelling import spelt
+
 TOOLS = "tools"
 #: What some turns have besides role and content.
 _FURTHER = ("reasoning_content", "name", "tool_call_id", "tool_calls", "weight")
@@ -59,8 +61,9 @@ def to_json(value: Any) -> str:
 def _stored(row: Mapping[str, Any], in_json: bool) -> dict[str, Any]:
     tools, messages = row.get(TOOLS), row["messages"]
     if messages is not None and in_json:
-        messages = [to_json(turn) for turn in messages]
-    return {**row, "messages": messages, TOOLS: to_json(tools) if tools else None}
+        # Nothing else in a turn has numbers with a point.
+        messages = [spelt(to_json(turn)) if turn.get("tool_calls") else to_json(turn) for turn in messages]
+    return {**row, "messages": messages, TOOLS: spelt(to_json(tools)) if tools else None}
 
 
 def _text_of(kind: pa.DataType) -> pa.DataType:

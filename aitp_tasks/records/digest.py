@@ -6,8 +6,9 @@ canonical JSON, so that key order and white space never matter.
 
 import hashlib
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,20 @@ def of_file(path: Path) -> str:
 def of_folder(folder: Path) -> str:
     """Digest of all files below ``folder``: their relative names and their content.
 
-    Without ``.cache``, where the hub's client notes when it has downloaded what.
+    Those that links lead to count as well, since whoever loads the folder reads them. Without ``.cache``,
+    where the hub's client notes when it has downloaded what.
     """
-    found = ((path.relative_to(folder), path) for path in folder.rglob("*") if path.is_file())
+    found = ((path.relative_to(folder), path) for path in _files(folder))
     files = sorted((name.as_posix(), path) for name, path in found if name.parts[0] != ".cache")
     return of_value([[name, _of_all(path)] for name, path in files])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for at, folders, names in os.walk(folder, followlinks=True):
+        here = Path(at)
+        # A link to a folder that it lies in would lead on without end.
+        folders[:] = (name for name in folders if not here.resolve().is_relative_to((here / name).resolve()))
+        yield from (path for path in map(here.joinpath, names) if path.is_file())
 
 
 def _of_all(path: Path) -> str:

@@ -5,8 +5,6 @@ relative to the root. Credentials come from the environment (the standard
 ``AWS_*`` variables), never from a URI or a configuration file.
 """
 
-from urllib.parse import urlsplit
-
 from aitp_tasks.errors import InputError
 from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage, Tagged
 from aitp_tasks.storage.local import LocalStorage
@@ -18,18 +16,21 @@ def open_storage(root: str) -> Storage:
     """Open the storage under ``root``.
 
     Args:
-        root: ``s3://bucket[/prefix]`` or ``file:///absolute/folder``.
+        root: ``s3://bucket[/prefix]`` or ``file:///absolute/folder``, taken letter by letter: nothing in it
+            stands for something else, as ``%20`` would in an address of the web.
 
     Raises:
         InputError: another scheme, credentials inside the URI, or no bucket.
     """
-    parts = urlsplit(root)
-    if parts.username or parts.password:
+    # Not urlsplit: a file system and a store have "#" and "?" in names, and line ends too.
+    scheme, _, place = root.partition("://")
+    host, _, path = place.partition("/")
+    if "@" in host:
         raise InputError("the storage root holds credentials: put them into AWS_* variables instead")
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-        return LocalStorage(parts.path)
-    if parts.scheme == "s3" and parts.netloc:
+    if scheme == "file" and place.startswith("/"):
+        return LocalStorage(place)
+    if scheme == "s3" and host:
         from aitp_tasks.storage.s3 import S3Storage
 
-        return S3Storage(parts.netloc, parts.path.strip("/"))
+        return S3Storage(host, path.strip("/"))
     raise InputError(f"storage root {root!r}: use s3://bucket[/prefix] or file:///absolute/folder")

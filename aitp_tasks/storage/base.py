@@ -51,6 +51,13 @@ class Storage(ABC):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects whose key starts with ``prefix``, in the order of their keys."""
 
+    def unlisted(self, prefix: str) -> Iterator[str]:
+        """Keys below ``prefix`` where something stands that ``list`` passes over; a bucket has none.
+
+        In a folder of a machine these are links to folders, and links to what is not there.
+        """
+        return iter(())
+
     @abstractmethod
     def list_dated(self, prefix: str) -> Iterator[tuple[ObjectInfo, float]]:
         """The same, each with the time at which it was written, in seconds since 1970."""

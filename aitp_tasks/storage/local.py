@@ -41,6 +41,14 @@ class LocalStorage(Storage):
         folder = prefix.rpartition("/")[0]
         return self._walk(self._path(folder), f"{folder}/" if folder else "", prefix)
 
+    def unlisted(self, prefix: str) -> Iterator[str]:
+        for folder, folders, files in os.walk(self._path(prefix.rpartition("/")[0])):
+            for path in (Path(folder, name) for name in (*folders, *files)):
+                if path.is_symlink() and not path.is_file():
+                    key = path.relative_to(self._folder).as_posix()
+                    if key.startswith(prefix):
+                        yield key
+
     def list_dated(self, prefix: str) -> Iterator[tuple[ObjectInfo, float]]:
         for info in self.list(prefix):
             with suppress(FileNotFoundError):
@@ -50,7 +58,8 @@ class LocalStorage(Storage):
     def folders(self, prefix: str) -> tuple[str, ...]:
         try:
             with os.scandir(self._path(prefix)) as entries:
-                names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+                # A link to a folder is one where it is named, though a listing from above ends at it.
+                names = [entry.name for entry in entries if entry.is_dir()]
         except (FileNotFoundError, NotADirectoryError):
             return ()
         return tuple(name for name in sorted(names) if next(self.list(f"{prefix}{name}/"), None) is not None)

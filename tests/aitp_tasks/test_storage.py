@@ -153,6 +153,8 @@ def test_listing_ends_at_links_to_folders_and_at_links_to_nothing(tmp_path: Path
     (tmp_path / "a/nothing").symlink_to(tmp_path / "none")
     (tmp_path / "a/second").symlink_to(tmp_path / "a/file")
     assert [info.key for info in storage.list("")] == ["a/file", "a/second"]
+    assert sorted(storage.unlisted("a/")) == ["a/loop", "a/nothing"]
+    assert not list(storage.unlisted("a/file"))
 
 
 def test_an_object_replaced_while_it_is_read_is_noticed(storage: Storage) -> None:
@@ -176,9 +178,23 @@ def test_keys_do_not_leave_the_root(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["a#1", "a?b=c", "a b", "a%20b", "ü+é", "a\tb\nc", "a@b:c", "[a]", "a;b", "a\\b"]
+)
+def test_a_root_is_taken_letter_by_letter(tmp_path: Path, name: str) -> None:
+    folder, other = tmp_path / name, tmp_path / name[0]
+    storage = open_storage(f"file://{folder}")
+    storage.write("key", b"here")
+    assert (folder / "key").read_bytes() == b"here"
+    assert storage.uri("key") == f"file://{folder}/key"
+    assert open_storage(storage.root).read("key") == b"here"
+    assert not other.exists()
+
+
+@pytest.mark.parametrize(
     ("uri", "message"),
     [
         ("s3://key:secret@bucket", "holds credentials"),
+        ("file://key:secret@/folder", "holds credentials"),
         ("http://host/bucket", "use s3://"),
         ("file://relative/folder", "use s3://"),
         ("s3://", "use s3://"),

@@ -13,11 +13,11 @@ from aitp_tasks.inputs.forms.values import (
     RejectedError,
     blank,
     boolean,
+    held,
     holds,
     holds_file,
     kind,
     listed,
-    parsed,
     printable,
     text,
 )
@@ -227,7 +227,7 @@ class _Row:
 
     def _history(self) -> list[Turn]:
         name = self._column(table.HISTORY)
-        value = parsed(self._take(table.HISTORY), name) if holds(self._values.get(table.HISTORY)) else []
+        value = held(self._take(table.HISTORY), name)
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             return turns.read(value, name, self._names, self._leave(table.HISTORY))
         found: list[Turn] = []

@@ -11,6 +11,7 @@ from aitp_tasks.inputs.forms import table
 from aitp_tasks.inputs.forms.values import (
     RefusedError,
     RejectedError,
+    held,
     holds,
     holds_file,
     kind,
@@ -311,8 +312,8 @@ class _Turn:
         return [
             call
             for key in ("tool_calls", _CALL)
-            if holds(self._value.get(key))
-            for call in calls(self._take(key), f"{self._name}.{key}", self._leave_of(key))
+            if holds(self._value.get(key)) and (name := f"{self._name}.{key}")
+            for call in calls(held(self._take(key), name), name, self._leave_of(key))
         ]
 
     def _weight(self) -> dict[str, int]:
@@ -383,7 +384,7 @@ def _arguments(call: dict[str, Any], function: dict[str, Any], name: str) -> dic
             if value is None or (isinstance(value, bytes | str) and not holds(value)):
                 continue
             where = f"{place}.{key}"
-            arguments = parsed(value, where) if holds(value) else {}
+            arguments = held(value, where) or {}
             if not isinstance(arguments, dict):
                 raise RefusedError("not_an_example", f"{where} is {kind(arguments)}, not an object")
             found[where] = plain(arguments, where)
@@ -398,7 +399,7 @@ def _arguments(call: dict[str, Any], function: dict[str, Any], name: str) -> dic
 
 def tools(value: Any, name: str) -> list[dict[str, Any]]:
     """Definitions of tools, as a list or as JSON in a text."""
-    found = parsed(value, name)
+    found = held(value, name)
     items = [parsed(item, name) for item in (found if isinstance(found, list) else [found])]
     for item in items:
         if not isinstance(item, dict):

@@ -157,6 +157,12 @@ def parsed(value: Any, name: str) -> Any:
         raise RefusedError("not_json", f"{name} is nested too deeply") from None
 
 
+def held(value: Any, name: str) -> Any:
+    """The same, or an empty list where nothing is in it, which programs write as texts too: ``null``."""
+    found = parsed(value, name) if holds(value) else None
+    return found if holds(found) else []
+
+
 def whole(digits: str) -> int | float:
     """A number of JSON without a point; as a float where it has very many digits."""
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import AitpError, InputError
@@ -141,9 +140,8 @@ def _use(opened: Storage, folder: str, keys: list[str]) -> None:
 
 def _remove(uri: str) -> None:
     """A folder of this machine with the locks in it; in a bucket there is none."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        folder = Path(parts.path)
+    if uri.startswith("file://"):
+        folder = Path(uri.removeprefix("file://"))
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.parent.rmdir()

@@ -90,6 +90,19 @@ def test_arguments_of_any_depth_are_kept_or_refused(tmp_path: Path) -> None:
     )
 
 
+def test_numbers_of_arguments_and_tools_reach_trainers_to_the_last_bit(tmp_path: Path) -> None:
+    numbers = [0.82, -0.7, 4.7391, 1.0, -0.0, 1e22, 0.760225712635224, 2**53 + 1, 2**64 - 1, -(2**63)]
+    made = call("Rome")
+    made["function"]["arguments"] = {"0.82": numbers}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"default": numbers}}}
+    messages = [of("user", "0.82"), of("assistant", "-0.7", tool_calls=[made])]
+    exported(tmp_path, {"messages": messages, "tools": [tool]})
+    (row,) = load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert json.dumps([row["messages"], row["tools"]]) == json.dumps([messages, [tool]])
+    (row,) = read(tmp_path)
+    assert json.dumps(conversations.read(row["messages"], row["tools"])) == json.dumps([messages, [tool]])
+
+
 #: Sets as TRL documents them; it reads them itself.
 TRL_SETS: dict[str, list[dict[str, Any]]] = {
     "messages": [EXAMPLES[4], EXAMPLES[2]],

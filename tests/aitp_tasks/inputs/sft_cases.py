@@ -2178,6 +2178,27 @@ case(
     compared=["Give three primes as JSON.\n[2, 3, 5]", 'Give an object.\n{"role": "user", "content": "x"}'],
     why="Only lists of messages are parsed from strings, not answers.",
 )
+_NOTHING = ("null", " null\n", "[]", "{}", '""')
+_CALLED = {"type": "function", "function": {"name": "now", "arguments": {}}}
+case(
+    "nothing_that_is_written_as_json_is_nothing",
+    lambda: {
+        "tools.jsonl": jsonl([pair(0) | {"tools": text} for text in _NOTHING]),
+        "turns.jsonl": jsonl([ex(user(q(1)), bot(a(1), tool_calls=text)) for text in _NOTHING]),
+        "history.jsonl": jsonl([{"history": text, "instruction": q(2), "output": a(2)} for text in _NOTHING]),
+        "arguments.jsonl": jsonl(
+            [ex(user(q(3)), bot("", tool_calls=[{"name": "now", "arguments": text}])) for text in _NOTHING]
+            + [ex(user(q(4)), {"role": "function_call", "content": text}) for text in _NOTHING[:2]]
+        ),
+    },
+    examples=[ex(user(q(3)), bot("", tool_calls=[_CALLED]))] * 5
+    + [None] * 2
+    + [pair(2)] * 5
+    + [pair(0)] * 5
+    + [pair(1)] * 5,
+    settings=ALL,
+    why="json.dumps of what is not there, PHP's of an empty object; a turn of calls needs one, though.",
+)
 case(
     "duplicate_rows_are_two_examples",
     lambda: {"a.jsonl": jsonl(msgs(0, 0)), "b.jsonl": jsonl(msgs(0))},

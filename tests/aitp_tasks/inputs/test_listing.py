@@ -1,13 +1,14 @@
 """What is read of a folder, what is left out, and what is named."""
 
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
 from aitp_tasks.errors import InputError
 from aitp_tasks.inputs import formats, listing
 from aitp_tasks.inputs.formats import Format, Kind
-from aitp_tasks.storage import ObjectInfo, Storage
+from aitp_tasks.storage import ObjectInfo, Storage, open_storage
 
 
 class Objects(Storage):
@@ -111,3 +112,19 @@ def test_a_folder_of_which_nothing_is_read_says_what_is_there(names: tuple[str, 
     with pytest.raises(InputError, match=message) as caught:
         listing.read(storage, "corpus", "news")
     assert "name one of ['news" not in str(caught.value)
+
+
+def test_what_a_link_would_lead_to_is_named(root: Path) -> None:
+    away, folder = root / "elsewhere", root / "corpus/news"
+    away.mkdir()
+    for name in ("corpus/news/a.jsonl", "elsewhere/b.jsonl"):
+        (root / name).write_text('{"text": "a"}\n')
+    links = {"more": away, "gone.jsonl": root / "none", ".hidden": away, "b.jsonl": away / "b.jsonl"}
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    (folder / "more/under").symlink_to(folder)
+    found = listing.of(open_storage(f"file://{root}"), "corpus/news/")
+    # A link to a file is a file; what lies behind one to a folder is told by the link.
+    shards = {path.name for path in folder.iterdir() if path.is_file()}
+    assert {info.key.rpartition("/")[2] for info in found.shards} == shards >= {"a.jsonl", "b.jsonl"}
+    assert found.unknown == ["corpus/news/gone.jsonl", "corpus/news/more"]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -203,3 +204,27 @@ def test_notes_of_the_hubs_client_are_no_part_of_a_model(tmp_path: Path) -> None
     assert models.identity(Model(model=str(tmp_path))) == before
     (tmp_path / "other.json").write_text("{}")
     assert models.identity(Model(model=str(tmp_path))) != before
+
+
+def test_what_a_link_in_a_models_folder_leads_to_is_of_the_model(tmp_path: Path) -> None:
+    folder, away = tmp_path / "model", tmp_path / "away"
+    for name in ("model/config.json", "model/1_Pooling/config.json", "away/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text("{}")
+    plain = models.identity(Model(model=str(folder)))
+    shutil.rmtree(folder / "1_Pooling")
+    (folder / "1_Pooling").symlink_to(away)
+    assert models.identity(Model(model=str(folder))) == plain
+    (away / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert models.identity(Model(model=str(folder))) != plain
+    # One that leads back is no folder of its own.
+    before = models.identity(Model(model=str(folder)))
+    (folder / "self").symlink_to(folder)
+    assert models.identity(Model(model=str(folder))) == before
+
+
+def test_a_stored_model_with_a_link_to_a_folder_is_refused(stored: Model, tmp_path: Path) -> None:
+    (tmp_path / "bucket/models/small/adapter").symlink_to(tmp_path)
+    for read in (models.identity, models.local):
+        with pytest.raises(InputError, match="holds 'adapter', a link to a folder or to nothing"):
+            read(stored)

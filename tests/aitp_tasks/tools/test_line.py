@@ -71,6 +71,15 @@ def test_it_takes_late_ones_too_the_oldest_first(storage: Storage, root: Path, c
     assert due(storage, configure, "2026-11-23")[0] == "2026-11-20"
 
 
+def test_a_late_dump_may_be_a_link_to_a_folder(storage: Storage, root: Path, configure: Configure) -> None:
+    dump(root, "2026-11-21")
+    _AGES["corpus/2026-11-20/part.parquet"] = 60.0
+    (root / "corpus/2026-11-20").symlink_to(root / "corpus/2026-11-21")
+    (root / "corpus/2026-11-19").symlink_to(root / "none")
+    versions.take_in(storage, "aitp", ["2026-11-18"], "runs/x")
+    assert due(storage, configure, "2026-11-21") == ("2026-11-20+2026-11-21", {"2026-11-19": "there is none"})
+
+
 def test_after_a_long_pause_the_nights_catch_up_by_turns(
     storage: Storage, root: Path, configure: Configure
 ) -> None:
