@@ -53,7 +53,7 @@ class Gpu:
     """A GPU, or one slice of a GPU that is cut up by MIG."""
 
     uuid: str
-    #: Its place on the PCI bus, among all GPUs of the machine.
+    #: Its place on the PCI bus, among the GPUs that this process may open: CUDA counts no others.
     index: int
     #: Its model.
     name: str = ""
@@ -214,10 +214,16 @@ def why_none() -> str:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         return f"the driver says: {error}"
-    count = nvml.nvmlDeviceGetCount()
-    nvml.nvmlShutdown()
+    try:
+        count, found, refused = nvml.nvmlDeviceGetCount(), *_listed(nvml)
+    finally:
+        nvml.nvmlShutdown()
+    if found:
+        return f"of {len(found)} on this machine, {VARIABLE}={os.environ.get(VARIABLE)!r} leaves none"
+    if count and refused:
+        return f"of {count} on this machine, the driver opens none: {'; '.join(refused)}"
     if count:
-        return f"of {count} on this machine, {VARIABLE}={os.environ.get(VARIABLE)!r} leaves none"
+        return f"of {count} on this machine, MIG is on, and there is no slice"
     return "the driver knows of none"
 
 
@@ -364,7 +370,7 @@ def _named(gpus: list[Gpu], name: str, kind: str) -> list[Gpu]:
 
 
 def _installed() -> list[Gpu]:
-    """All GPUs of the machine, by NVIDIA's management library: CUDA is not initialised by it."""
+    """The GPUs that this process may open, by NVIDIA's management library: CUDA is not initialised by it."""
     try:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
@@ -373,14 +379,40 @@ def _installed() -> list[Gpu]:
     except nvml.NVMLError:
         return []
     try:
-        return [gpu for index in range(nvml.nvmlDeviceGetCount()) for gpu in _slices(nvml, index)]
+        found, refused = _listed(nvml)
     finally:
         nvml.nvmlShutdown()
+    if refused and refused != _told:
+        # Once: who asks for GPUs asks several times.
+        _told[:] = refused
+        log.info("gpus left out=%d: %s", len(refused), "; ".join(refused))
+    return found
 
 
-def _slices(nvml: Any, index: int) -> list[Gpu]:
+#: What was said last of GPUs that cannot be opened.
+_told: list[str] = []
+
+
+def _listed(nvml: Any) -> tuple[list[Gpu], list[str]]:
+    """The GPUs that the driver opens for this process, and what it says of those that it does not.
+
+    It also counts those that a batch system keeps from a job (by cgroups), and those that have failed.
+    """
+    found: list[Gpu] = []
+    refused: list[str] = []
+    opened = 0
+    for place in range(nvml.nvmlDeviceGetCount()):
+        try:
+            found += _slices(nvml, nvml.nvmlDeviceGetHandleByIndex(place), opened)
+        except nvml.NVMLError as error:
+            refused.append(f"GPU {place}: {error}")
+            continue
+        opened += 1
+    return found, refused
+
+
+def _slices(nvml: Any, handle: Any, index: int) -> list[Gpu]:
     """A GPU itself or, in MIG mode, its slices."""
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
     try:
         in_slices = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
     except nvml.NVMLError:

@@ -441,6 +441,45 @@ def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+class _Partly(_Nvml):
+    """The same, where this process may not open some: NVML counts them all the same, CUDA does not."""
+
+    closed: tuple[int, ...] = ()
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        if index in self.closed:
+            raise self.NVMLError("Insufficient Permissions")
+        return super().nvmlDeviceGetHandleByIndex(index)
+
+
+@pytest.mark.parametrize(
+    ("closed", "value", "uuids"),
+    [
+        pytest.param((0,), None, ["MIG-0", "MIG-1", "GPU-2"], id="a job has two of three"),
+        pytest.param((0, 1), "0", ["GPU-2"], id="numbers count those that it has"),
+        pytest.param((0, 1), "2", [], id="and no others"),
+        pytest.param((1,), "1", ["GPU-2"], id="one in between"),
+        pytest.param((1,), "GPU-2,GPU-0", ["GPU-2", "GPU-0"], id="UUIDs stay what they are"),
+    ],
+)
+def test_gpus_that_a_job_may_not_open_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    closed: tuple[int, ...],
+    value: str | None,
+    uuids: list[str],
+) -> None:
+    """As a batch system gives some of a machine's GPUs to a job, by cgroups; CUDA numbers these from 0."""
+    nvml = _Partly("pynvml")
+    nvml.closed = closed
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(devices, "_told", [])
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            assert [gpu.uuid for gpu in devices._visible(devices._installed(), value)] == uuids
+    assert caplog.text.count(f"gpus left out={len(closed)}: GPU {closed[0]}: Insufficient Permissions") == 1
+
+
 @pytest.mark.parametrize("missing", ["library", "driver"])
 def test_without_library_or_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     nvml = _Nvml("pynvml")
@@ -509,12 +548,30 @@ def test_on_processors_no_gpu_is_seen_by_anybody(monkeypatch: pytest.MonkeyPatch
     assert os.environ[devices.VARIABLE] == ""
 
 
+def test_gpus_that_nobody_may_open_and_cards_without_a_slice_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nvml = _Partly("pynvml")
+    nvml.closed = (0, 1, 2)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert devices.why_none().startswith(
+        "of 3 on this machine, the driver opens none: GPU 0: Insufficient Permissions; GPU 1"
+    )
+    nvml.closed = (0, 2)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetMaxMigDeviceCount", lambda handle: 0)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetCount", lambda: 2)
+    assert "the driver opens none: GPU 0" in devices.why_none()
+    nvml.closed = ()
+    monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByIndex", lambda index: "GPU-1")
+    assert devices.why_none() == "of 2 on this machine, MIG is on, and there is no slice"
+
+
 @pytest.mark.parametrize(
     ("driver", "value", "told"),
     [
         ("Driver/library version mismatch", None, "the driver says: Driver/library version mismatch"),
-        ("", "", "of 3 on this machine, CUDA_VISIBLE_DEVICES='' leaves none"),
-        ("", "7", "of 3 on this machine, CUDA_VISIBLE_DEVICES='7' leaves none"),
+        ("", "", "of 4 on this machine, CUDA_VISIBLE_DEVICES='' leaves none"),
+        ("", "7", "of 4 on this machine, CUDA_VISIBLE_DEVICES='7' leaves none"),
     ],
 )
 def test_a_missing_gpu_is_told_with_its_reason(
