@@ -5,8 +5,6 @@ relative to the root. Credentials come from the environment (the standard
 ``AWS_*`` variables), never from a URI or a configuration file.
 """
 
-from urllib.parse import urlsplit
-
 from aitp_tasks.errors import InputError
 from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage, Tagged
 from aitp_tasks.storage.local import LocalStorage
@@ -21,15 +19,17 @@ def open_storage(root: str) -> Storage:
         root: ``s3://bucket[/prefix]`` or ``file:///absolute/folder``.
 
     Raises:
-        InputError: another scheme, credentials inside the URI, or no bucket.
+        InputError: another scheme, credentials inside the URI, no bucket, or no client for it can be made.
     """
-    parts = urlsplit(root)
-    if parts.username or parts.password:
+    # Not read as a URL: what follows a # or a ? in a folder's name is part of it.
+    scheme, _, rest = root.partition("://")
+    place, _, path = rest.partition("/")
+    if "@" in place or ":" in place:
         raise InputError("the storage root holds credentials: put them into AWS_* variables instead")
-    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
-        return LocalStorage(parts.path)
-    if parts.scheme == "s3" and parts.netloc:
+    if scheme.lower() == "file" and rest.startswith("/"):
+        return LocalStorage(rest)
+    if scheme.lower() == "s3" and place:
         from aitp_tasks.storage.s3 import S3Storage
 
-        return S3Storage(parts.netloc, parts.path.strip("/"))
+        return S3Storage(place, path.strip("/"))
     raise InputError(f"storage root {root!r}: use s3://bucket[/prefix] or file:///absolute/folder")

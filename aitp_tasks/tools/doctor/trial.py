@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import AitpError, InputError
@@ -141,9 +140,10 @@ def _use(opened: Storage, folder: str, keys: list[str]) -> None:
 
 def _remove(uri: str) -> None:
     """A folder of this machine with the locks in it; in a bucket there is none."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        folder = Path(parts.path)
+    # Not read as a URL, which ends at a # in a folder's name: another folder would be removed.
+    scheme, _, path = uri.partition("://")
+    if scheme == "file":
+        folder = Path(path)
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.parent.rmdir()
