@@ -68,6 +68,15 @@ def test_an_old_driver(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("row", "cuda", "level", "says"),
     [
+        (
+            H100.replace("HBM3", "HBM3, a name, with commas"),
+            "13.0",
+            Level.OK,
+            "HBM3, a name, with commas, 3 of",
+        ),
+        (", ".join(["[GPU is lost]"] * 6), "13.0", Level.WRONG, "it has failed"),
+        # What a driver does not tell is not too old.
+        (H100.replace("580.65.06", "[N/A]"), "13.0", Level.OK, "driver [N/A]"),
         (T4, "13.0", Level.NOTE, "no bfloat16"),
         (V100, "13.0", Level.WRONG, "less than torch's build for CUDA 13.0 knows"),
         (V100, "12.8", Level.NOTE, "no bfloat16"),
