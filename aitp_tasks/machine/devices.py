@@ -27,6 +27,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
             return None
         require(count, wanted_by)
         assert not _cuda_is_initialised(), "CUDA already has its devices"
-        _held = _wait_for(count, _usable(count, gpus))
+        _held = _wait_for(count, usable(count, gpus))
         os.environ[VARIABLE] = ",".join(gpu.uuid for gpu in _held.gpus)
         log.info("leased gpus=%s", os.environ[VARIABLE])
     if count > len(_held.gpus):
@@ -130,17 +131,17 @@ def require(count: int, wanted_by: str) -> None:
         InputError: this process sees fewer.
     """
     gpus = visible()
-    if not gpus or count <= len(_usable(count, gpus)):
+    if not gpus or count <= len(usable(count, gpus)):
         return
-    seen = f"{len(_usable(count, gpus))} are visible"
+    seen = f"{len(usable(count, gpus))} are visible"
     if any(gpu.card for gpu in gpus):
         seen += " (a process can use only one slice of a GPU)"
     raise InputError(f"{wanted_by} asks for {count} GPUs, but only {seen}: lower it")
 
 
-def _usable(count: int, gpus: list[Gpu]) -> list[Gpu]:
+def usable(count: int, gpus: Sequence[Gpu]) -> list[Gpu]:
     """Those of which one process can use so many at a time."""
-    return gpus if count == 1 else [gpu for gpu in gpus if not gpu.card]
+    return [gpu for gpu in gpus if count == 1 or not gpu.card]
 
 
 def held() -> Lease | None:
