@@ -107,11 +107,10 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
     """
     global _held
     if _held is None:
+        require(count, wanted_by)
         gpus = visible()
         if not gpus:
-            _require_none(wanted_by)
             return None
-        require(count, wanted_by)
         assert not _cuda_is_initialised(), "CUDA already has its devices"
         _held = _wait_for(count, usable(count, gpus))
         os.environ[VARIABLE] = ",".join(gpu.uuid for gpu in _held.gpus)
@@ -125,13 +124,16 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
 
 
 def require(count: int, wanted_by: str) -> None:
-    """Make sure that so many GPUs could be leased here, where there are any.
+    """Make sure that so many GPUs could be leased here, if any: before a model is fetched for them.
 
     Raises:
-        InputError: this process sees fewer.
+        InputError: this process sees fewer, or none where one is required.
     """
     gpus = visible()
-    if not gpus or count <= len(usable(count, gpus)):
+    if not gpus:
+        _require_none(wanted_by)
+        return
+    if count <= len(usable(count, gpus)):
         return
     seen = f"{len(usable(count, gpus))} are visible"
     if any(gpu.card for gpu in gpus):

@@ -532,9 +532,11 @@ def test_without_a_gpu_work_goes_on_only_where_none_is_required(
     build(told)
     devices.demand(required)
     if refused:
-        with pytest.raises(InputError, match="embed is to work on a GPU .* nvidia-ml-py is not installed"):
-            devices.lease(wanted_by="embed")
+        for ask in (devices.require, devices.lease):
+            with pytest.raises(InputError, match="embed is to work on a GPU .* nvidia-ml-py is not inst"):
+                ask(1, "embed")
     else:
+        devices.require(8, "embed")
         assert devices.lease(wanted_by="embed") is None
 
 
