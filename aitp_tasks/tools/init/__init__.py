@@ -62,7 +62,8 @@ def execute(
     """
     watch = Stopwatch()
     written.require_new(output)
-    models = {"encoder": encoder, "engine": engine, "finetune": finetune}
+    # An empty one, as of a variable that is not set, is none.
+    models = {"encoder": encoder or None, "engine": engine or None, "finetune": finetune or None}
     _require_no_secrets({"root": root, **models})
     storage = open_storage(root)
     gpus = devices.visible()

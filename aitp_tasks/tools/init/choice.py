@@ -6,6 +6,7 @@ need, and a word about what they are good for.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from aitp_tasks.machine.devices import Gpu, usable
 from aitp_tasks.tools.terminal import printable
 from aitp_tasks.training import memory
 from aitp_tasks.training.memory import Shape
+
+#: What the hub takes: an owner, perhaps, and a name; no path with more in it.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -304,7 +308,7 @@ def named(model: str) -> dict[str, Any]:
     if "://" in model:
         return {"model": model}
     name, _, revision = model.partition("@")
-    if name.startswith(("/", ".")):
+    if not _HUB_NAME.fullmatch(name):
         raise InputError(f"model folder {model} does not exist: correct it, or give a hub's name")
     return {"model": name, "revision": revision or "main"}
 

@@ -89,6 +89,9 @@ def test_models_that_are_given_are_taken_as_they_are(root: Path, output: Path, n
     # Settings for tiny models are of no use to one that somebody has chosen.
     assert config.prompts.sampling == {}
     assert config.gates.min_quality == 6
+    # One that is empty is none.
+    init.execute(f"file://{root}", output.with_name("other.yaml"), encoder="", engine="", finetune="")
+    assert RunConfig.load(output.with_name("other.yaml")).engine.label.startswith("SmolLM2")
 
 
 def test_on_gpus_its_configuration_holds_no_toy(

@@ -119,7 +119,16 @@ def test_models_of_this_machine_are_fitted() -> None:
         choice.choose(cards(1, 0.1), {"encoder": None, "engine": small, "finetune": "org/base"})
 
 
-def test_folders_that_are_not_there_are_named() -> None:
-    with pytest.raises(InputError, match="model folder /no/model does not exist"):
-        choice.named("/no/model")
+@pytest.mark.parametrize(
+    "folder", ["/no/model", "./no", "~/model", "models/of/mine", "my model", "org/", "a//b"]
+)
+def test_folders_that_are_not_there_are_named(folder: str) -> None:
+    """No hub has a name like these."""
+    with pytest.raises(InputError, match=f"model folder {folder} does not exist"):
+        choice.named(folder)
+
+
+def test_models_are_named_as_a_configuration_has_them() -> None:
+    assert choice.named("gpt2@v1") == {"model": "gpt2", "revision": "v1"}
+    assert choice.named("s3://bucket/a model") == {"model": "s3://bucket/a model"}
     assert choice.named("org/model") == {"model": "org/model", "revision": "main"}
