@@ -264,7 +264,8 @@ def _take(folder: Path, count: int, gpus: list[Gpu]) -> tuple[Lease | None, list
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holders.append(os.pread(descriptor, _LONGEST_HOLDER, 0).decode("ascii", "replace") or "?")
+                told = os.pread(descriptor, _LONGEST_HOLDER, 0).decode("ascii", "replace")
+                holders.append(re.sub("[^!-~]+", "?", told) or "?")
                 os.close(descriptor)
                 continue
             taken.append((gpu, descriptor))
@@ -293,6 +294,11 @@ def _open(path: Path) -> int:
 def _folder() -> Path:
     """The folder of the locks, which belongs to this user alone."""
     folder = Path(os.environ.get(FOLDER_VARIABLE) or f"/tmp/aitp-leases-{os.getuid()}")
+    if not folder.is_absolute():
+        # Another one for each folder that a unit is started in.
+        raise InputError(
+            f"{FOLDER_VARIABLE}={str(folder)!r} is no absolute path: name a folder by its whole path"
+        )
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)

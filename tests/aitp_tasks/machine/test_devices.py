@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import select
@@ -310,6 +311,27 @@ def test_a_folder_that_cannot_be_made_is_told(
     monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
     with pytest.raises(InputError, match=told):
         devices.lease()
+
+
+def test_a_folder_is_named_by_its_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units that are started in different folders would not see each other's locks."""
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, "leases")
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    with pytest.raises(InputError, match="AITP_LEASES='leases' is no absolute path"):
+        devices.lease()
+
+
+def test_a_holder_is_told_in_one_line_whatever_its_lock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / EIGHT[0].uuid).write_bytes(b"7@host\n\x1b[2J\xff" * 1000)
+    with (tmp_path / EIGHT[0].uuid).open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert devices._take(tmp_path, 1, EIGHT[:1])[0] is None
+        (holder,) = devices._take(tmp_path, 1, EIGHT[:1])[1]
+    assert holder.startswith("7@host?[2J?7@host")
+    assert len(holder) <= 100
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
