@@ -120,5 +120,5 @@ def _size(model: Model, share: int) -> str:
     """What a model's weights take of each GPU's memory, where both are known."""
     if model.folder is None or not (weights := checks.weights(model.folder) / share):
         return ""
-    room = [gpu.memory for gpu in devices.visible() if gpu.memory]
+    room = [gpu.memory for gpu in devices.usable(share, devices.visible()) if gpu.memory]
     return f" ({weights / 1e9:.1f} GB{f' of {min(room) / 1e9:.0f} on each' if room else ''})"
