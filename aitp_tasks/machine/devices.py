@@ -231,7 +231,7 @@ def why_none() -> str:
 
 
 def _wait_for(count: int, gpus: list[Gpu]) -> Lease:
-    folder = _folder()
+    folder = locks()
     start = time.monotonic()
     logged = start - _LOG_SECONDS
     while True:
@@ -291,8 +291,12 @@ def _open(path: Path) -> int:
         raise _no_lock(path, error)
 
 
-def _folder() -> Path:
-    """The folder of the locks, which belongs to this user alone."""
+def locks() -> Path:
+    """The folder of the locks, which belongs to this user alone; made where it is not there.
+
+    Raises:
+        InputError: it cannot be made or written, or others can write it.
+    """
     folder = Path(os.environ.get(FOLDER_VARIABLE) or f"/tmp/aitp-leases-{os.getuid()}")
     if not folder.is_absolute():
         # Another one for each folder that a unit is started in.

@@ -93,6 +93,12 @@ def found(required: Require) -> Iterator[Finding]:
     yield _as_stages_see(known, required)
 
 
+def leases_found() -> Iterator[Finding]:
+    """Whether the GPUs can be leased, where there are any."""
+    if devices.visible():
+        yield Finding("leases", Level.OK, f"GPUs are leased by locks in {devices.locks()}")
+
+
 def _judged(about: str, card: Card) -> Finding:
     if any(told in str(card) for told in _FAILED):
         return Finding(
