@@ -67,6 +67,11 @@ class Gpu:
     #: How drivers before R470 named the slice, and some schedulers still do.
     old_name: str = ""
 
+    @property
+    def place(self) -> int | str:
+        """What names it to CUDA where that counts along the bus: a number would be a card's first slice."""
+        return self.uuid if self.card else self.index
+
 
 @dataclass(frozen=True)
 class Lease:

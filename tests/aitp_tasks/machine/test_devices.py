@@ -240,6 +240,13 @@ def test_whole_gpus_and_slices_are_named_as_schedulers_name_them(
     assert devices._visible(CUT, value) == [CUT[place] for place in places]
 
 
+def test_a_gpu_is_named_so_that_cuda_takes_no_other() -> None:
+    """By CUDA's guide, the number of a GPU that is cut up is that of its first slice."""
+    for gpu in CUT:
+        found = devices._visible(CUT, str(gpu.place))
+        assert found == [gpu]
+
+
 NUMBERS = st.sampled_from(["0", "1", "5", "7", " 3", "2 ", "+4", "6gpu", "03", "-1", "x", "", "8"])
 UUIDS = st.sampled_from([*(gpu.uuid for gpu in EIGHT), "GPU-3", "GPU-7000", "GPU-", "GPU-9", "0", ""])
 
