@@ -115,6 +115,9 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
         require(count, wanted_by)
         gpus = visible()
         if not gpus:
+            if _required is Require.CPU:
+                # Nothing is to find one by itself.
+                os.environ[VARIABLE] = ""
             return None
         assert not _cuda_is_initialised(), "CUDA already has its devices"
         _held = _wait_for(count, usable(count, gpus))
@@ -177,7 +180,7 @@ def visible() -> list[Gpu]:
 
 
 def _require_none(wanted_by: str) -> None:
-    """Make sure that no GPU is required, and that nothing finds one by itself.
+    """Make sure that no GPU is required.
 
     Raises:
         InputError: one is; says why none is seen.
@@ -188,8 +191,6 @@ def _require_none(wanted_by: str) -> None:
             f"{wanted_by} is to work on a GPU ({asked}), and this process sees none: {why_none()}; start it "
             "where there is one, or set devices.require to cpu"
         )
-    if _required is Require.CPU:
-        os.environ[VARIABLE] = ""
 
 
 def built_for_gpus() -> bool:

@@ -537,7 +537,9 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "torch", raising=False)
         monkeypatch.setitem(sys.modules, "pynvml", None)
-        monkeypatch.delenv(devices.VARIABLE, raising=False)
+        # Set first, so that what the lease sets is taken back.
+        monkeypatch.setenv(devices.VARIABLE, "")
+        monkeypatch.delenv(devices.VARIABLE)
 
     monkeypatch.setattr(devices, "_required", Require.AUTO)
     return put
