@@ -26,6 +26,8 @@ SHARED_BYTES = 1 << 30
 DISK_BYTES = 16 << 30
 #: An answer takes a second or two, with several GPUs a few more; a driver that hangs gives none.
 TIMEOUT = 60.0
+#: How a line begins that nvidia-smi puts below its answer, as of a GPU whose infoROM is corrupted.
+_REMARK = "WARNING"
 #: What nvidia-smi says when it fails, and what to do then; else the driver's own words must do.
 _REMEDIES = (
     (r"permission", "let this user open /dev/nvidia*: its group (often `video`), or the container's devices"),
@@ -59,7 +61,8 @@ def main() -> None:
         refusals.append(str(error))
     refusals += scarce(SHARED_MEMORY, folder, max(1, len(gpus)))
     for gpu in gpus:
-        print(f"gpu: {gpu.name}, compute capability {_text(gpu.capability)}, driver {_text(gpu.driver)}")
+        capability = _text(gpu.capability) or "that it does not tell (see `dmesg`)"
+        print(f"gpu: {gpu.name}, compute capability {capability}, driver {_text(gpu.driver)}")
     for refusal in refusals:
         print(f"error: {refusal}", file=sys.stderr)
     if refusals:
@@ -72,16 +75,16 @@ def found() -> list[Gpu]:
     Raises:
         RefusalError: there is no driver, it does not answer, or it has no GPU.
     """
-    # Drivers that are too old do not know all of the fields: first the one that says so.
-    drivers = {_numbers(line) for line in _ask("--query-gpu=driver_version", "--format=csv,noheader")}
-    old = [driver for driver in drivers if driver < DRIVER]
-    if old:
-        raise RefusalError(_old_driver(old[0]))
+    # Drivers that are too old do not know all of the fields: first the one that says so. A machine has one
+    # driver, whose version a GPU that has failed may not tell.
+    driver = max(_numbers(line) for line in _ask("--query-gpu=driver_version", "--format=csv,noheader"))
+    if driver < DRIVER:
+        raise RefusalError(_old_driver(driver))
     fields = "--query-gpu=name,driver_version,compute_cap,mig.mode.current"
     gpus = []
     for line in _ask(fields, "--format=csv,noheader"):
-        name, driver, capability, mig = (field.strip() for field in line.rsplit(",", 3))
-        gpus.append(Gpu(name, _numbers(driver), _numbers(capability), mig == "Enabled"))
+        name, _, capability, mig = (field.strip() for field in line.rsplit(",", 3))
+        gpus.append(Gpu(name, driver, _numbers(capability), mig == "Enabled"))
     return gpus
 
 
@@ -89,7 +92,7 @@ def wrong(gpus: list[Gpu]) -> list[str]:
     """What is in the way on the GPUs themselves."""
     messages = []
     for gpu in gpus:
-        if gpu.capability < CAPABILITY:
+        if () < gpu.capability < CAPABILITY:
             messages.append(
                 f"{gpu.name} has compute capability {_text(gpu.capability)}, and CUDA 13 needs "
                 f"{_text(CAPABILITY)}: take another GPU, or the worker for processors (`make setup`)"
@@ -124,7 +127,7 @@ def scarce(shared_memory: Path, folder: Path, gpus: int) -> list[str]:
 
 
 def _ask(*arguments: str) -> list[str]:
-    """The lines of nvidia-smi's answer.
+    """The lines of nvidia-smi's answer, without what it remarks about a GPU, which is passed on.
 
     Raises:
         RefusalError: it is missing, fails, says nothing or nothing in time.
@@ -136,11 +139,14 @@ def _ask(*arguments: str) -> list[str]:
             f"{_text(DRIVER)} or newer; a container gets it from the NVIDIA container toolkit (`--gpus all`)"
         )
     try:
-        done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, errors="replace", timeout=TIMEOUT,
-            stdin=subprocess.DEVNULL,
+        asked = subprocess.Popen(
+            [program, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace",
         )  # fmt: skip
+        out, err = asked.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
+        # Not waited for: what hangs in the driver does not even end when it is killed.
+        asked.kill()
         raise RefusalError(
             f"nvidia-smi gave no answer within {TIMEOUT:.0f} s, so the driver hangs: look at `dmesg`, reboot"
         ) from None
@@ -148,13 +154,17 @@ def _ask(*arguments: str) -> list[str]:
         raise RefusalError(
             f"{program} cannot be started ({error.strerror}): install the driver anew"
         ) from None
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    if done.returncode or not lines or lines[0].startswith("No devices"):
-        said = " ".join((done.stderr + done.stdout).split())[:300] or "nothing"
+    said_lines = [line for line in out.splitlines() if line.strip()]
+    lines = [line for line in said_lines if not line.startswith(_REMARK)]
+    if asked.returncode or not lines or lines[0].startswith("No devices"):
+        said = " ".join((err + out).split())[:300] or "nothing"
         remedy = next((remedy for sign, remedy in _REMEDIES if re.search(sign, said, re.IGNORECASE)), None)
         raise RefusalError(
-            f"nvidia-smi says {said!r} (code {done.returncode}): {remedy or 'look at `dmesg`'}"
+            f"nvidia-smi says {said!r} (code {asked.returncode}): {remedy or 'look at `dmesg`'}"
         )
+    for line in said_lines:
+        if line.startswith(_REMARK):
+            print(f"nvidia-smi says {line!r}", file=sys.stderr)
     return lines
 
 

@@ -56,9 +56,11 @@ _NEUTRAL_ARGUMENTS = {
 }
 
 
-#: Arguments whose product is over how many GPUs the weights are cut; data parallelism would copy them.
-_CUTTING = ("tensor_parallel_size", "pipeline_parallel_size")
+#: Arguments whose product is over how many GPUs a model is spread; data parallelism would copy it.
+_SPREADING = ("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size")
 _COPYING = "data_parallel_size"
+#: Machines, which would wait for each other.
+_MACHINES = "nnodes"
 _SPECULATIVE = "speculative_config"
 
 
@@ -71,11 +73,11 @@ class Speculation(StrEnum):
 
 def gpus(engine_args: Mapping[str, Any]) -> int:
     """How many GPUs the engine arguments spread the model over."""
-    return math.prod(_number(engine_args.get(kind)) for kind in _CUTTING)
+    return math.prod(_number(engine_args.get(kind)) for kind in _SPREADING)
 
 
 def _number(value: Any) -> int:
-    # Whatever is no number, vLLM refuses itself.
+    # Whatever is no number, plan refuses.
     return value if isinstance(value, int) and value > 0 else 1
 
 
@@ -194,6 +196,21 @@ class Engine(Model):
                 "that in engine.endpoint"
             )
         return self
+
+    @field_validator("engine_args")
+    @classmethod
+    def _counted(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # vLLM reads "8" and 8.0 as 8; leases and slots of the pool are counted by whoever reads the file.
+        for name in (*_SPREADING, _COPYING, _MACHINES):
+            given = value.get(name, 1)
+            if type(given) is not int or given < 1:
+                raise ValueError(f"{name}={given!r} is no number of 1 or more: write it as one")
+        if value.get(_MACHINES, 1) > 1:
+            raise ValueError(
+                f"{_MACHINES}={value[_MACHINES]} would wait for other machines: leave it out, since each has "
+                "parts of its own; or start a server over all of them and name it in engine.endpoint"
+            )
+        return value
 
     @field_validator(*_RESERVED)
     @classmethod

@@ -60,9 +60,12 @@ def open_encoder(settings: config.Encoder, identity: str) -> Encoder:
         identity: digest of the model's content.
 
     Raises:
-        InputError: it cannot be loaded, is not the one of this identity, or the server does not know it.
+        InputError: it cannot be loaded, is not the one of this identity, or the server does not know it;
+            or no GPU is seen where one is required.
         TransientError: no GPU became free, or the server does not answer.
     """
+    if settings.endpoint is None:
+        devices.require(1, "encoder.model")
     models.require_planned(settings, identity, "encoder model")
     prepared = prepare(settings, identity)
     backend = _open_backend(settings, prepared)
@@ -78,7 +81,7 @@ def _open_backend(settings: config.Encoder, prepared: Prepared) -> Backend:
         from aitp_tasks.encoder.endpoint import EndpointBackend
 
         return EndpointBackend(settings)
-    on_gpu = devices.lease() is not None
+    on_gpu = devices.lease(1, "encoder.model") is not None
     if prepared.graph is not None and not on_gpu:
         from aitp_tasks.encoder.openvino_backend import OpenVinoBackend
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from aitp_tasks.config import Evaluate, Finetune
 from aitp_tasks.errors import InputError, TransientError
 from aitp_tasks.machine import processes
+from aitp_tasks.training import nodes
 
 _MODULE = "aitp_tasks.evaluation.harness"
 _PACKAGE_ROOT = Path(__file__).parents[2]
@@ -168,5 +169,7 @@ def _run(asked: Asked) -> Told:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+    # With another launcher's LOCAL_RANK, the harness takes itself for one that has nothing to tell.
+    inherited = nodes.without(os.environ)
+    kept = {name: value for name, value in inherited.items() if not _SECRET.search(name)}
     return {**kept, **_OFFLINE, "PYTHONPATH": str(_PACKAGE_ROOT)}

@@ -63,12 +63,13 @@ def require_memory(settings: config.Engine) -> None:
     Raises:
         InputError: they do not.
     """
-    found = [gpu for gpu in devices.visible() if gpu.memory]
+    count = gpus(settings.engine_args)
+    found = [gpu for gpu in devices.usable(count, devices.visible()) if gpu.memory]
     if settings.folder is None or settings.endpoint is not None or not found:
         return
     share = settings.engine_args.get("gpu_memory_utilization", 1.0)
     room = min(gpu.memory for gpu in found) * (share if isinstance(share, float) else 1.0)
-    needed = weights(settings.folder) / gpus(settings.engine_args)
+    needed = weights(settings.folder) / count
     if needed > room:
         raise InputError(
             f"the weights of {settings.label} take {needed / 1e9:.1f} GB a GPU, and {room / 1e9:.1f} GB may "

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from aitp_tasks import config
 from aitp_tasks.config import RunConfig
+from aitp_tasks.config.engine import gpus
 from aitp_tasks.generation import stored
 from aitp_tasks.generation.engine import Engine, numbers, open_engine
 from aitp_tasks.generation.engine.prompting import Prompter
@@ -22,7 +23,7 @@ from aitp_tasks.generation.preparing import Case, Waiting
 from aitp_tasks.generation.requests import CUT_OFF, NOT_PARSED, Asking, Reading, Request, parse
 from aitp_tasks.generation.stored import Response, Writer
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.machine import models
+from aitp_tasks.machine import devices, models
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.storage import Storage
 
@@ -70,9 +71,12 @@ class Session:
             seeded: whether requests will have seeds of their own; the first that starts it says so.
 
         Raises:
-            InputError: the model is not the planned one any more, or cannot be loaded.
+            InputError: the model is not the planned one any more, or cannot be loaded; or fewer GPUs are seen
+                than it takes.
         """
         if self._started is None:
+            if self._settings.endpoint is None:
+                devices.require(gpus(self._settings.engine_args), "engine.engine_args")
             models.require_planned(self._settings, self._planned, "engine model")
             model = models.local(self._settings)
             engine = self._open.enter_context(open_engine(self._settings, model, seeded))

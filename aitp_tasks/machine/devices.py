@@ -27,6 +27,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Gpu:
     """A GPU, or one slice of a GPU that is cut up by MIG."""
 
     uuid: str
-    #: Its place on the PCI bus, among all GPUs of the machine.
+    #: Its place on the PCI bus, among the GPUs that this process may open: CUDA counts no others.
     index: int
     #: Its model.
     name: str = ""
@@ -65,6 +66,11 @@ class Gpu:
     card: str = ""
     #: How drivers before R470 named the slice, and some schedulers still do.
     old_name: str = ""
+
+    @property
+    def place(self) -> int | str:
+        """What names it to CUDA where that counts along the bus: a number would be a card's first slice."""
+        return self.uuid if self.card else self.index
 
 
 @dataclass(frozen=True)
@@ -106,13 +112,15 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
     """
     global _held
     if _held is None:
+        require(count, wanted_by)
         gpus = visible()
         if not gpus:
-            _require_none(wanted_by)
+            if _required is Require.CPU:
+                # Nothing is to find one by itself.
+                os.environ[VARIABLE] = ""
             return None
-        require(count, wanted_by)
         assert not _cuda_is_initialised(), "CUDA already has its devices"
-        _held = _wait_for(count, _usable(count, gpus))
+        _held = _wait_for(count, usable(count, gpus))
         os.environ[VARIABLE] = ",".join(gpu.uuid for gpu in _held.gpus)
         log.info("leased gpus=%s", os.environ[VARIABLE])
     if count > len(_held.gpus):
@@ -124,23 +132,26 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
 
 
 def require(count: int, wanted_by: str) -> None:
-    """Make sure that so many GPUs could be leased here, where there are any.
+    """Make sure that so many GPUs could be leased here, if any: before a model is fetched for them.
 
     Raises:
-        InputError: this process sees fewer.
+        InputError: this process sees fewer, or none where one is required.
     """
     gpus = visible()
-    if not gpus or count <= len(_usable(count, gpus)):
+    if not gpus:
+        _require_none(wanted_by)
         return
-    seen = f"{len(_usable(count, gpus))} are visible"
+    if count <= len(usable(count, gpus)):
+        return
+    seen = f"{len(usable(count, gpus))} are visible"
     if any(gpu.card for gpu in gpus):
         seen += " (a process can use only one slice of a GPU)"
     raise InputError(f"{wanted_by} asks for {count} GPUs, but only {seen}: lower it")
 
 
-def _usable(count: int, gpus: list[Gpu]) -> list[Gpu]:
+def usable(count: int, gpus: Sequence[Gpu]) -> list[Gpu]:
     """Those of which one process can use so many at a time."""
-    return gpus if count == 1 else [gpu for gpu in gpus if not gpu.card]
+    return [gpu for gpu in gpus if count == 1 or not gpu.card]
 
 
 def held() -> Lease | None:
@@ -169,7 +180,7 @@ def visible() -> list[Gpu]:
 
 
 def _require_none(wanted_by: str) -> None:
-    """Make sure that no GPU is required, and that nothing finds one by itself.
+    """Make sure that no GPU is required.
 
     Raises:
         InputError: one is; says why none is seen.
@@ -180,8 +191,6 @@ def _require_none(wanted_by: str) -> None:
             f"{wanted_by} is to work on a GPU ({asked}), and this process sees none: {why_none()}; start it "
             "where there is one, or set devices.require to cpu"
         )
-    if _required is Require.CPU:
-        os.environ[VARIABLE] = ""
 
 
 def built_for_gpus() -> bool:
@@ -214,15 +223,21 @@ def why_none() -> str:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         return f"the driver says: {error}"
-    count = nvml.nvmlDeviceGetCount()
-    nvml.nvmlShutdown()
+    try:
+        count, found, refused = nvml.nvmlDeviceGetCount(), *_listed(nvml)
+    finally:
+        nvml.nvmlShutdown()
+    if found:
+        return f"of {len(found)} on this machine, {VARIABLE}={os.environ.get(VARIABLE)!r} leaves none"
+    if count and refused:
+        return f"of {count} on this machine, the driver opens none: {'; '.join(refused)}"
     if count:
-        return f"of {count} on this machine, {VARIABLE}={os.environ.get(VARIABLE)!r} leaves none"
+        return f"of {count} on this machine, MIG is on, and there is no slice"
     return "the driver knows of none"
 
 
 def _wait_for(count: int, gpus: list[Gpu]) -> Lease:
-    folder = _folder()
+    folder = locks()
     start = time.monotonic()
     logged = start - _LOG_SECONDS
     while True:
@@ -255,7 +270,8 @@ def _take(folder: Path, count: int, gpus: list[Gpu]) -> tuple[Lease | None, list
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                holders.append(os.pread(descriptor, _LONGEST_HOLDER, 0).decode("ascii", "replace") or "?")
+                told = os.pread(descriptor, _LONGEST_HOLDER, 0).decode("ascii", "replace")
+                holders.append(re.sub("[^!-~]+", "?", told) or "?")
                 os.close(descriptor)
                 continue
             taken.append((gpu, descriptor))
@@ -281,9 +297,18 @@ def _open(path: Path) -> int:
         raise _no_lock(path, error)
 
 
-def _folder() -> Path:
-    """The folder of the locks, which belongs to this user alone."""
+def locks() -> Path:
+    """The folder of the locks, which belongs to this user alone; made where it is not there.
+
+    Raises:
+        InputError: it cannot be made or written, or others can write it.
+    """
     folder = Path(os.environ.get(FOLDER_VARIABLE) or f"/tmp/aitp-leases-{os.getuid()}")
+    if not folder.is_absolute():
+        # Another one for each folder that a unit is started in.
+        raise InputError(
+            f"{FOLDER_VARIABLE}={str(folder)!r} is no absolute path: name a folder by its whole path"
+        )
     try:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
@@ -364,7 +389,7 @@ def _named(gpus: list[Gpu], name: str, kind: str) -> list[Gpu]:
 
 
 def _installed() -> list[Gpu]:
-    """All GPUs of the machine, by NVIDIA's management library: CUDA is not initialised by it."""
+    """The GPUs that this process may open, by NVIDIA's management library: CUDA is not initialised by it."""
     try:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()
@@ -373,14 +398,40 @@ def _installed() -> list[Gpu]:
     except nvml.NVMLError:
         return []
     try:
-        return [gpu for index in range(nvml.nvmlDeviceGetCount()) for gpu in _slices(nvml, index)]
+        found, refused = _listed(nvml)
     finally:
         nvml.nvmlShutdown()
+    if refused and refused != _told:
+        # Once: who asks for GPUs asks several times.
+        _told[:] = refused
+        log.info("gpus left out=%d: %s", len(refused), "; ".join(refused))
+    return found
 
 
-def _slices(nvml: Any, index: int) -> list[Gpu]:
+#: What was said last of GPUs that cannot be opened.
+_told: list[str] = []
+
+
+def _listed(nvml: Any) -> tuple[list[Gpu], list[str]]:
+    """The GPUs that the driver opens for this process, and what it says of those that it does not.
+
+    It also counts those that a batch system keeps from a job (by cgroups), and those that have failed.
+    """
+    found: list[Gpu] = []
+    refused: list[str] = []
+    opened = 0
+    for place in range(nvml.nvmlDeviceGetCount()):
+        try:
+            found += _slices(nvml, nvml.nvmlDeviceGetHandleByIndex(place), opened)
+        except nvml.NVMLError as error:
+            refused.append(f"GPU {place}: {error}")
+            continue
+        opened += 1
+    return found, refused
+
+
+def _slices(nvml: Any, handle: Any, index: int) -> list[Gpu]:
     """A GPU itself or, in MIG mode, its slices."""
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
     try:
         in_slices = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
     except nvml.NVMLError:

@@ -22,7 +22,7 @@ from aitp_tasks.generation.requests import (
     Rejected,
     Request,
 )
-from aitp_tasks.machine import likelihood
+from aitp_tasks.machine import devices, likelihood
 from aitp_tasks.records import digest, generated, selected
 from aitp_tasks.records.run import Run
 
@@ -35,6 +35,9 @@ def execute(run: Run, unit: int) -> dict[str, Any]:
 def _requests(run: Run, name: str) -> list[Request]:
     texts = {row["doc_id"]: row["text"] for row in selected.documents(run, name, ["doc_id", "text"])}
     count = run.config.prompts.answers_per_question
+    if count > 1:
+        # For the base model, which ranks them when all are there.
+        devices.require(1, ranking.SETTING)
     return [
         Request(
             # The first one's is that of an only one: what was generated for that is used again.

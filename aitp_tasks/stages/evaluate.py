@@ -109,6 +109,7 @@ def _evaluate(run: Run) -> Manifest:
     # First of all: what is refused costs no training.
     task_files.require_planned(settings, run.plan.tasks_identity)
     benchmarks.require(settings, load=True)
+    devices.require(run.config.finetune.processes, "finetune.processes")
     assembled, finetuned = run.require_manifest("assemble"), run.require_manifest("finetune")
     with tempfile.TemporaryDirectory(prefix="aitp-evaluate-") as folder:
         job, maker = session.prepare(run.config.finetune, Path(folder))

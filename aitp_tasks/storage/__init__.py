@@ -20,17 +20,17 @@ def open_storage(root: str) -> Storage:
             stands for something else, as ``%20`` would in an address of the web.
 
     Raises:
-        InputError: another scheme, credentials inside the URI, or no bucket.
+        InputError: another scheme, credentials inside the URI, no bucket, or no client for it can be made.
     """
     # Not urlsplit: a file system and a store have "#" and "?" in names, and line ends too.
-    scheme, _, place = root.partition("://")
-    host, _, path = place.partition("/")
-    if "@" in host:
+    scheme, _, rest = root.partition("://")
+    place, _, path = rest.partition("/")
+    if "@" in place or ":" in place:
         raise InputError("the storage root holds credentials: put them into AWS_* variables instead")
-    if scheme == "file" and place.startswith("/"):
-        return LocalStorage(place)
-    if scheme == "s3" and host:
+    if scheme.lower() == "file" and rest.startswith("/"):
+        return LocalStorage(rest)
+    if scheme.lower() == "s3" and place:
         from aitp_tasks.storage.s3 import S3Storage
 
-        return S3Storage(host, path.strip("/"))
+        return S3Storage(place, path.strip("/"))
     raise InputError(f"storage root {root!r}: use s3://bucket[/prefix] or file:///absolute/folder")

@@ -20,7 +20,14 @@ import boto3
 import botocore.session
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointResolutionError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from aitp_tasks.errors import AitpError, InputError, TransientError
 from aitp_tasks.storage.base import ObjectChangedError, ObjectInfo, Storage, Tagged
@@ -63,13 +70,27 @@ class S3Storage(Storage):
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self.root = f"s3://{bucket}/{prefix}".rstrip("/")
+        try:
+            session, self._client = self._made()
+        except (BotoCoreError, ValueError) as error:
+            # An address in it may name a user.
+            told = " ".join(str(error).split())
+            told = f"{told.partition('://')[0]}://…@{told.rpartition('@')[2]}" if "@" in told else told
+            raise InputError(
+                f"no client of S3 can be made for {self.root} ({told}): correct AWS_ENDPOINT_URL, "
+                "AWS_DEFAULT_REGION, AWS_PROFILE or the files of AWS, or the Airflow connection aitp_s3"
+            ) from None
+        self._ranges = RangeReader(session, self._client, bucket)
+
+    def _made(self) -> tuple[botocore.session.Session, Any]:
+        """A session and its client, as the environment says."""
         session = botocore.session.get_session()
         # Hardly anybody reads an object's date, and parsing it is half the time of a long listing.
         session.get_component("response_parser_factory").set_parser_defaults(
             timestamp_parser=lambda text: text
         )
         # "standard" retries with exponential back-off and jitter, throttling and 5xx included.
-        self._client = boto3.session.Session(botocore_session=session).client(
+        client = boto3.session.Session(botocore_session=session).client(
             "s3",
             config=Config(
                 connect_timeout=_CONNECT_SECONDS,
@@ -80,7 +101,7 @@ class S3Storage(Storage):
                 response_checksum_validation="when_required",
             ),
         )
-        self._ranges = RangeReader(session, self._client, bucket)
+        return session, client
 
     def find(self, key: str) -> ObjectInfo | None:
         try:
@@ -300,6 +321,10 @@ class S3Storage(Storage):
                 f"{where} refuses the credentials ({code}): check the access key and its rights"
             )
         told = " ".join(str(error).split()).replace(str(self._client.meta.endpoint_url), self._endpoint)
+        if isinstance(error, ParamValidationError | EndpointResolutionError):
+            return InputError(
+                f"{where} cannot be asked ({told}): correct the storage root, or AWS_ENDPOINT_URL"
+            )
         return TransientError(f"{where} failed with {code}: {told}")
 
     def _reason(self, error: Exception, key: str) -> Exception:

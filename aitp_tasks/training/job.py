@@ -33,8 +33,8 @@ class Job(BaseModel):
     base: str = ""
     #: The content of a team's own DeepSpeed file.
     deepspeed: dict[str, Any] | None = None
-    #: Places of the leased GPUs on the PCI bus, one a rank; none on processors.
-    gpus: tuple[int, ...] = ()
+    #: The leased GPUs, one a rank: places on the PCI bus, or the UUID of a slice; none on processors.
+    gpus: tuple[int | str, ...] = ()
     #: This machine among several; none where it is the only one.
     node: Node | None = None
     #: What is trained with, and what the checkpoint carries.

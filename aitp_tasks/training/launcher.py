@@ -73,9 +73,9 @@ def _command(job: Job) -> list[str]:
 def _machines(job: Job) -> str:
     """The devices of each machine as the launcher reads them: of this one, the leased ones.
 
-    It knows GPUs by their place only. Of the others' it wants to know how many there are.
+    It hands on whatever names them to CUDA. Of the others' it wants to know how many there are.
     """
-    of_one = list(range(job.finetune.processes))
+    of_one: list[int | str] = list(range(job.finetune.processes))
     found = {f"machine-{rank}": of_one for rank in range(job.node.count if job.node else 1)}
     if job.gpus:
         found[f"machine-{job.node.rank if job.node else 0}"] = list(job.gpus)

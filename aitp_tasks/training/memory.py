@@ -152,15 +152,18 @@ def require(settings: Finetune, what: str = "the fine-tune") -> None:
             "plan: offload=%s takes about %.0f GB of each machine's memory",
             *(settings.offload.value, needed.offloaded * settings.processes / _GIGABYTE),
         )
-    memories = sorted((gpu.memory for gpu in devices.visible() if gpu.memory), reverse=True)
+    visible = devices.visible()
+    found = devices.usable(settings.processes, visible)
+    memories = sorted((gpu.memory for gpu in found if gpu.memory), reverse=True)
     if not memories:
         return
     smallest = memories[: settings.processes][-1]
+    together = max(1, len(devices.usable(2, visible)))
     if needed.total > smallest * _USABLE:
         raise InputError(
             f"{what} of {settings.label} takes about {needed.total / _GIGABYTE:.0f} GB on each of "
             f"{settings.ranks} GPUs, which have {smallest / _GIGABYTE:.0f} GB: "
-            f"{remedy(of, settings, round(smallest * _USABLE), len(memories))}"
+            f"{remedy(of, settings, round(smallest * _USABLE), together)}"
         )
 
 

@@ -78,7 +78,7 @@ def train(run: Run, stage: str, job: Job, met: Meeting) -> Outcome:
         kept.fetch(run, state, job, stage)
     lease = devices.lease(job.finetune.processes, "finetune.processes")
     if lease is not None:
-        gpus = tuple(gpu.index for gpu in lease.gpus[: job.finetune.processes])
+        gpus = tuple(gpu.place for gpu in lease.gpus[: job.finetune.processes])
         job = job.model_copy(update={"gpus": gpus})
     try:
         with kept.keeping(run, job, stage, met, attempt):

@@ -127,6 +127,7 @@ def _meet(job: Job) -> None:
 
     if job.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        _reckon_memory_with_torch()
     backend = "nccl" if job.device == "cuda" else "gloo"
     patience, ranks = timedelta(minutes=job.finetune.timeout_minutes), int(os.environ["WORLD_SIZE"])
     found = (
@@ -139,6 +140,19 @@ def _meet(job: Job) -> None:
     init_process_group(backend, store=found, rank=rank, world_size=ranks, timeout=patience)
     # Under ZeRO 3 weights are loaded in slices, before the trainer tells DeepSpeed how many ranks there are.
     deepspeed.comm.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+
+
+def _reckon_memory_with_torch() -> None:
+    """Have DeepSpeed ask torch how much memory a GPU has left, and not the driver.
+
+    It would ask that by the numbers in ``CUDA_VISIBLE_DEVICES``: a slice has none, and the driver counts GPUs
+    that a batch system keeps from this job.
+    """
+    from deepspeed.accelerator import cuda_accelerator, get_accelerator
+
+    # It looks for the library when it is made.
+    get_accelerator()
+    cuda_accelerator.pynvml = None
 
 
 def _leave_checkpoint(job: Job, trainer: "GoingOnTrainer") -> None:

@@ -94,6 +94,17 @@ def test_overrides_are_yaml_values() -> None:
             "speculation=suffix and engine_args.speculative_config are both given",
         ),
         (
+            "engine.engine_args={tensor_parallel_size: '8'}",
+            "tensor_parallel_size='8' is no number of 1 or more: write it as one",
+        ),
+        ("engine.engine_args={tensor_parallel_size: 8.0}", "tensor_parallel_size=8.0 is no number"),
+        ("engine.engine_args={tensor_parallel_size: 0}", "tensor_parallel_size=0 is no number"),
+        ("engine.engine_args={tensor_parallel_size: true}", "tensor_parallel_size=True is no number"),
+        ("engine.engine_args={pipeline_parallel_size: null}", "pipeline_parallel_size=None is no number"),
+        ("engine.engine_args={prefill_context_parallel_size: x}", "prefill_context_parallel_size='x' is no"),
+        ("engine.engine_args={data_parallel_size: '2'}", "data_parallel_size='2' is no number"),
+        ("engine.engine_args={nnodes: 2}", "nnodes=2 would wait for other machines: leave it out"),
+        (
             "engine.engine_args={data_parallel_size: 2}",
             "engine_args.data_parallel_size=2 is refused by vLLM within one process: leave it out, since",
         ),

@@ -178,7 +178,7 @@ def test_keys_do_not_leave_the_root(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a#1", "a?b=c", "a b", "a%20b", "ü+é", "a\tb\nc", "a@b:c", "[a]", "a;b", "a\\b"]
+    "name", ["a#1", "a?b=c", "a b", "a%20b", "ü+é", "a\tb\nc", "a@b:c", "[a]", "a;b", "a\\b", "at@home", "#"]
 )
 def test_a_root_is_taken_letter_by_letter(tmp_path: Path, name: str) -> None:
     folder, other = tmp_path / name, tmp_path / name[0]
@@ -198,12 +198,52 @@ def test_a_root_is_taken_letter_by_letter(tmp_path: Path, name: str) -> None:
         ("http://host/bucket", "use s3://"),
         ("file://relative/folder", "use s3://"),
         ("s3://", "use s3://"),
+        ("s3://key:sec/ret@bucket", "holds credentials"),
+        ("s3:bucket", "use s3://"),
+        ("", "use s3://"),
     ],
 )
 def test_a_wrong_root_is_refused(uri: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         open_storage(uri)
     assert "secret" not in str(caught.value)
+
+
+def test_a_prefix_is_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert open_storage("s3://bucket/a#b?c/").root == "s3://bucket/a#b?c"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("AWS_ENDPOINT_URL", "garbage", "Invalid endpoint: garbage"),
+        ("AWS_ENDPOINT_URL", "http://me:hidden@[bad", "AWS_ENDPOINT_URL"),
+        ("AWS_ENDPOINT_URL", "http://me:hidden@", r"Invalid endpoint: http://…@\)"),
+        ("AWS_ENDPOINT_URL", "ftp://me:hidden@host", "ftp://host"),
+        ("AWS_ENDPOINT_URL", "http://me:hidden@host:99999", "host:99999"),
+        ("AWS_PROFILE", "none-such", "none-such"),
+        ("AWS_DEFAULT_REGION", "x y/", "x y/"),
+        ("bucket", "Bad_Bucket!", "Bad_Bucket!"),
+        ("bucket", "[b", "Invalid bucket name"),
+    ],
+)
+def test_what_no_client_takes_is_wrong_input(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    """None of it passes, so no retry helps."""
+    for name, usual in (
+        ("ACCESS_KEY_ID", "key"),
+        ("SECRET_ACCESS_KEY", "hidden"),
+        ("DEFAULT_REGION", "eu-1"),
+    ):
+        monkeypatch.setenv(f"AWS_{name}", usual)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    if variable != "bucket":
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(InputError, match=told) as caught:
+        list(open_storage(f"s3://{value if variable == 'bucket' else 'bucket'}").list(""))
+    assert "hidden" not in str(caught.value)
 
 
 def test_a_full_disk_is_a_passing_fault_and_leaves_nothing(tmp_path: Path) -> None:

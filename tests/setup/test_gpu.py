@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,39 @@ def test_a_name_may_have_commas(smi: Smi) -> None:
     smi(rows("Odd, name, with commas, 581.1, 12.0, [N/A]").replace("echo 'name'", "echo '581.1'"))
     (found,) = gpu.found()
     assert found == gpu.Gpu("Odd, name, with commas", (581, 1), (12, 0), False)
+
+
+INFOROM = "WARNING: infoROM is corrupted at gpu 0000:5E:00.0"
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        pytest.param(rows(H100, H100) + f"; echo '{INFOROM}'", 2, id="a remark below the answer"),
+        pytest.param(rows(H100, "[GPU is lost], [GPU is lost], [GPU is lost], [GPU is lost]"), 2, id="one is lost"),
+        pytest.param(rows("Tesla X, 580.95, [N/A], [N/A]"), 1, id="no capability told"),
+        pytest.param(rows("Tesla T4, 1000.1, 7.5, [N/A]"), 1, id="a driver of four digits"),
+    ],
+)  # fmt: skip
+def test_what_says_nothing_of_a_gpu_is_not_in_the_way(
+    smi: Smi, capsys: pytest.CaptureFixture[str], script: str, found: int
+) -> None:
+    smi(script)
+    gpus = gpu.found()
+    assert len(gpus) == found
+    assert gpu.wrong(gpus) == []
+    assert (INFOROM in capsys.readouterr().err) == (INFOROM in script)
+
+
+def test_a_program_that_no_signal_ends_is_not_waited_for(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that waits within a driver that hangs."""
+    smi("exec sleep 3")
+    monkeypatch.setattr(gpu, "TIMEOUT", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)
+    start = time.monotonic()
+    with pytest.raises(gpu.RefusalError, match="the driver hangs"):
+        gpu.found()
+    assert time.monotonic() - start < 2
 
 
 @pytest.fixture

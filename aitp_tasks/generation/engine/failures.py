@@ -15,7 +15,7 @@ _RAISED = re.compile(r"(?:^|\s)((?:\w+\.)*\w+(?:Error|Exception)): (.+)")
 _WRONG = {"ValueError", "TypeError", "NotImplementedError", "ValidationError", "FileNotFoundError"}
 #: What no retry mends, by what is said of it.
 _REMEDIES = {
-    r"KV cache|cache blocks": "lower engine.max_model_len, raise "
+    r"KV cache (?:is needed|memory)|for the cache blocks": "lower engine.max_model_len, raise "
     "engine.engine_args.gpu_memory_utilization, or spread the model over more GPUs (tensor_parallel_size)",
     r"Free memory on device": "something else holds memory of the device: end it, or lower "
     "engine.engine_args.gpu_memory_utilization",
@@ -24,6 +24,8 @@ _REMEDIES = {
     "engine.max_model_len",
     r"find C compiler|Python\.h": "kernels are compiled here: install gcc and the headers of Python (Debian: "
     "gcc, python3-dev)",
+    r"no kernel image|compute capability": "this GPU is older, or of another kind, than a package, the "
+    "model's format or its dtype wants: take another GPU or model, or set engine.engine_args.dtype",
     r"nvcc|CUDA_HOME": "kernels are compiled here: install the CUDA toolkit and put nvcc on PATH, or set "
     "VLLM_USE_FLASHINFER_SAMPLER=0",
 }

@@ -81,6 +81,7 @@ def _looked_at(config: RunConfig | None) -> list[Finding]:
         ("shared memory", lambda: list(machine.shared_memory_found(spread))),
         *((f"disk: {name}", partial(_disk, name)) for name in machine.places()),
         ("GPUs", lambda: list(gpus.found(required))),
+        *([("leases", lambda: list(gpus.leases_found()))] if required is not Require.CPU else []),
         ("compilers", lambda: list(machine.compilers_found(on_gpus))),
         ("packages", lambda: list(packages.found())),
     ]

@@ -19,6 +19,8 @@ _COLUMNS = ("name", "driver_version", "compute_cap", "memory.total", "memory.use
 #: The oldest driver for each major version of CUDA, and the least compute capability that it still knows.
 _DRIVERS = {11: (450, 3.5), 12: (525, 5.0), 13: (580, 7.5)}
 _BFLOAT16_SINCE = 8.0
+#: What stands in the fields of a GPU that does not work any more.
+_FAILED = ("GPU is lost", "Unknown Error", "ERR!")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def cards() -> list[Card] | None:
         raise HangsError from None
     except OSError:
         return None
-    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
+    # A name may have commas.
+    last = len(_COLUMNS) - 1
+    rows = [[cell.strip() for cell in line.rsplit(",", last)] for line in done.stdout.splitlines()]
     return [Card(*row) for row in rows if len(row) == len(_COLUMNS)] if done.returncode == 0 else []
 
 
@@ -89,11 +93,21 @@ def found(required: Require) -> Iterator[Finding]:
     yield _as_stages_see(known, required)
 
 
+def leases_found() -> Iterator[Finding]:
+    """Whether the GPUs can be leased, where there are any."""
+    if devices.visible():
+        yield Finding("leases", Level.OK, f"GPUs are leased by locks in {devices.locks()}")
+
+
 def _judged(about: str, card: Card) -> Finding:
+    if any(told in str(card) for told in _FAILED):
+        return Finding(
+            about, Level.WRONG, f"{card}: it has failed", "see the kernel's log (dmesg), restart the machine"
+        )
     built = devices.built_for_cuda()
     major = int(built.partition(".")[0]) if built else 0
     driver, capability = _DRIVERS.get(major, (0, 0.0))
-    if _number(card.driver) < driver:
+    if 0 < _number(card.driver) < driver:
         return Finding(
             about,
             Level.WRONG,

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 
-from aitp_tasks.config import Model, RunConfig
+from aitp_tasks.config import Model, Require, RunConfig
 from aitp_tasks.config.engine import gpus
 from aitp_tasks.errors import AitpError
 from aitp_tasks.generation import checks, engine
@@ -22,8 +22,7 @@ def found(config: RunConfig) -> Iterator[Finding]:
     yield _stage(_PROMPT_STAGES, config.engine, lambda: _generating(config))
     yield _stage("finetune", config.finetune, lambda: _training(config))
     if config.evaluate.held_out or config.evaluate.tasks:
-        one = 1 if devices.visible() else 0
-        yield Finding("evaluate", Level.OK, f"trains as finetune does, and answers on {_device(one)}")
+        yield Finding("evaluate", Level.OK, f"trains as finetune does, and answers on {_device(1)}")
     yield Finding("other stages", Level.OK, f"{', '.join(_OTHERS)}: no model; {_threads()}")
 
 
@@ -52,14 +51,19 @@ def _stage(about: str, model: Model, uses: Callable[[], str]) -> Finding:
 def _embedding(config: RunConfig) -> str:
     if config.encoder.endpoint is not None:
         return f"{config.encoder.label} on a server ({config.encoder.endpoint.url})"
-    on_gpus = bool(devices.visible())
+    devices.require(1, "encoder.model")
     size = _size(config.encoder, 1)
-    return f"{config.encoder.label}{size} on {_device(1)} in {_precision(on_gpus)}"
+    where = f"{_device(1)}{_slots(1)}"
+    return f"{config.encoder.label}{size} on {where} in {_precision(bool(devices.visible()))}"
 
 
 def _generating(config: RunConfig) -> str:
+    ranks = config.prompts.answers_per_question > 1
+    ranking = f"; answer ranks on {_device(1)}{_slots(1)}" if ranks else ""
     if config.engine.endpoint is not None:
-        return f"{config.engine.label} on a server ({config.engine.endpoint.url})"
+        if ranks:
+            devices.require(1, "prompts.answers_per_question")
+        return f"{config.engine.label} on a server ({config.engine.endpoint.url}){ranking}"
     wanted = gpus(config.engine.engine_args)
     devices.require(wanted, "engine.engine_args")
     checks.require_memory(config.engine)
@@ -67,7 +71,8 @@ def _generating(config: RunConfig) -> str:
     computed_in = engine.dtype(config.engine) or "what vLLM takes"
     at_once = engine.requests_at_once(config.engine, bool(devices.visible()))
     context = f"{config.engine.max_model_len:,} tokens, up to {at_once:,} requests at once"
-    return f"{config.engine.label}{size} on {_device(wanted)} in {computed_in}, {context}"
+    where = f"{_device(wanted)}{_slots(wanted)}"
+    return f"{config.engine.label}{size} on {where} in {computed_in}, {context}"
 
 
 def _training(config: RunConfig) -> str:
@@ -82,15 +87,22 @@ def _training(config: RunConfig) -> str:
     if not settings.stored and devices.visible():
         needed = f", about {memory.need(memory.shape(settings), settings).total / 1e9:.0f} GB on each"
     precision = _precision(bool(devices.visible()))
-    where = _device(settings.processes)
+    # Airflow has ranks counted where GPUs are required: on processors they lease none.
+    counted = settings.processes if config.devices.require is Require.GPU else 1
+    where = f"{_device(settings.processes)}{_slots(counted)}"
+    if counted < settings.processes and devices.visible():
+        where += "; devices.require=gpu counts all of them"
     return f"{settings.label}, {kind}, ZeRO {settings.zero_stage}, {ranks} on {where} in {precision}{needed}"
 
 
 def _device(count: int) -> str:
-    """GPUs with the slots that they take of the pool, or processors."""
-    if not devices.visible() or not count:
-        return _threads()
-    return f"{count} GPU{'s' if count > 1 else ''} (slots of the pool gpu: {count})"
+    """GPUs, or processors."""
+    return f"{count} GPU{'s' if count > 1 else ''}" if devices.visible() else _threads()
+
+
+def _slots(count: int) -> str:
+    """The slots of the pool that a task on GPUs takes, as the DAG has them."""
+    return f" (slots of the pool gpu: {count})" if devices.visible() else ""
 
 
 def _threads() -> str:
@@ -108,5 +120,5 @@ def _size(model: Model, share: int) -> str:
     """What a model's weights take of each GPU's memory, where both are known."""
     if model.folder is None or not (weights := checks.weights(model.folder) / share):
         return ""
-    room = [gpu.memory for gpu in devices.visible() if gpu.memory]
+    room = [gpu.memory for gpu in devices.usable(share, devices.visible()) if gpu.memory]
     return f" ({weights / 1e9:.1f} GB{f' of {min(room) / 1e9:.0f} on each' if room else ''})"

@@ -6,6 +6,7 @@ Writes one new YAML file, all at once, and overwrites none.
 """
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.storage import open_storage
 from aitp_tasks.tools.init import choice, found, written
 from aitp_tasks.tools.init.choice import CHECKOUT, Choice
+from aitp_tasks.tools.terminal import printable
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ def execute(
     """
     watch = Stopwatch()
     written.require_new(output)
-    models = {"encoder": encoder, "engine": engine, "finetune": finetune}
+    # An empty one, as of a variable that is not set, is none.
+    models = {"encoder": encoder or None, "engine": engine or None, "finetune": finetune or None}
     _require_no_secrets({"root": root, **models})
     storage = open_storage(root)
     gpus = devices.visible()
@@ -82,7 +85,7 @@ def execute(
     values["text_columns"] = found.text_columns(storage, values, text_columns)
     written.write(output, written.text(values, _head(gpus, chosen, output), chosen.reasons))
     config = RunConfig.load(output)
-    log.info("wrote %s; see what plan says: aitp plan --config %s --check", output, output)
+    log.info("wrote %s; see what plan says: aitp plan --config %s --check", output, shlex.quote(str(output)))
     return {
         "stage": "init",
         "config": str(output),
@@ -126,6 +129,6 @@ def _head(gpus: Sequence[Gpu], chosen: Choice, output: Path) -> list[str]:
     return [
         f"Written by `aitp init` for {choice.described(gpus)}.",
         *chosen.about,
-        f"Plan a run with it: aitp plan --config {output.name}",
+        f"Plan a run with it: aitp plan --config {printable(shlex.quote(output.name))}",
         "All other settings, with their defaults: docs/reference/configuration.md",
     ]

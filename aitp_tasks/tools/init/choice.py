@@ -6,6 +6,7 @@ need, and a word about what they are good for.
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,13 @@ from typing import Any
 from aitp_tasks.config import Finetune, Model
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation import checks
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.devices import Gpu, usable
 from aitp_tasks.tools.terminal import printable
 from aitp_tasks.training import memory
 from aitp_tasks.training.memory import Shape
+
+#: What the hub takes: an owner, perhaps, and a name; no path with more in it.
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -175,7 +179,6 @@ def _on_processors(given: Mapping[str, str | None]) -> Choice:
 
 def _engine(gpus: Sequence[Gpu], given: str | None) -> tuple[dict[str, Any], str]:
     """The engine, spread over as few GPUs as its weights need, and why it is that."""
-    least = _least(gpus)
     if given is not None:
         chosen = named(given) | {"max_model_len": _context(named(given), _CONTEXT)}
         folder = Model(**named(given)).folder
@@ -185,15 +188,15 @@ def _engine(gpus: Sequence[Gpu], given: str | None) -> tuple[dict[str, Any], str
                 "How many GPUs it takes is not known here: engine_args.tensor_parallel_size says it.",
             )
         weights, heads = checks.weights(folder), _of_model(chosen, "num_attention_heads") or 1
-        if spread := _spread(weights, least, len(gpus), heads):
+        if spread := _spread(weights, gpus, heads):
             return chosen | _spread_over(spread), _told(weights, spread)
         raise InputError(
             f"the weights of {given} take {weights / 1e9:.0f} GB, too much for {described(gpus)}: "
             "name a smaller or quantised model by --engine"
         )
-    for offer in OFFERS if least else OFFERS[-1:]:
+    for offer in OFFERS if _least(gpus) else OFFERS[-1:]:
         weights = _shape(offer).parameters * _WEIGHT_BYTES
-        if spread := _spread(weights, least, len(gpus), offer.heads):
+        if spread := _spread(weights, gpus, offer.heads):
             chosen = named(offer.engine) | {"max_model_len": _CONTEXT}
             return chosen | _spread_over(spread), _told(weights, spread)
     raise InputError(
@@ -201,10 +204,16 @@ def _engine(gpus: Sequence[Gpu], given: str | None) -> tuple[dict[str, Any], str
     )
 
 
-def _spread(weights: float, least: int, gpus: int, heads: int) -> int | None:
+def _spread(weights: float, gpus: Sequence[Gpu], heads: int) -> int | None:
     """Over how many GPUs weights have to be cut; None where all of them are too few. Heads stay whole."""
-    tries = (count for count in (1, 2, 4, 8) if count <= gpus and heads % count == 0)
-    return next((count for count in tries if not least or weights / count <= least * _WEIGHTS_SHARE), None)
+    for count in (1, 2, 4, 8):
+        together = usable(count, gpus)
+        if count > len(together) or heads % count:
+            continue
+        least = _least(together)
+        if not least or weights / count <= least * _WEIGHTS_SHARE:
+            return count
+    return None
 
 
 def _spread_over(count: int) -> dict[str, Any]:
@@ -220,10 +229,13 @@ def _training(gpus: Sequence[Gpu], given: str | None) -> tuple[dict[str, Any], s
     if given is not None:
         chosen = named(given)
         if Model(**chosen).folder is None:
-            return chosen | _one(len(gpus), _LENGTHS[0], 1), "What it takes is not known here: plan says it."
+            return chosen | _one(
+                _ranks(gpus), _LENGTHS[0], 1
+            ), "What it takes is not known here: plan says it."
         found = _fitting(gpus, {given: (chosen, None)})
     else:
-        found = _fitting(gpus, {offer.base: (named(offer.base), offer) for offer in BASES})
+        offers = BASES if _least(gpus) else BASES[-1:]
+        found = _fitting(gpus, {offer.base: (named(offer.base), offer) for offer in offers})
     if found is None:
         what = f"the training of {given}" if given else "no training that init offers"
         verb = "does not fit" if given else "fits"
@@ -235,16 +247,23 @@ def _fitting(
     gpus: Sequence[Gpu], bases: Mapping[str, tuple[dict[str, Any], Offer | None]]
 ) -> tuple[dict[str, Any], str] | None:
     """The first that fits: all weights before an adapter, large models before small ones."""
+    ranks = _ranks(gpus)
+    least = _least(usable(ranks, gpus))
     for lengths, adapted in _TRIES:
         adapter: dict[str, Any] = {"lora": {}} if adapted else {}
         for chosen, offer in bases.values():
             of = _shape(offer, adapted) if offer else memory.shape(Finetune.model_validate(chosen | adapter))
-            for changes in _trainings(len(gpus), lengths):
+            for changes in _trainings(ranks, lengths):
                 settings = Finetune.model_validate(chosen | changes | adapter)
-                if not _least(gpus) or memory.fits(of, settings, _least(gpus)):
+                if not least or memory.fits(of, settings, least):
                     taken = memory.need(of, settings).total / 1e9
                     return chosen | changes | adapter, f"Its training takes about {taken:.0f} GB on each GPU."
     return None
+
+
+def _ranks(gpus: Sequence[Gpu]) -> int:
+    """One a GPU, of those that work together."""
+    return max(1, len(usable(2, gpus)))
 
 
 def _trainings(ranks: int, lengths: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -289,7 +308,7 @@ def named(model: str) -> dict[str, Any]:
     if "://" in model:
         return {"model": model}
     name, _, revision = model.partition("@")
-    if name.startswith(("/", ".")):
+    if not _HUB_NAME.fullmatch(name):
         raise InputError(f"model folder {model} does not exist: correct it, or give a hub's name")
     return {"model": name, "revision": revision or "main"}
 

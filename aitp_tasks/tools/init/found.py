@@ -120,6 +120,11 @@ def _folders(storage: Storage, role: str) -> dict[str, float]:
 
 
 def _require(storage: Storage, role: str, name: str, there: dict[str, float]) -> str:
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{role}/{printable(name, 80)}/ has a name that no configuration can have (letters, digits, "
+            "dots, _ and -): give the folder another"
+        )
     if name not in there:
         others = f"name one of {_listed(there)}" if there else f"upload shards to it ({formats.READ})"
         raise InputError(f"{storage.uri(f'{role}/{name}/')} holds no shards: {others}")

@@ -48,8 +48,8 @@ def write(output: Path, content: str) -> None:
     """
     aside = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
     try:
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w") as stream:
-            stream.write(content)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
+            stream.write(content.encode())
             stream.flush()
             os.fsync(stream.fileno())
         RunConfig.load(aside)

@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from aitp_tasks import config
+from aitp_tasks.config import Require
 from aitp_tasks.encoder import opened as encoder
 from aitp_tasks.encoder import openvino_backend, prepared, torch_backend
 from aitp_tasks.encoder.batches import Backend, Batch, form
@@ -22,7 +23,7 @@ from aitp_tasks.encoder.prepared import prepare
 from aitp_tasks.encoder.tokens import Tokenised
 from aitp_tasks.encoder.torch_backend import TorchBackend
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.machine import models
+from aitp_tasks.machine import devices, models
 from tests.aitp_tasks.conftest import MODELS
 from tests.aitp_tasks.encoder.test_attention import Counted
 
@@ -251,3 +252,10 @@ def test_another_model_than_the_planned_one_makes_no_vectors(tmp_path: Path) -> 
         InputError, match=r"encoder model .*/model, or a file that belongs to it, was changed after"
     ):
         open_encoder(settings, planned)
+
+
+def test_a_gpu_that_is_missing_is_told_before_the_model_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_required", Require.GPU)
+    monkeypatch.setattr(devices, "_installed", list)
+    with pytest.raises(InputError, match="encoder.model is to work on a GPU"):
+        open_encoder(SETTINGS.model_copy(update={"model": "/not/fetched"}), "planned")

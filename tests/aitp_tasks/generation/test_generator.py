@@ -9,8 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import Engine, Require, RunConfig
+from aitp_tasks.errors import InputError
+from aitp_tasks.generation.generator import Session
 from aitp_tasks.generation.part import PromptStage
+from aitp_tasks.machine import devices
 from aitp_tasks.records import generated, selected, tables
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
@@ -109,3 +112,11 @@ def hand_on(root: Path, run: Run, stage: PromptStage) -> None:
     table = pa.Table.from_pylist(rows, stage.columns)
     outputs = {"rows": tables.write(run.storage, run.key(stage.name, run.parts[0]), table)}
     run.commit(Manifest(stage=stage.name, label=run.parts[0], outputs=outputs), run.parts[0])
+
+
+def test_a_gpu_that_is_missing_is_told_before_the_model_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_required", Require.GPU)
+    monkeypatch.setattr(devices, "_installed", list)
+    session = Session(Engine(model="/not/fetched"), "planned")
+    with pytest.raises(InputError, match="engine.engine_args is to work on a GPU"):
+        session.start(seeded=False)

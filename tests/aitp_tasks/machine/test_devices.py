@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import select
@@ -239,6 +240,13 @@ def test_whole_gpus_and_slices_are_named_as_schedulers_name_them(
     assert devices._visible(CUT, value) == [CUT[place] for place in places]
 
 
+def test_a_gpu_is_named_so_that_cuda_takes_no_other() -> None:
+    """By CUDA's guide, the number of a GPU that is cut up is that of its first slice."""
+    for gpu in CUT:
+        found = devices._visible(CUT, str(gpu.place))
+        assert found == [gpu]
+
+
 NUMBERS = st.sampled_from(["0", "1", "5", "7", " 3", "2 ", "+4", "6gpu", "03", "-1", "x", "", "8"])
 UUIDS = st.sampled_from([*(gpu.uuid for gpu in EIGHT), "GPU-3", "GPU-7000", "GPU-", "GPU-9", "0", ""])
 
@@ -310,6 +318,27 @@ def test_a_folder_that_cannot_be_made_is_told(
     monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
     with pytest.raises(InputError, match=told):
         devices.lease()
+
+
+def test_a_folder_is_named_by_its_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units that are started in different folders would not see each other's locks."""
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, "leases")
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    with pytest.raises(InputError, match="AITP_LEASES='leases' is no absolute path"):
+        devices.lease()
+
+
+def test_a_holder_is_told_in_one_line_whatever_its_lock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / EIGHT[0].uuid).write_bytes(b"7@host\n\x1b[2J\xff" * 1000)
+    with (tmp_path / EIGHT[0].uuid).open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert devices._take(tmp_path, 1, EIGHT[:1])[0] is None
+        (holder,) = devices._take(tmp_path, 1, EIGHT[:1])[1]
+    assert holder.startswith("7@host?[2J?7@host")
+    assert len(holder) <= 100
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,6 +470,45 @@ def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+class _Partly(_Nvml):
+    """The same, where this process may not open some: NVML counts them all the same, CUDA does not."""
+
+    closed: tuple[int, ...] = ()
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        if index in self.closed:
+            raise self.NVMLError("Insufficient Permissions")
+        return super().nvmlDeviceGetHandleByIndex(index)
+
+
+@pytest.mark.parametrize(
+    ("closed", "value", "uuids"),
+    [
+        pytest.param((0,), None, ["MIG-0", "MIG-1", "GPU-2"], id="a job has two of three"),
+        pytest.param((0, 1), "0", ["GPU-2"], id="numbers count those that it has"),
+        pytest.param((0, 1), "2", [], id="and no others"),
+        pytest.param((1,), "1", ["GPU-2"], id="one in between"),
+        pytest.param((1,), "GPU-2,GPU-0", ["GPU-2", "GPU-0"], id="UUIDs stay what they are"),
+    ],
+)
+def test_gpus_that_a_job_may_not_open_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    closed: tuple[int, ...],
+    value: str | None,
+    uuids: list[str],
+) -> None:
+    """As a batch system gives some of a machine's GPUs to a job, by cgroups; CUDA numbers these from 0."""
+    nvml = _Partly("pynvml")
+    nvml.closed = closed
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(devices, "_told", [])
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            assert [gpu.uuid for gpu in devices._visible(devices._installed(), value)] == uuids
+    assert caplog.text.count(f"gpus left out={len(closed)}: GPU {closed[0]}: Insufficient Permissions") == 1
+
+
 @pytest.mark.parametrize("missing", ["library", "driver"])
 def test_without_library_or_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     nvml = _Nvml("pynvml")
@@ -469,7 +537,9 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], No
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(sys.modules, "torch", raising=False)
         monkeypatch.setitem(sys.modules, "pynvml", None)
-        monkeypatch.delenv(devices.VARIABLE, raising=False)
+        # Set first, so that what the lease sets is taken back.
+        monkeypatch.setenv(devices.VARIABLE, "")
+        monkeypatch.delenv(devices.VARIABLE)
 
     monkeypatch.setattr(devices, "_required", Require.AUTO)
     return put
@@ -493,9 +563,11 @@ def test_without_a_gpu_work_goes_on_only_where_none_is_required(
     build(told)
     devices.demand(required)
     if refused:
-        with pytest.raises(InputError, match="embed is to work on a GPU .* nvidia-ml-py is not installed"):
-            devices.lease(wanted_by="embed")
+        for ask in (devices.require, devices.lease):
+            with pytest.raises(InputError, match="embed is to work on a GPU .* nvidia-ml-py is not inst"):
+                ask(1, "embed")
     else:
+        devices.require(8, "embed")
         assert devices.lease(wanted_by="embed") is None
 
 
@@ -509,12 +581,30 @@ def test_on_processors_no_gpu_is_seen_by_anybody(monkeypatch: pytest.MonkeyPatch
     assert os.environ[devices.VARIABLE] == ""
 
 
+def test_gpus_that_nobody_may_open_and_cards_without_a_slice_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nvml = _Partly("pynvml")
+    nvml.closed = (0, 1, 2)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert devices.why_none().startswith(
+        "of 3 on this machine, the driver opens none: GPU 0: Insufficient Permissions; GPU 1"
+    )
+    nvml.closed = (0, 2)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetMaxMigDeviceCount", lambda handle: 0)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetCount", lambda: 2)
+    assert "the driver opens none: GPU 0" in devices.why_none()
+    nvml.closed = ()
+    monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByIndex", lambda index: "GPU-1")
+    assert devices.why_none() == "of 2 on this machine, MIG is on, and there is no slice"
+
+
 @pytest.mark.parametrize(
     ("driver", "value", "told"),
     [
         ("Driver/library version mismatch", None, "the driver says: Driver/library version mismatch"),
-        ("", "", "of 3 on this machine, CUDA_VISIBLE_DEVICES='' leaves none"),
-        ("", "7", "of 3 on this machine, CUDA_VISIBLE_DEVICES='7' leaves none"),
+        ("", "", "of 4 on this machine, CUDA_VISIBLE_DEVICES='' leaves none"),
+        ("", "7", "of 4 on this machine, CUDA_VISIBLE_DEVICES='7' leaves none"),
     ],
 )
 def test_a_missing_gpu_is_told_with_its_reason(

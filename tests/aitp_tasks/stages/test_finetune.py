@@ -358,10 +358,11 @@ def test_refused_rows_are_quarantined_and_budgeted(make_run: Any, tmp_path: Path
     [
         pytest.param((), [0, 1], None, id="processor"),
         pytest.param((3, 5), [3, 5], "PCI_BUS_ID", id="leased GPUs"),
+        pytest.param(("MIG-30e5a",), ["MIG-30e5a"], "PCI_BUS_ID", id="a leased slice"),
     ],
 )
 def test_the_ranks_get_the_leased_gpus(
-    gpus: tuple[int, ...], devices: list[int], order: str | None, smollm2: Path, tmp_path: Path
+    gpus: tuple[int | str, ...], devices: list[int | str], order: str | None, smollm2: Path, tmp_path: Path
 ) -> None:
     job = Job(
         folder=tmp_path,

@@ -377,6 +377,9 @@ def test_weights_that_no_gpu_can_hold_are_refused_before_anything_is_spent(
 ) -> None:
     # 134.5 million weights in bfloat16: 269 MB.
     gpus = [Gpu("GPU-0", 0, "A card", memory), Gpu("GPU-1", 1, "A card", 2 * memory)]
+    if "tensor_parallel_size" in arguments:
+        # A slice is for one process alone: it has no part in what is spread.
+        gpus.append(Gpu("MIG-2", 2, "A card, a slice", 1, card="GPU-2"))
     monkeypatch.setattr(devices, "_installed", lambda: gpus)
     monkeypatch.setattr(plan.memory, "require", lambda _: None)
     engine = configure().engine.model_dump(mode="json") | {"engine_args": arguments}

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,9 @@ def test_models_that_are_given_are_taken_as_they_are(root: Path, output: Path, n
     # Settings for tiny models are of no use to one that somebody has chosen.
     assert config.prompts.sampling == {}
     assert config.gates.min_quality == 6
+    # One that is empty is none.
+    init.execute(f"file://{root}", output.with_name("other.yaml"), encoder="", engine="", finetune="")
+    assert RunConfig.load(output.with_name("other.yaml")).engine.label.startswith("SmolLM2")
 
 
 def test_on_gpus_its_configuration_holds_no_toy(
@@ -103,6 +107,19 @@ def test_on_gpus_its_configuration_holds_no_toy(
     assert toys.found(config, scale) == []
     # A name with a line's end in it makes no line of its own.
     assert "8 × H100" in output.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["two words.yaml", "ünï.yaml", "it's.yaml", "a\nsft: evil.yaml", "\udcff.yaml"]
+)
+def test_the_file_may_have_any_name(tmp_path: Path, root: Path, no_gpus: None, name: str) -> None:
+    """Nothing of it becomes a setting, and the command that the file tells is one that a shell takes."""
+    output = tmp_path / name
+    init.execute(f"file://{root}", output)
+    assert RunConfig.load(output).root == f"file://{root}"
+    (line,) = [line for line in output.read_text().splitlines() if line.startswith("# Plan a run")]
+    if name.isprintable():
+        assert shlex.split(line)[-1] == name
 
 
 @pytest.mark.parametrize("made", ["file", "folder", "link"])

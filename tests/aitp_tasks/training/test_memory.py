@@ -129,6 +129,18 @@ def test_what_cannot_fit_is_refused_with_what_would(
         memory.require(finetune)
 
 
+def test_several_ranks_are_reckoned_with_whole_gpus(seven: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process can use one slice at a time, so that slices hold no ranks together."""
+    slices = [devices.Gpu(f"MIG-{n}", 9, memory=10 * 10**9, card="GPU-cut") for n in range(7)]
+    whole = [devices.Gpu(f"GPU-{n}", n, memory=80 * 10**9) for n in range(8)]
+    monkeypatch.setattr(devices, "visible", lambda: slices + whole)
+    memory.require(Finetune(model=seven, processes=8))
+    monkeypatch.setattr(devices, "visible", lambda: slices)
+    with pytest.raises(InputError) as raised:
+        memory.require(Finetune(model=seven, processes=1))
+    assert "finetune.processes" not in str(raised.value)
+
+
 def test_ranks_are_those_of_all_machines(seven: str, monkeypatch: pytest.MonkeyPatch) -> None:
     several = Finetune(model=seven, processes=8, nodes=4, zero_stage=3)
     of = memory.shape(several)

@@ -26,6 +26,21 @@ from aitp_tasks.training.template import ChatTemplates
 from tests.aitp_tasks.training import tiny
 
 
+def test_memory_is_reckoned_without_asking_the_driver_for_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's own way reads CUDA_VISIBLE_DEVICES as numbers, and dies of a UUID."""
+    from deepspeed.accelerator import cuda_accelerator
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-30e5a")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Mock(total_memory=10))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 3)
+    monkeypatch.setattr(cuda_accelerator, "pynvml", Mock())
+    accelerator = cuda_accelerator.CUDA_Accelerator()
+    with pytest.raises(ValueError, match="MIG-30e5a"):
+        accelerator.available_memory(0)
+    train._reckon_memory_with_torch()
+    assert accelerator.available_memory(0) == 7
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [

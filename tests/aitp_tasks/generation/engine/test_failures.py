@@ -20,6 +20,12 @@ PREFIX = "(EngineCore pid=71) ERROR 11-26 23:40:01 [core.py:1100] "
         # In the very process.
         (CACHE, [], True, InputError, "larger than the available KV cache .* lower engine.max_model_len"),
         ("model type x is unknown", [], True, InputError, "model type x is unknown"),
+        ("No available memory for the cache blocks. Try", [], True, InputError, "raise engine.engine"),
+        ("CUDA error: no kernel image is available", [], False, InputError, "this GPU is older, or of"),
+        (
+            "Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4",
+            *([], True, InputError, "engine.engine_args.dtype"),
+        ),
         ("NCCL error: unhandled system error", [], False, TransientError, "NCCL error"),
         ("CUDA out of memory. Tried to allocate 2 GiB", [], False, InputError, "tensor_parallel_size"),
         # In one below.
@@ -53,6 +59,15 @@ def test_the_cause_is_told_with_what_mends_it(
     assert type(found) is kind
     with pytest.raises(kind, match=f"engine model m cannot be loaded: .*{told}"):
         raise found
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["FlashAttnMLA V1 with FP8 KV cache not yet supported", "Quantized KV cache dtype is unknown"],
+)
+def test_a_remedy_is_told_where_it_is_one(error: str) -> None:
+    """A kind of cache that there is not is no matter of its size."""
+    assert "max_model_len" not in str(failure("m", error, [], passing=False, wrong=True))
 
 
 def test_what_passes_is_no_wrong_input() -> None:

@@ -10,7 +10,7 @@ import pytest
 from aitp_tasks.config import Require
 from aitp_tasks.machine import devices
 from aitp_tasks.machine.devices import Gpu
-from aitp_tasks.tools.doctor import gpus
+from aitp_tasks.tools.doctor import bounded, gpus
 from aitp_tasks.tools.doctor.finding import Finding, Level
 
 H100 = "NVIDIA H100 80GB HBM3, 580.65.06, 9.0, 81559, 3, Disabled"
@@ -68,6 +68,15 @@ def test_an_old_driver(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("row", "cuda", "level", "says"),
     [
+        (
+            H100.replace("HBM3", "HBM3, a name, with commas"),
+            "13.0",
+            Level.OK,
+            "HBM3, a name, with commas, 3 of",
+        ),
+        (", ".join(["[GPU is lost]"] * 6), "13.0", Level.WRONG, "it has failed"),
+        # What a driver does not tell is not too old.
+        (H100.replace("580.65.06", "[N/A]"), "13.0", Level.OK, "driver [N/A]"),
         (T4, "13.0", Level.NOTE, "no bfloat16"),
         (V100, "13.0", Level.WRONG, "less than torch's build for CUDA 13.0 knows"),
         (V100, "12.8", Level.NOTE, "no bfloat16"),
@@ -110,6 +119,21 @@ def test_gpus_that_are_hidden_from_stages(machine: Machine, monkeypatch: pytest.
     found = machine(rows(H100), [])[-1]
     assert found.level is Level.WRONG
     assert "CUDA_VISIBLE_DEVICES='7' leaves none" in found.says
+
+
+def test_a_folder_of_locks_that_will_not_do_is_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine(rows(H100), SEEN)
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / "leases"))
+    (found,) = gpus.leases_found()
+    assert (found.level, found.says) == (Level.OK, f"GPUs are leased by locks in {tmp_path / 'leases'}")
+    monkeypatch.setenv(devices.FOLDER_VARIABLE, "/proc/leases")
+    (told,) = bounded.run("leases", lambda: list(gpus.leases_found()))
+    assert told.level is Level.WRONG
+    assert "set AITP_LEASES" in told.says
+    machine(rows(H100), [])
+    assert list(gpus.leases_found()) == []
 
 
 def test_a_driver_that_hangs(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

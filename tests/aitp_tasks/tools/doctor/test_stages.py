@@ -2,7 +2,7 @@
 
 import pytest
 
-from aitp_tasks.config import RunConfig
+from aitp_tasks.config import Require, RunConfig
 from aitp_tasks.machine import devices, processors
 from aitp_tasks.machine.devices import Gpu
 from aitp_tasks.tools.doctor import stages
@@ -46,15 +46,40 @@ def test_on_processors(configure: Configure, monkeypatch: pytest.MonkeyPatch) ->
 def test_on_gpus(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 4, 80)
     engine = {"model": SMALL, "max_model_len": 1024, "engine_args": {"tensor_parallel_size": 2}}
-    found = told(configure(engine=engine, finetune={"model": SMALL, "processes": 4, "lora": {}}))
+    settings = {"engine": engine, "finetune": {"model": SMALL, "processes": 4, "lora": {}}}
+    found = told(configure(**settings, devices={"require": "gpu"}))
     assert {one.level for one in found.values()} == {Level.OK}
     assert "on 1 GPU (slots of the pool gpu: 1) in bfloat16" in found["embed, assemble"].says
     assert (
         "(0.1 GB of 80 on each) on 2 GPUs (slots of the pool gpu: 2)" in found["rewrite, score, answer"].says
     )
-    assert "an adapter, ZeRO 2, 4 ranks on 4 GPUs (slots of the pool gpu: 4)" in found["finetune"].says
+    assert "an adapter, ZeRO 2, 4 ranks on 4 GPUs (slots of the pool gpu: 4) in" in found["finetune"].says
+    # As the DAG counts them.
+    says = told(configure(**settings))["finetune"].says
+    assert "4 GPUs (slots of the pool gpu: 1); devices.require=gpu counts all of them" in says
     gpus(monkeypatch, 1, 80, bfloat16=False)
     assert "in float32" in told(configure())["embed, assemble"].says
+
+
+@pytest.mark.parametrize(("required", "cuda"), [(Require.GPU, ""), (Require.AUTO, "13.0")])
+def test_stages_that_would_miss_a_gpu_are_no_good(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, required: Require, cuda: str
+) -> None:
+    """What they would refuse themselves, the doctor does not call good."""
+    gpus(monkeypatch, 0, 0)
+    monkeypatch.setattr(devices, "_torch_is_built_for", lambda _: cuda)
+    monkeypatch.setattr(devices, "_required", required)
+    found = told(configure(devices={"require": required}))
+    for stage in ("embed, assemble", "rewrite, score, answer", "finetune"):
+        assert found[stage].level is Level.WRONG
+        assert "is to work on a GPU" in found[stage].says
+    assert found["other stages"].level is Level.OK
+    # A server needs none, but what ranks its answers does.
+    served = {"model": SMALL, "endpoint": {"url": "http://127.0.0.1:1/v1", "served_model": "n"}}
+    assert told(configure(engine=served))["rewrite, score, answer"].level is Level.OK
+    prompts = {"folder": "/prompts", "answers_per_question": 2}
+    says = told(configure(engine=served, prompts=prompts))["rewrite, score, answer"].says
+    assert says.startswith("prompts.answers_per_question is to work on a GPU")
 
 
 def test_each_stage_that_cannot_work_is_named_and_hides_no_other(

@@ -21,6 +21,15 @@ def test_the_storage_is_tried_and_left_as_it_was(configure: Configure, root: Pat
     assert sorted(root.rglob("*")) == before
 
 
+def test_only_its_own_folder_is_removed(configure: Configure, tmp_path: Path) -> None:
+    """As a URL, the root would end at the #, at another folder."""
+    other = tmp_path / "data" / "probes"
+    other.mkdir(parents=True)
+    trial.storage(configure(root=f"file://{tmp_path}/data#2"))
+    assert other.is_dir()
+    assert not (tmp_path / "data#2" / "probes").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "message"),
     [

@@ -24,6 +24,12 @@ def cards(count: int, gigabytes: float) -> list[Gpu]:
     return [Gpu(f"GPU-{number}", number, "card", int(gigabytes * GB)) for number in range(count)]
 
 
+def slices(count: int, gigabytes: float, card: str = "GPU-cut") -> list[Gpu]:
+    return [
+        Gpu(f"MIG-{number}", 9, "card, a slice", int(gigabytes * GB), card=card) for number in range(count)
+    ]
+
+
 @pytest.mark.parametrize("offer", choice.OFFERS, ids=lambda offer: offer.size)
 def test_an_offer_is_of_its_published_size(offer: choice.Offer) -> None:
     assert choice._shape(offer).parameters / GB == pytest.approx(PARAMETERS[offer.size], rel=0.01)
@@ -46,6 +52,11 @@ def test_an_offer_is_of_its_published_size(offer: choice.Offer) -> None:
         (cards(4, 16), "7B", 2, "1.5B", False),
         # The smallest counts.
         ([*cards(1, 80), *cards(1, 24)], "7B", 1, "1.5B", False),
+        # CUDA lets a process use one slice at a time: several do not work together.
+        (slices(7, 10), "1.5B", 1, "1.5B", True),
+        ([*slices(7, 10), *cards(1, 80)], "1.5B", 1, "1.5B", True),
+        # Whole ones do, beside slices.
+        ([*slices(2, 5), *cards(2, 24)], "7B", 2, "1.5B", False),
     ],
 )
 def test_the_largest_models_that_fit_are_chosen(
@@ -55,14 +66,23 @@ def test_the_largest_models_that_fit_are_chosen(
     generating, training = Engine(**chosen["engine"]), Finetune(**chosen["finetune"])
     assert generating.model == f"Qwen/Qwen2.5-{engine}-Instruct"
     assert gpus_of(generating.engine_args) == spread
-    least = min(gpu.memory for gpu in gpus)
+    together = [gpu for gpu in gpus if not gpu.card]
+    least = min(gpu.memory for gpu in (gpus if spread == 1 else together))
     # Two bytes a weight, and room for what requests have read.
     assert 2 * PARAMETERS[engine] * GB / spread < 0.7 * least
     assert (training.model, training.lora is not None) == (f"Qwen/Qwen2.5-{base}", lora)
-    assert training.processes == len(gpus)
+    assert training.processes == max(len(together), 1)
+    monkeypatch.setattr(devices, "_installed", lambda: gpus)
+    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    # So many can be leased.
+    devices.require(spread, "engine.engine_args")
+    devices.require(training.processes, "finetune.processes")
+    if training.processes > 1:
+        least = min(gpu.memory for gpu in together)
     # All states of a full training, by the ZeRO paper.
     if not lora:
-        shared = {0: 16, 2: 2 + 14 / len(gpus), 3: 16 / len(gpus)}[training.zero_stage]
+        ranks = training.processes
+        shared = {0: 16, 2: 2 + 14 / ranks, 3: 16 / ranks}[training.zero_stage]
         assert shared * PARAMETERS[base] * GB < least
     assert training.examples_per_step <= 32
     assert training.max_length >= 1024
@@ -81,6 +101,7 @@ def _require_that_plan_takes_it(
 def test_gpus_whose_memory_is_not_known_get_the_smallest(tmp_path: Path) -> None:
     chosen = choice.choose(cards(1, 0), NONE).values
     assert chosen["engine"]["model"] == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert chosen["finetune"]["model"] == "Qwen/Qwen2.5-0.5B"
 
 
 def test_gpus_that_nothing_fits_are_named() -> None:
@@ -98,7 +119,16 @@ def test_models_of_this_machine_are_fitted() -> None:
         choice.choose(cards(1, 0.1), {"encoder": None, "engine": small, "finetune": "org/base"})
 
 
-def test_folders_that_are_not_there_are_named() -> None:
-    with pytest.raises(InputError, match="model folder /no/model does not exist"):
-        choice.named("/no/model")
+@pytest.mark.parametrize(
+    "folder", ["/no/model", "./no", "~/model", "models/of/mine", "my model", "org/", "a//b"]
+)
+def test_folders_that_are_not_there_are_named(folder: str) -> None:
+    """No hub has a name like these."""
+    with pytest.raises(InputError, match=f"model folder {folder} does not exist"):
+        choice.named(folder)
+
+
+def test_models_are_named_as_a_configuration_has_them() -> None:
+    assert choice.named("gpt2@v1") == {"model": "gpt2", "revision": "v1"}
+    assert choice.named("s3://bucket/a model") == {"model": "s3://bucket/a model"}
     assert choice.named("org/model") == {"model": "org/model", "revision": "main"}

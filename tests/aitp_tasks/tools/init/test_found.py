@@ -64,6 +64,8 @@ def test_what_is_wanted_has_to_be_there(root: Path) -> None:
     storage = filled(root, {"corpus/web/a.parquet": 1})
     assert found.dump(storage, "web") == "web"
     assert found.dump(storage, "news+web") == "news+web"
+    with pytest.raises(InputError, match="corpus/two words/ has a name that no configuration can have"):
+        found.dump(filled(root, {"corpus/two words/a.parquet": 1}), "two words")
     with pytest.raises(InputError, match="corpus/olds/ holds no shards: name one of news, web"):
         found.dump(storage, "news+olds")
     assert found.sft(storage, "sums") == "sums"

@@ -1,5 +1,8 @@
 """The file is there as a whole or not at all, and reads back as what was written."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,18 @@ def test_every_value_reads_back_as_it_is(configure: Configure, tmp_path: Path) -
     path = tmp_path / "mine.yaml"
     written.write(path, text)
     assert RunConfig.load(path) == config
+
+
+def test_the_file_is_utf_8_wherever_it_is_written(configure: Configure, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    script = (
+        "import pathlib, sys; from aitp_tasks.tools.init import written\n"
+        "written.write(pathlib.Path(sys.argv[1]), sys.stdin.buffer.read().decode())"
+    )
+    text = written.text(configure().model_dump(mode="json"), ["8 × cärds"], {})
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    subprocess.run([sys.executable, "-c", script, path], input=text.encode(), check=True, env=environment)
+    assert path.read_bytes() == text.encode()
 
 
 def test_what_is_no_configuration_is_not_left(tmp_path: Path) -> None:
