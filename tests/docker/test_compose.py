@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
+from airflow.providers_manager import ProvidersManager
+from airflow.sdk.configuration import conf
 from compose_spec import PyCompose
 
 from demo.services import REPOSITORY
@@ -146,6 +148,28 @@ def test_a_task_is_not_delivered_twice_while_it_may_still_run() -> None:
     said = JOINED["gpu"]["services"]["worker-gpu"]["environment"]
     seconds = int(said["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
     assert timedelta(seconds=seconds) > longest >= timedelta(hours=48)
+
+
+def test_a_task_may_wait_in_a_queue_as_long_as_those_before_it_take() -> None:
+    """What waits for slots of the pool gpu is in no queue yet; all else shares the default workers."""
+    dags = DagBag(str(REPOSITORY / "dags")).dags.values()
+    # Where nothing is held out, evaluate takes no slot and ends at once.
+    tasks = [task for dag in dags for task in dag.tasks if task.pool != "gpu" and task.task_id != "evaluate"]
+    longest = max(task.execution_timeout for task in tasks)
+    scheduler = JOINED["gpu"]["services"]["scheduler"]["environment"]
+    assert timedelta(seconds=int(scheduler["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"])) >= longest
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_airflow_knows_each_of_its_variables(name: str) -> None:
+    ProvidersManager().initialize_providers_configuration()
+    known = {
+        f"AIRFLOW__{section}__{option}".upper()
+        for section, described in conf.configuration_description.items()
+        for option in described["options"]
+    }
+    said = {key for service in JOINED[name]["services"].values() for key in service["environment"]}
+    assert {key for key in said if key.startswith("AIRFLOW__")} - known == set()
 
 
 def test_the_worker_with_gpus_has_them_and_the_memory_that_engines_share() -> None:
