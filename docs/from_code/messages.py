@@ -18,7 +18,7 @@ what the message says; 75 may pass by itself, and Airflow tries again. Look for 
 Those of an index (`vector_index/`) are followed by what to delete, and what to run again.
 """
 _ERRORS = "errors.py"
-_CODES = {"InputError": 2, "BudgetExceededError": 3, "TransientError": 75}
+_CODES = {"InputError": 2, "DamagedError": 2, "BudgetExceededError": 3, "TransientError": 75}
 #: What pydantic makes a wrong setting of; only sections of the configuration raise it for people.
 _SETTING, _SETTINGS = "ValueError", "config"
 _LONGEST_NAME = 24
