@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from airflow.providers_manager import ProvidersManager
 from airflow.sdk.configuration import conf
 from compose_spec import PyCompose
 
+from aitp_tasks.config import RunConfig
 from demo.services import REPOSITORY
 from tests.docker.values import VALUES
 from tests.e2e import compose
@@ -107,6 +109,27 @@ def test_the_page_has_each_variable_with_its_default() -> None:
     said = re.findall(r"\$\{(\w+):-([^}]*)\}", text)
     assert {name for name, _ in said} == shown.keys()
     assert [name for name, default in said if default not in shown[name]] == []
+
+
+def test_the_page_s_configurations_go_to_the_workers_that_are_there(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/how-to/compose.md").read_text()
+    shown = [textwrap.dedent(fence) for fence in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    read = []
+    for text in shown:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text.replace("extends: ./", f"extends: {REPOSITORY}/configs/"))
+        read.append(RunConfig.load(path))
+    with_gpus, without = read
+    command = JOINED["gpu"]["services"]["worker-gpu"]["command"]
+    queue = command[command.index("--queues") + 1]
+    workers = with_gpus.workers
+    assert {place.queue for place in (workers.encoder, workers.engine, workers.finetune)} == {queue}
+    assert with_gpus.devices.require == "gpu"
+    assert without.devices.require != "gpu"
+    # No container has a folder with models.
+    for config in read:
+        models = (config.encoder, config.engine, config.finetune)
+        assert all(re.fullmatch(r"[\w-]+/[\w.-]+", model.model) and model.revision for model in models)
 
 
 def test_nothing_starts_where_a_secret_is_missing() -> None:
