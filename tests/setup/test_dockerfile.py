@@ -78,8 +78,10 @@ def test_an_image_runs_as_a_user_is_asked_how_it_is_and_reaps_what_is_left(stage
     assert check.endswith('CMD ["/opt/aitp/docker/healthcheck"]')
     assert values(stage, "ENTRYPOINT") == ['["/usr/bin/tini", "--"]']
     assert all(value.startswith("[") for value in values(stage, "CMD"))
-    (environment,) = [value for value in values(stage, "ENV") if "AIRFLOW_HOME" in value]
-    assert environment.startswith("PATH=/opt/aitp/.venv/airflow/bin:")
+    environment = " ".join(values(stage, "ENV")).split()
+    assert [one for one in environment if one.startswith("PATH=")] == [
+        "PATH=/opt/aitp/.venv/airflow/bin:$PATH"
+    ]
     assert "AIRFLOW_HOME=/opt/airflow" in environment
 
 
