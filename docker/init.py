@@ -1,9 +1,9 @@
 """Makes what a new deployment lacks: tables, buckets, the pool, the connection and the login.
 
-Run by the service ``init`` of docker-compose.yaml, each time that it starts: what is there
-stays, and what the environment says anew replaces what it said before. Secrets come by the
-environment and go into files that only their owner can read, never onto a command line,
-which whoever lists processes can see.
+Run by the service ``init`` of docker-compose.yaml, each time that it starts: what the environment
+says anew replaces what it said before, and what it says nothing of stays, such as a connection to
+another storage. Secrets come by the environment and go into files that only their owner can read,
+never onto a command line, which whoever lists processes can see.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ def main(environment: Mapping[str, str]) -> None:
     for bucket in environment["AITP_BUCKETS"].split():
         make_bucket(bucket)
     airflow("pools", "set", POOL, environment["AITP_GPU_SLOTS"], "One slot a GPU")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "connections.json"
-        write_private(path, {CONNECTION: connection(environment)})
-        airflow("connections", "import", "--overwrite", str(path))
+    set_connection(environment)
     login = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
     write_private(login, {"admin": environment["AITP_ADMIN_PASSWORD"]})
     Path(environment["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]).mkdir(parents=True, exist_ok=True)
@@ -54,6 +51,27 @@ def make_bucket(name: str) -> None:
     except ClientError as error:
         if error.response["Error"]["Code"] not in _THERE:
             raise
+
+
+def set_connection(environment: Mapping[str, str]) -> None:
+    """Give the tasks the keys of the store here, unless a person has given them another storage."""
+    if present() not in (None, environment["AWS_ENDPOINT_URL"]):
+        print(f"connection {CONNECTION} is to another storage than the one here: it stays", flush=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "connections.json"
+        write_private(path, {CONNECTION: connection(environment)})
+        airflow("connections", "import", "--overwrite", str(path))
+
+
+def present() -> str | None:
+    """Where the connection leads that is there, empty where Amazon's own S3 is; None without one."""
+    command = ["airflow", "connections", "get", CONNECTION, "--output", "json"]
+    asked = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if asked.returncode:
+        return None
+    (found,) = json.loads(asked.stdout)
+    return str(found["extra_dejson"].get("endpoint_url", ""))
 
 
 def connection(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -70,7 +70,11 @@ def _manager(asked: Asked) -> Any:
     for name in asked.tasks:
         if name not in every.task_index:
             near = difflib.get_close_matches(name, every.all_tasks, n=3)
-            where = f"nor {folder} has" if folder is not None else "has (and no evaluate.task_folder is set)"
+            where = (
+                f"nor {folder} has"
+                if folder is not None
+                else "nor evaluate.task_folder has, which is not set"
+            )
             raise InputError(
                 f"evaluate.tasks names {name!r}, which neither lm-evaluation-harness {version(_PACKAGE)} "
                 f"{where}: " + (f"write {' or '.join(near)}" if near else "correct it or take it out")

@@ -128,7 +128,7 @@ def join(storage: Storage, prefix: str, ids: AbstractSet[str]) -> None:
     """
     chosen = _joined(_overlapping(storage, prefix, ids))
     try:
-        tables_read = list(_each(storage, chosen, tables.read)) if len(chosen) > 1 else []
+        tables_read = list(_each(storage, chosen, tables.read_unchecked)) if len(chosen) > 1 else []
     except _GoneError:
         # Somebody else has joined them.
         return
@@ -183,7 +183,9 @@ class Partly:
 def partly(storage: Storage, prefix: str, info: ObjectInfo, documents: AbstractSet[str]) -> Partly | None:
     """How many of an object's responses are to requests of some documents; None: others have joined it."""
     try:
-        (found,) = _each(storage, [info], lambda storage, key: _documents(tables.read(storage, key, ["id"])))
+        (found,) = _each(
+            storage, [info], lambda storage, key: _documents(tables.read_unchecked(storage, key, ["id"]))
+        )
     except _GoneError:
         return None
     mine = frozenset(found) & documents
@@ -193,7 +195,7 @@ def partly(storage: Storage, prefix: str, info: ObjectInfo, documents: AbstractS
 def keep_only(storage: Storage, partly: Partly) -> None:
     """Write an object anew with nothing but what is asked for; whoever reads it meanwhile looks again."""
     try:
-        (table,) = _each(storage, [partly.info], tables.read)
+        (table,) = _each(storage, [partly.info], tables.read_unchecked)
     except _GoneError:
         return
     mine = table.filter(
@@ -261,7 +263,7 @@ def _rows_of(wanted: AbstractSet[str], storage: Storage, key: str) -> list[dict[
     """The wanted rows of one object."""
     info = storage.stat(key)
     if info.size <= _READ_WHOLE:
-        rows: list[dict[str, Any]] = tables.read(storage, key).to_pylist()
+        rows: list[dict[str, Any]] = tables.read_unchecked(storage, key).to_pylist()
     else:
         with pq.ParquetFile(pa.PythonFile(storage.open(info), mode="r")) as file:
             groups = [

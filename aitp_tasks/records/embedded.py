@@ -9,7 +9,7 @@ from typing import Any
 from aitp_tasks.config import RunConfig
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, manifest, vectors
+from aitp_tasks.records import damage, digest, manifest, vectors
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import Group
 from aitp_tasks.records.run import Run
@@ -129,7 +129,8 @@ def moments(run: Run, role: str) -> Moments | None:
         InputError: a group has not been embedded, or its moments were deleted.
     """
     groups = [group for group in run.plan.groups_of(role) if count(run, group)]
-    sums = (Moments.from_bytes(run.storage.read(moments_key(run, _used(run, group)))) for group in groups)
+    keys = (moments_key(run, _used(run, group)) for group in groups)
+    sums = (damage.read(run.storage, key, Moments.from_bytes) for key in keys)
     return reduce(operator.add, sums) if groups else None
 
 

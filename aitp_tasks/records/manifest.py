@@ -17,8 +17,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aitp_tasks.errors import BudgetExceededError, InputError, TransientError
+from aitp_tasks.records import damage
 from aitp_tasks.storage import Storage
 
+#: What has no manifest does not exist, and is made again.
+_AGAIN = "delete it, then clear the task that has made it"
 #: Characters of a row's message that an error repeats.
 _QUOTED = 200
 
@@ -151,10 +154,14 @@ class Manifest(BaseModel):
 
 
 def load(storage: Storage, key: str) -> Manifest | None:
-    """The manifest under ``key``, or None when the unit has not been done."""
+    """The manifest under ``key``, or None when the unit has not been done.
+
+    Raises:
+        DamagedError: it is there, and cannot be read.
+    """
     if storage.find(key) is None:
         return None
-    return Manifest.model_validate_json(storage.read(key))
+    return damage.read(storage, key, Manifest.model_validate_json, _AGAIN)
 
 
 def load_all(storage: Storage, keys: Iterable[str], remedy: str) -> list[Manifest]:

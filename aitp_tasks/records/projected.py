@@ -9,7 +9,7 @@ from aitp_tasks.densities.discriminant import Discriminant
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.grid import Points, SparseGrid
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import digest, manifest, prefetched, tables, versions
+from aitp_tasks.records import damage, digest, manifest, prefetched, tables, versions
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import Group
 from aitp_tasks.records.run import Run
@@ -29,7 +29,7 @@ def geometry(run: Run) -> Geometry:
     Raises:
         InputError: merge has not been run.
     """
-    return Geometry.from_bytes(run.storage.read(run.require_manifest("merge").output("geometry")))
+    return damage.read(run.storage, run.require_manifest("merge").output("geometry"), Geometry.from_bytes)
 
 
 def discriminant(run: Run) -> Discriminant | None:
@@ -39,7 +39,7 @@ def discriminant(run: Run) -> Discriminant | None:
         InputError: merge has not been run.
     """
     key = run.require_manifest("merge").outputs.get("discriminant")
-    return None if key is None else Discriminant.from_bytes(run.storage.read(key))
+    return None if key is None else damage.read(run.storage, key, Discriminant.from_bytes)
 
 
 def shards(run: Run, group: Group) -> list[Manifest]:
@@ -76,12 +76,16 @@ def coordinates(
     def read(made: tuple[Group, Manifest]) -> tuple[dict[str, str], pa.Table]:
         group, shard = made
         facts = {name: str(shard.figures[name]) for name in ("source", "shard", "etag")}
+        own = run.storage.uri(shard.output("grid").rpartition("/")[0])
+        unit = run.storage.uri(run.manifest_key("density", group.digest))
+        remedy = f"delete it, {own}.json and {unit}, then run `aitp density` again"
         try:
-            return facts, tables.read(run.storage, shard.output("coordinates"), columns)
+            found = tables.read(run.storage, shard.output("coordinates"), columns, remedy)
+        except damage.DamagedError:
+            raise
         except InputError as error:
-            own = run.storage.uri(shard.output("grid").rpartition("/")[0])
-            unit = run.storage.uri(run.manifest_key("density", group.digest))
             raise InputError(f"{error}; or delete {own}.json and {unit}, then run `aitp density` again")
+        return facts, found
 
     made = ((group, shard) for group in run.plan.groups_of(role) for shard in shards(run, group))
     return prefetched.prefetched(read, made, prefetched.SHARDS)
@@ -103,14 +107,15 @@ def grids(run: Run, geometry: Geometry) -> dict[str, SparseGrid]:
     pairs = versions.source(run.config.assemble.dataset)
     for group in run.plan.groups:
         name = "pairs" if group.source == pairs else group.role
-        found[name] = found[name] + SparseGrid.from_bytes(run.storage.read(_unit(run, group).output("grid")))
+        key = _unit(run, group).output("grid")
+        found[name] = found[name] + damage.read(run.storage, key, SparseGrid.from_bytes)
     return found
 
 
 def corpus_before(run: Run) -> SparseGrid | None:
     """The grid of the corpus that the geometry was fitted to; None where that is this run's own."""
     kept = run.plan.geometry
-    return SparseGrid.from_bytes(run.storage.read(kept.corpus_grid)) if kept else None
+    return _kept_grid(run, kept.corpus_grid) if kept else None
 
 
 def line_corpus(run: Run, corpus: SparseGrid) -> SparseGrid | None:
@@ -122,7 +127,7 @@ def line_corpus(run: Run, corpus: SparseGrid) -> SparseGrid | None:
     if kept is None or run.plan.base is None:
         return None
     # A version of an earlier release tells of the corpus that the geometry was fitted to only.
-    return corpus + SparseGrid.from_bytes(run.storage.read(run.plan.base.corpus or kept.corpus_grid))
+    return corpus + _kept_grid(run, run.plan.base.corpus or kept.corpus_grid)
 
 
 def pair_points(run: Run) -> Points:
@@ -130,6 +135,11 @@ def pair_points(run: Run) -> Points:
     line = versions.source(run.config.assemble.dataset)
     found = [points(table) for facts, table in coordinates(run, "sft") if facts["source"] == line]
     return np.concatenate(found) if found else np.empty((0, run.config.density.components))
+
+
+def _kept_grid(run: Run, key: str) -> SparseGrid:
+    """A grid that the line goes on upon."""
+    return damage.read(run.storage, key, SparseGrid.from_bytes, damage.RESTORE)
 
 
 def _unit(run: Run, group: Group) -> Manifest:

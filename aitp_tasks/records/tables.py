@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aitp_tasks.records import digest
+from aitp_tasks.records import damage, digest
 from aitp_tasks.storage import Storage
 
 _ROWS_AT_A_TIME = 4096
@@ -45,13 +45,26 @@ def write_rows(storage: Storage, prefix: str, rows: Sequence[Mapping[str, Any]],
     return key
 
 
-def read(storage: Storage, key: str, columns: list[str] | None = None) -> pa.Table:
+def read(
+    storage: Storage, key: str, columns: list[str] | None = None, remedy: str = damage.AGAIN
+) -> pa.Table:
     """Read a table that AITP has written.
 
     Raises:
+        DamagedError: it cannot be read; the message ends with ``remedy``.
         InputError: there is no such object.
     """
-    return pq.read_table(pa.BufferReader(storage.read(key)), columns=columns)
+    return damage.read(storage, key, lambda data: parsed(data, columns), remedy)
+
+
+def read_unchecked(storage: Storage, key: str, columns: list[str] | None = None) -> pa.Table:
+    """The same for whoever has words of its own for what pyarrow raises of a damaged one."""
+    return parsed(storage.read(key), columns)
+
+
+def parsed(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """A table of an object's bytes."""
+    return pq.read_table(pa.BufferReader(data), columns=columns)
 
 
 def write_quarantine(storage: Storage, prefix: str, rows: list[dict[str, Any]]) -> dict[str, str]:

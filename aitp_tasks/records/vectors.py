@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aitp_tasks.errors import InputError
-from aitp_tasks.records import tables
+from aitp_tasks.records import damage, tables
 from aitp_tasks.storage import Storage
 
 Values = NDArray[np.float16]
@@ -70,8 +70,12 @@ def from_table(table: pa.Table) -> Vectors:
 
 
 def read(storage: Storage, key: str) -> Vectors:
-    """Read one chunk."""
-    return from_table(tables.read(storage, key))
+    """Read one chunk.
+
+    Raises:
+        DamagedError: it is none.
+    """
+    return damage.read(storage, key, lambda data: from_table(tables.parsed(data)))
 
 
 def read_all(storage: Storage, keys: Iterable[str]) -> Iterator[tuple[str, Vectors]]:

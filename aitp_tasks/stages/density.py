@@ -29,7 +29,7 @@ from aitp_tasks.densities.discriminant import LOG_RATIO, Discriminant
 from aitp_tasks.densities.geometry import Geometry
 from aitp_tasks.densities.grid import SparseGrid
 from aitp_tasks.inputs import parts, shards
-from aitp_tasks.records import digest, embedded, indexed, manifest, projected, tables, vectors
+from aitp_tasks.records import damage, digest, embedded, indexed, manifest, projected, tables, vectors
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import Group
 from aitp_tasks.records.run import Run
@@ -167,7 +167,7 @@ class _Shard:
         if projector is not None:
             return self._commit(projector.finish())
         assert done is not None
-        return SparseGrid.from_bytes(storage.read(done.output("grid")))
+        return damage.read(storage, done.output("grid"), SparseGrid.from_bytes)
 
     def _index_outputs(self) -> dict[str, str]:
         """Keys of what does not depend on the geometry."""

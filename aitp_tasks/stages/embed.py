@@ -25,7 +25,7 @@ from aitp_tasks.errors import BudgetExceededError, InputError
 from aitp_tasks.inputs import parts, shards
 from aitp_tasks.inputs.forms.rows import NOT_PREFERRED
 from aitp_tasks.machine import devices
-from aitp_tasks.records import earlier, embedded, manifest, vectors, versions
+from aitp_tasks.records import damage, earlier, embedded, manifest, vectors, versions
 from aitp_tasks.records.kept import Keeper, share
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
@@ -262,7 +262,7 @@ def _write_moments(run: Run, used: dict[str, str], made: list[Manifest]) -> None
 def _moments(storage: Storage, shard: Manifest) -> Iterator[Moments]:
     """A shard's moments as stored, or those of its chunks."""
     if "moments" in shard.outputs:
-        yield Moments.from_bytes(storage.read(shard.output("moments")))
+        yield damage.read(storage, shard.output("moments"), Moments.from_bytes)
         return
     for key in embedded.chunk_keys(shard):
         found = vectors.read(storage, key)

@@ -15,7 +15,7 @@ from aitp_tasks.densities.discriminant import Discriminant
 from aitp_tasks.densities.geometry import ROLES, Geometry
 from aitp_tasks.densities.moments import Moments
 from aitp_tasks.errors import BudgetExceededError, InputError
-from aitp_tasks.records import digest, embedded, indexed, projected
+from aitp_tasks.records import damage, digest, embedded, indexed, projected
 from aitp_tasks.records.manifest import Ledger, Manifest, Stopwatch
 from aitp_tasks.records.run import Run
 from aitp_tasks.vector_index import build, quantiser
@@ -144,7 +144,7 @@ def _geometry(run: Run, moments: dict[str, Moments]) -> tuple[Geometry, str]:
     """The geometry of the version that the run builds on, or one fitted to its own corpus; and its key."""
     kept = run.plan.geometry
     if kept is not None:
-        return Geometry.from_bytes(run.storage.read(kept.key)), kept.key
+        return damage.read(run.storage, kept.key, Geometry.from_bytes, damage.RESTORE), kept.key
     by_itself = run.config.difference.criterion is Criterion.AUTHORS_COMPAT
     geometry = Geometry.fit(run.config.density, moments, sft_by_itself=by_itself)
     key = f"density/{projected.identity(geometry)}/geometry.safetensors"

@@ -11,7 +11,6 @@ must find what it is asked for. One that is not as it should be holds no other o
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,8 +140,7 @@ def _vectors_checked(index: _Index, draw: np.random.Generator) -> int:
 
 
 def _require_size(storage: Storage, index: _Index, size: int) -> None:
-    with _readable(storage, f"{index.key}.json"):
-        built = manifest.load(storage, f"{index.key}.json")
+    built = manifest.load(storage, f"{index.key}.json")
     if built is None:
         raise storage.missing(f"{index.key}.json")
     documents = built.figures.get("documents")
@@ -166,7 +164,7 @@ def _drawn(storage: Storage, chunks: Sequence[str], draw: np.random.Generator) -
     """Some documents, each of a chunk of its own as far as there are so many."""
     found = list[tuple[str, int, vectors.Values]]()
     for place in draw.permutation(len(chunks)):
-        chunk = _read(storage, chunks[place])
+        chunk = vectors.read(storage, chunks[place])
         for row in draw.permutation(len(chunk))[: max(_QUERIES // len(chunks), 1)]:
             found.append((chunk.doc_ids[row], int(chunk.rows[row]), chunk.values[row]))
         if len(found) >= _QUERIES:
@@ -185,8 +183,7 @@ def _stored_at(run: Run, role: str, places: pa.Table) -> Vectors:
 
     def at(place: dict[str, Any]) -> tuple[str, int, vectors.Values]:
         key = f"{embedded.shard_prefix(run, role, place['shard'], place['etag'])}/manifest.json"
-        with _readable(storage, key):
-            shard = manifest.load(storage, key)
+        shard = manifest.load(storage, key)
         if shard is None:
             raise InputError(f"{storage.uri(key)} does not exist: clear embed")
         found = _row(storage, shard, int(place["row"]))
@@ -205,7 +202,7 @@ def _row(storage: Storage, shard: Manifest, row: int) -> tuple[str, vectors.Valu
     """Document and vector of a row of a shard; None where it has none."""
     for key in embedded.chunk_keys(shard):
         if row in embedded.chunk_rows(key):
-            chunk = _read(storage, key)
+            chunk = vectors.read(storage, key)
             (here,) = np.nonzero(chunk.rows == row)
             return (chunk.doc_ids[here[0]], chunk.values[here[0]]) if len(here) else None
     return None
@@ -268,7 +265,7 @@ def _require_whole(
 ) -> None:
     """Compare what an exact index has answered with all vectors, and their number with its own."""
     found = [np.empty(0, np.int64)]
-    for chunk in prefetched(lambda key: _read(storage, key), chunks, SHARDS):
+    for chunk in prefetched(lambda key: vectors.read(storage, key), chunks, SHARDS):
         if len(chunk):
             found.append(_require_nothing_nearer(opened, asked, similarities, ids, chunk))
     documents = len(np.unique(np.concatenate(found)))
@@ -281,21 +278,3 @@ def _unit(values: vectors.Values) -> NDArray[np.float64]:
     lengths = np.linalg.norm(exact, axis=1, keepdims=True)
     scaled: NDArray[np.float64] = exact / np.where(lengths > 0, lengths, 1.0)
     return scaled
-
-
-def _read(storage: Storage, key: str) -> Vectors:
-    with _readable(storage, key):
-        return vectors.read(storage, key)
-
-
-@contextmanager
-def _readable(storage: Storage, key: str) -> Iterator[None]:
-    """Names a damaged object, and what to do about it."""
-    try:
-        yield
-    except _DAMAGED as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{storage.uri(key)} cannot be read ({reason}): delete it and the manifest of its folder, "
-            "then clear the tasks of its runs that are to use it"
-        ) from None

@@ -126,13 +126,24 @@ def _text(node: ast.expr, constants: dict[str, str]) -> str:
             return "".join(_text(value, constants) for value in values)
         case ast.FormattedValue(value=value):
             return _text(value, constants)
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
+        case ast.Call(args=[ast.JoinedStr() as given, *_]):
+            # Such as the address of a key that is put together on the spot.
+            return _text(given, constants)
+        case ast.BinOp(left=left, op=ast.Add(), right=right) if _is_text(node):
             return _text(left, constants) + _text(right, constants)
         case ast.IfExp(body=body, orelse=other):
             return " / ".join(filter(None, (_text(body, constants), _text(other, constants))))
         case ast.Name(id=name) | ast.Attribute(attr=name) if name in constants:
             return constants[name]
     return f"<{_name(node)}>"
+
+
+def _is_text(node: ast.expr) -> bool:
+    """Whether what is added up is text; else it is a number."""
+    return any(
+        isinstance(one, ast.JoinedStr) or (isinstance(one, ast.Constant) and isinstance(one.value, str))
+        for one in ast.walk(node)
+    )
 
 
 def _name(node: ast.expr) -> str:

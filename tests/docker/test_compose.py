@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from airflow.dag_processing.dagbag import DagBag
+from airflow.providers_manager import ProvidersManager
+from airflow.sdk.configuration import conf
 from compose_spec import PyCompose
 
+from aitp_tasks.config import RunConfig
 from demo.services import REPOSITORY
 from tests.docker.values import VALUES
 from tests.e2e import compose
@@ -107,6 +111,27 @@ def test_the_page_has_each_variable_with_its_default() -> None:
     assert [name for name, default in said if default not in shown[name]] == []
 
 
+def test_the_page_s_configurations_go_to_the_workers_that_are_there(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/how-to/compose.md").read_text()
+    shown = [textwrap.dedent(fence) for fence in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    read = []
+    for text in shown:
+        path = tmp_path / "mine.yaml"
+        path.write_text(text.replace("extends: ./", f"extends: {REPOSITORY}/configs/"))
+        read.append(RunConfig.load(path))
+    with_gpus, without = read
+    command = JOINED["gpu"]["services"]["worker-gpu"]["command"]
+    queue = command[command.index("--queues") + 1]
+    workers = with_gpus.workers
+    assert {place.queue for place in (workers.encoder, workers.engine, workers.finetune)} == {queue}
+    assert with_gpus.devices.require == "gpu"
+    assert without.devices.require != "gpu"
+    # No container has a folder with models.
+    for config in read:
+        models = (config.encoder, config.engine, config.finetune)
+        assert all(re.fullmatch(r"[\w-]+/[\w.-]+", model.model) and model.revision for model in models)
+
+
 def test_nothing_starts_where_a_secret_is_missing() -> None:
     for name in VALUES:
         left = {key: value for key, value in VALUES.items() if key != name}
@@ -146,6 +171,28 @@ def test_a_task_is_not_delivered_twice_while_it_may_still_run() -> None:
     said = JOINED["gpu"]["services"]["worker-gpu"]["environment"]
     seconds = int(said["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
     assert timedelta(seconds=seconds) > longest >= timedelta(hours=48)
+
+
+def test_a_task_may_wait_in_a_queue_as_long_as_those_before_it_take() -> None:
+    """What waits for slots of the pool gpu is in no queue yet; all else shares the default workers."""
+    dags = DagBag(str(REPOSITORY / "dags")).dags.values()
+    # Where nothing is held out, evaluate takes no slot and ends at once.
+    tasks = [task for dag in dags for task in dag.tasks if task.pool != "gpu" and task.task_id != "evaluate"]
+    longest = max(task.execution_timeout for task in tasks)
+    scheduler = JOINED["gpu"]["services"]["scheduler"]["environment"]
+    assert timedelta(seconds=int(scheduler["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"])) >= longest
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_airflow_knows_each_of_its_variables(name: str) -> None:
+    ProvidersManager().initialize_providers_configuration()
+    known = {
+        f"AIRFLOW__{section}__{option}".upper()
+        for section, described in conf.configuration_description.items()
+        for option in described["options"]
+    }
+    said = {key for service in JOINED[name]["services"].values() for key in service["environment"]}
+    assert {key for key in said if key.startswith("AIRFLOW__")} - known == set()
 
 
 def test_the_worker_with_gpus_has_them_and_the_memory_that_engines_share() -> None:

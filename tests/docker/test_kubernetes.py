@@ -159,6 +159,12 @@ def test_the_values_name_the_images_of_this_version_and_nothing_secret() -> None
     assert [one["secretName"] for one in VALUES["secret"]] == ["aitp-s3"]
 
 
+def test_a_pod_may_wait_for_a_node_as_long_as_a_task_in_a_queue() -> None:
+    gpu = yaml.safe_load((REPOSITORY / "docker-compose.gpu.yaml").read_text())["x-celery"]
+    queued = gpu["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"]
+    assert VALUES["config"]["scheduler"] == {"task_queued_timeout": int(queued)}
+
+
 def test_airflow_knows_each_setting_of_the_values() -> None:
     ProvidersManager().initialize_providers_configuration()
     described = conf.configuration_description

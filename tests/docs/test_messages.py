@@ -106,3 +106,8 @@ def test_errors_are_known_by_what_they_derive_from(tmp_path: Path) -> None:
         ("room.py", 75, "changed: retry"),
     ]
     assert messages._code(found[1][2]) == "``the thing <y> is no use / none \\| `go` on``"
+
+
+def test_a_placeholder_is_a_name_and_no_code() -> None:
+    shown = [name for message in MESSAGES for name in re.findall("<([^<>]*)>", message.text)]
+    assert [name for name in shown if re.search(r"[{}'\"()]", name)] == []

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +166,10 @@ class Topology:
         found = list(self.processes())
         end_processes([process for process in found if _name(process) not in last])
         for process in self.processes():
-            # Of Postgres: end now, without waiting for sessions.
+            # Of Postgres: end now, without waiting for sessions. Its helpers may have ended with it.
             if _name(process) == "postgres":
-                process.send_signal(signal.SIGINT)
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGINT)
         end_processes(list(self.processes()))
 
     def processes(self) -> Iterator[psutil.Process]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from aitp_tasks.densities.projection import Projection
 from aitp_tasks.errors import InputError
 from aitp_tasks.records import embedded, projected, tables
-from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.run import Run
 from aitp_tasks.selection import agreement
 from aitp_tasks.stages import density, difference, embed, plan
@@ -266,30 +265,34 @@ def test_a_set_without_any_vector_is_named(blobs: Callable[..., Run], root: Path
         blobs(examples={"preference": "chosen"})
 
 
-def projected_shards(run: Run) -> list[Manifest]:
-    return [shard for group in run.plan.groups for shard in projected.shards(run, group)]
-
-
-def test_lost_coordinates_are_made_again_by_what_the_message_says(
-    blobs: Callable[..., Run], root: Path
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (Path.unlink, r"() does not exist: .*; or delete "),
+        (lambda path: path.write_bytes(path.read_bytes()[:99]), r"file://(\S+) is damaged .*: delete it, "),
+    ],
+    ids=["lost", "cut"],
+)
+def test_coordinates_are_made_again_by_what_the_message_says(
+    blobs: Callable[..., Run], root: Path, harm: Callable[[Path], object], said: str
 ) -> None:
     run = blobs(difference={"tau": 0.5})
-    for lost in root.glob("density/*/*/coordinates-*"):
-        lost.unlink()
+    harmed = sorted(root.glob("density/*/*/coordinates-*"))
+    whole = [path.read_bytes() for path in harmed]
+    for path in harmed:
+        harm(path)
     (root / run.manifest_key("difference")).unlink()
-    remedy = re.compile(
-        r"does not exist: .*; or delete file://(\S+) and file://(\S+), then run `aitp density`"
-    )
+    remedy = re.compile(rf"{said}file://(\S+) and file://(\S+), then run `aitp density`")
     for _ in range(10):
         with pytest.raises(InputError, match=remedy) as lost_one:
             difference.execute(run)
         told = remedy.search(str(lost_one.value))
         assert told is not None
-        for name in told.groups():
+        for name in filter(None, told.groups()):
             Path(name).unlink()
         for unit in range(len(run.plan.groups)):
             density.execute(run, unit)
-        if all(Path(root / shard.output("coordinates")).exists() for shard in projected_shards(run)):
+        if all(path.exists() and path.read_bytes() == data for path, data in zip(harmed, whole, strict=True)):
             break
     difference.execute(run)
     assert run.require_manifest("difference").figures["below_tau"] == 300

@@ -149,7 +149,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "places gone": (lambda folder: (folder / "places.parquet").unlink(), "places.parquet does not exist"),
     "places moved": (move_places, "is not that of document"),
     "manifest gone": (lambda folder: folder.with_suffix(".json").unlink(), r"\.json does not exist"),
-    "manifest cut": (lambda folder: cut(folder.with_suffix(".json")), r"\.json cannot be read"),
+    "manifest cut": (lambda folder: cut(folder.with_suffix(".json")), r"\.json is damaged"),
     "other count": (lambda folder: edit(folder.with_suffix(".json"), documents=7), "says 7 documents"),
     "other vectors": (shuffle_vectors, "not so near as it says|does not find"),
     "blurred": (blur_vectors, "not so near as it says"),
@@ -195,7 +195,7 @@ def test_vectors_that_are_gone_or_damaged_are_named(config: RunConfig, root: Pat
     whole = [chunk.read_bytes() for chunk in chunks]
     for chunk in chunks:
         cut(chunk)
-    with pytest.raises(InputError, match=r"rows-.*\.parquet cannot be read \(.*\): delete it"):
+    with pytest.raises(InputError, match=r"rows-.*\.parquet is damaged \(.*\): delete it"):
         indexes.execute(config, seed=1)
     for chunk in chunks:
         chunk.unlink()
