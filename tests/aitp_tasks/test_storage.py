@@ -178,7 +178,7 @@ def test_keys_do_not_leave_the_root(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["a#1", "a?b=c", "a b", "a%20b", "ü+é", "a\tb\nc", "a@b:c", "[a]", "a;b", "a\\b", "at@home", "#"]
+    "name", ["a#1", "a?b=c", "a b", "a%20b", "ü+é", "a\tb\nc", "a@b:c", "[a]", "a;b", "a\\b", "at@home", "#1"]
 )
 def test_a_root_is_taken_letter_by_letter(tmp_path: Path, name: str) -> None:
     folder, other = tmp_path / name, tmp_path / name[0]
