@@ -6,8 +6,8 @@ one user that see the same folder, ``/tmp`` unless ``AITP_LEASES`` names another
 containers that share GPUs but no folder have to be given different GPUs, by
 ``CUDA_VISIBLE_DEVICES``, which is honoured, or by their runtime.
 
-A GPU that is cut up (MIG) counts as its slices. CUDA lets a process use one slice at
-a time: whoever wants several GPUs gets whole ones.
+Of a GPU that is cut up (MIG), CUDA lets a process use one slice at a time: whoever wants
+several GPUs gets whole ones.
 
 What else runs on a GPU, without a lease, is not noticed.
 
@@ -17,7 +17,6 @@ a GPU would take days on processors, and say nothing.
 
 import contextlib
 import fcntl
-import importlib
 import importlib.util
 import logging
 import os
@@ -28,16 +27,17 @@ import stat
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aitp_tasks.config import Require
 from aitp_tasks.errors import InputError, TransientError
+from aitp_tasks.machine import gpus
+from aitp_tasks.machine.gpus import VARIABLE, Gpu
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "CUDA_VISIBLE_DEVICES"
 #: Replaces the folder of the locks. Not TMPDIR: that may differ from one process to the next.
 FOLDER_VARIABLE = "AITP_LEASES"
 _WAIT_SECONDS = 600.0
@@ -45,32 +45,6 @@ _POLL_SECONDS = 1.0
 _LOG_SECONDS = 30.0
 #: Bytes: a process's number and a host's name.
 _LONGEST_HOLDER = 100
-#: Major compute capability.
-_BFLOAT16_SINCE = 8
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU, or one slice of a GPU that is cut up by MIG."""
-
-    uuid: str
-    #: Its place on the PCI bus, among the GPUs that this process may open: CUDA counts no others.
-    index: int
-    #: Its model.
-    name: str = ""
-    #: Bytes; 0 where that is not known.
-    memory: int = 0
-    #: Whether it computes in bfloat16, as those of compute capability 8.0 and more do.
-    bfloat16: bool = True
-    #: UUID of the GPU that it is a slice of; empty for a whole one.
-    card: str = ""
-    #: How drivers before R470 named the slice, and some schedulers still do.
-    old_name: str = ""
-
-    @property
-    def place(self) -> int | str:
-        """What names it to CUDA where that counts along the bus: a number would be a card's first slice."""
-        return self.uuid if self.card else self.index
 
 
 @dataclass(frozen=True)
@@ -113,14 +87,14 @@ def lease(count: int = 1, wanted_by: str = "this unit") -> Lease | None:
     global _held
     if _held is None:
         require(count, wanted_by)
-        gpus = visible()
-        if not gpus:
+        seen = visible()
+        if not seen:
             if _required is Require.CPU:
                 # Nothing is to find one by itself.
                 os.environ[VARIABLE] = ""
             return None
         assert not _cuda_is_initialised(), "CUDA already has its devices"
-        _held = _wait_for(count, usable(count, gpus))
+        _held = _wait_for(count, usable(count, seen))
         os.environ[VARIABLE] = ",".join(gpu.uuid for gpu in _held.gpus)
         log.info("leased gpus=%s", os.environ[VARIABLE])
     if count > len(_held.gpus):
@@ -137,21 +111,21 @@ def require(count: int, wanted_by: str) -> None:
     Raises:
         InputError: this process sees fewer, or none where one is required.
     """
-    gpus = visible()
-    if not gpus:
+    found = visible()
+    if not found:
         _require_none(wanted_by)
         return
-    if count <= len(usable(count, gpus)):
+    if count <= len(usable(count, found)):
         return
-    seen = f"{len(usable(count, gpus))} are visible"
-    if any(gpu.card for gpu in gpus):
+    seen = f"{len(usable(count, found))} are visible"
+    if any(gpu.card for gpu in found):
         seen += " (a process can use only one slice of a GPU)"
     raise InputError(f"{wanted_by} asks for {count} GPUs, but only {seen}: lower it")
 
 
-def usable(count: int, gpus: Sequence[Gpu]) -> list[Gpu]:
+def usable(count: int, some: Sequence[Gpu]) -> list[Gpu]:
     """Those of which one process can use so many at a time."""
-    return [gpu for gpu in gpus if count == 1 or not gpu.card]
+    return [gpu for gpu in some if count == 1 or not gpu.card]
 
 
 def held() -> Lease | None:
@@ -176,7 +150,7 @@ def visible() -> list[Gpu]:
     """The GPUs that this process may use, leased or not."""
     if _required is Require.CPU:
         return []
-    return _visible(_installed(), os.environ.get(VARIABLE))
+    return gpus.visible()
 
 
 def _require_none(wanted_by: str) -> None:
@@ -188,8 +162,8 @@ def _require_none(wanted_by: str) -> None:
     if _required is Require.GPU or (_required is Require.AUTO and built_for_gpus()):
         asked = "devices.require=gpu" if _required is Require.GPU else "a build of torch for GPUs"
         raise InputError(
-            f"{wanted_by} is to work on a GPU ({asked}), and this process sees none: {why_none()}; start it "
-            "where there is one, or set devices.require to cpu"
+            f"{wanted_by} is to work on a GPU ({asked}), and this process sees none: {gpus.why_none()}; "
+            "start it where there is one, or set devices.require to cpu"
         )
 
 
@@ -213,51 +187,28 @@ def _torch_is_built_for(kinds: str) -> str:
     return said[1] if said else ""
 
 
-def why_none() -> str:
-    """Why this process sees no GPU, as far as the management library knows."""
-    try:
-        nvml = importlib.import_module("pynvml")
-    except ImportError:
-        return "the package nvidia-ml-py is not installed"
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        return f"the driver says: {error}"
-    try:
-        count, found, refused = nvml.nvmlDeviceGetCount(), *_listed(nvml)
-    finally:
-        nvml.nvmlShutdown()
-    if found:
-        return f"of {len(found)} on this machine, {VARIABLE}={os.environ.get(VARIABLE)!r} leaves none"
-    if count and refused:
-        return f"of {count} on this machine, the driver opens none: {'; '.join(refused)}"
-    if count:
-        return f"of {count} on this machine, MIG is on, and there is no slice"
-    return "the driver knows of none"
-
-
-def _wait_for(count: int, gpus: list[Gpu]) -> Lease:
+def _wait_for(count: int, there: list[Gpu]) -> Lease:
     folder = locks()
     start = time.monotonic()
     logged = start - _LOG_SECONDS
     while True:
-        taken, holders = _take(folder, count, gpus)
+        taken, holders = _take(folder, count, there)
         if taken is not None:
             return taken
         now = time.monotonic()
         if now - start > _WAIT_SECONDS:
             raise TransientError(
-                f"no {count} of {len(gpus)} GPUs became free in {_WAIT_SECONDS:.0f} s, held by the processes "
-                f"{', '.join(holders)}: wait for them, or give the pool one slot a GPU"
+                f"no {count} of {len(there)} GPUs became free in {_WAIT_SECONDS:.0f} s, held by the "
+                f"processes {', '.join(holders)}: wait for them, or give the pool one slot a GPU"
             )
         if now - logged >= _LOG_SECONDS:
             logged = now
-            log.info("waiting for gpus=%d of=%d holders=%s seconds=%.0f", count, len(gpus), ",".join(holders),
-                     now - start)  # fmt: skip
+            log.info("waiting for gpus=%d of=%d holders=%s seconds=%.0f", count, len(there),
+                     ",".join(holders), now - start)  # fmt: skip
         time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
 
 
-def _take(folder: Path, count: int, gpus: list[Gpu]) -> tuple[Lease | None, list[str]]:
+def _take(folder: Path, count: int, there: list[Gpu]) -> tuple[Lease | None, list[str]]:
     """A lease of free GPUs, if there are enough; and the processes that hold the others."""
     taken: list[tuple[Gpu, int]] = []
     holders: list[str] = []
@@ -265,7 +216,7 @@ def _take(folder: Path, count: int, gpus: list[Gpu]) -> tuple[Lease | None, list
     gate = _open(folder / "gate")
     try:
         fcntl.flock(gate, fcntl.LOCK_EX)
-        for gpu in gpus:
+        for gpu in there:
             descriptor = _open(folder / re.sub("[^A-Za-z0-9-]", "_", gpu.uuid))
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -342,142 +293,3 @@ os.register_at_fork(after_in_child=_close_in_child)
 def _cuda_is_initialised() -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and bool(torch.cuda.is_initialized())
-
-
-def _visible(gpus: list[Gpu], value: str | None) -> list[Gpu]:
-    """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves, in its order, as CUDA reads it.
-
-    Numbers, or beginnings of UUIDs, but not both, up to the first that names no GPU; none
-    at all when one is named twice. Numbers count along the PCI bus, which is CUDA's own
-    order unless different models are mixed and CUDA_DEVICE_ORDER is not set. Of a GPU that
-    is cut up, CUDA takes the first slice; here it stands for all of them, to lease one of.
-    """
-    if value is None:
-        return gpus
-    found: list[Gpu] = []
-    kind = value.strip()[:4]
-    for name in map(str.strip, value.split(",")):
-        named = _named(gpus, name, kind if kind in _KINDS else "")
-        if not named:
-            break
-        if any(gpu in found for gpu in named):
-            return []
-        found += named
-    return found
-
-
-_KINDS = ("GPU-", "MIG-")
-
-
-def _named(gpus: list[Gpu], name: str, kind: str) -> list[Gpu]:
-    """What one name stands for; ``kind`` is how all UUIDs of the list begin, empty in one of numbers."""
-    if not kind:
-        # As C reads a number: what follows it is nothing.
-        number = re.match(r"\+?(\d+)", name)
-        return [gpu for gpu in gpus if number and gpu.index == int(number[1])]
-    if not name.startswith(kind):
-        return []
-    if kind == "GPU-":
-        cards = {gpu.card or gpu.uuid for gpu in gpus if (gpu.card or gpu.uuid).startswith(name)}
-        return [gpu for gpu in gpus if cards == {gpu.card or gpu.uuid}]
-    slices = [gpu for gpu in gpus if gpu.card]
-    whole = [gpu for gpu in slices if name in (gpu.uuid, gpu.old_name)]
-    # A beginning of an old name would be that of slice 1 and of slice 10.
-    begun = [gpu for gpu in slices if "/" not in name and gpu.uuid.startswith(name)]
-    matching = whole or begun
-    return matching if len(matching) == 1 else []
-
-
-def _installed() -> list[Gpu]:
-    """The GPUs that this process may open, by NVIDIA's management library: CUDA is not initialised by it."""
-    try:
-        nvml = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-    except ImportError:
-        return []
-    except nvml.NVMLError:
-        return []
-    try:
-        found, refused = _listed(nvml)
-    finally:
-        nvml.nvmlShutdown()
-    if refused and refused != _told:
-        # Once: who asks for GPUs asks several times.
-        _told[:] = refused
-        log.info("gpus left out=%d: %s", len(refused), "; ".join(refused))
-    return found
-
-
-#: What was said last of GPUs that cannot be opened.
-_told: list[str] = []
-
-
-def _listed(nvml: Any) -> tuple[list[Gpu], list[str]]:
-    """The GPUs that the driver opens for this process, and what it says of those that it does not.
-
-    It also counts those that a batch system keeps from a job (by cgroups), and those that have failed.
-    """
-    found: list[Gpu] = []
-    refused: list[str] = []
-    opened = 0
-    for place in range(nvml.nvmlDeviceGetCount()):
-        try:
-            found += _slices(nvml, nvml.nvmlDeviceGetHandleByIndex(place), opened)
-        except nvml.NVMLError as error:
-            refused.append(f"GPU {place}: {error}")
-            continue
-        opened += 1
-    return found, refused
-
-
-def _slices(nvml: Any, handle: Any, index: int) -> list[Gpu]:
-    """A GPU itself or, in MIG mode, its slices."""
-    try:
-        in_slices = nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE
-    except nvml.NVMLError:
-        in_slices = False
-    name = str(nvml.nvmlDeviceGetName(handle))
-    if not in_slices:
-        return [_gpu(nvml, handle, index, name)]
-    slices = []
-    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
-        try:
-            slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place))
-        except nvml.NVMLError:
-            continue
-    card = nvml.nvmlDeviceGetUUID(handle)
-    return [
-        replace(_gpu(nvml, one, index, f"{name}, a slice"), card=card, old_name=_old_name(nvml, one, card))
-        for one in slices
-    ]
-
-
-def _old_name(nvml: Any, handle: Any, card: str) -> str:
-    try:
-        instances = nvml.nvmlDeviceGetGpuInstanceId(handle), nvml.nvmlDeviceGetComputeInstanceId(handle)
-    except nvml.NVMLError:
-        return ""
-    return f"MIG-{card}/{instances[0]}/{instances[1]}"
-
-
-def _gpu(nvml: Any, handle: Any, index: int, name: str) -> Gpu:
-    return Gpu(
-        nvml.nvmlDeviceGetUUID(handle), index, name, _memory(nvml, handle), _computes_bfloat16(nvml, handle)
-    )
-
-
-def _computes_bfloat16(nvml: Any, handle: Any) -> bool:
-    try:
-        major, _ = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    except nvml.NVMLError:
-        # Slices do not say it, but only GPUs that do can be sliced.
-        return True
-    return int(major) >= _BFLOAT16_SINCE
-
-
-def _memory(nvml: Any, handle: Any) -> int:
-    try:
-        return int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    except nvml.NVMLError:
-        # Where memory is shared with the processor.
-        return 0

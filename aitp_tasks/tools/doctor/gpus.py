@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from aitp_tasks.config import Require
-from aitp_tasks.machine import devices
+from aitp_tasks.machine import devices, gpus
 from aitp_tasks.tools.doctor.finding import Finding, Level
 
 _PROGRAM = "nvidia-smi"
@@ -140,7 +140,7 @@ def _as_stages_see(known: list[Card] | None, required: Require) -> Finding:
             "install requirements/worker-gpu.txt as the worker environment, or set devices.require to cpu",
         )
     if not seen:
-        why = devices.why_none()
+        why = gpus.why_none()
         if required is Require.GPU or torch_on_gpus:
             asked = "devices.require=gpu" if required is Require.GPU else "torch is built for GPUs"
             remedy = "mend that, start the worker where there is one, or set devices.require to cpu"

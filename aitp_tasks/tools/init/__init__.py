@@ -17,7 +17,7 @@ from aitp_tasks.config import RunConfig
 from aitp_tasks.config.file import described, masked
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.gpus import Gpu
 from aitp_tasks.records.manifest import Stopwatch
 from aitp_tasks.storage import open_storage
 from aitp_tasks.tools.init import choice, found, written

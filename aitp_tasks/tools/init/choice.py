@@ -17,7 +17,8 @@ from typing import Any
 from aitp_tasks.config import Finetune, Model
 from aitp_tasks.errors import InputError
 from aitp_tasks.generation import checks
-from aitp_tasks.machine.devices import Gpu, usable
+from aitp_tasks.machine.devices import usable
+from aitp_tasks.machine.gpus import Gpu
 from aitp_tasks.tools.terminal import printable
 from aitp_tasks.training import memory
 from aitp_tasks.training.memory import Shape

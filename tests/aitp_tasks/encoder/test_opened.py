@@ -256,6 +256,6 @@ def test_another_model_than_the_planned_one_makes_no_vectors(tmp_path: Path) -> 
 
 def test_a_gpu_that_is_missing_is_told_before_the_model_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_required", Require.GPU)
-    monkeypatch.setattr(devices, "_installed", list)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", list)
     with pytest.raises(InputError, match="encoder.model is to work on a GPU"):
         open_encoder(SETTINGS.model_copy(update={"model": "/not/fetched"}), "planned")

@@ -116,7 +116,7 @@ def hand_on(root: Path, run: Run, stage: PromptStage) -> None:
 
 def test_a_gpu_that_is_missing_is_told_before_the_model_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_required", Require.GPU)
-    monkeypatch.setattr(devices, "_installed", list)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", list)
     session = Session(Engine(model="/not/fetched"), "planned")
     with pytest.raises(InputError, match="engine.engine_args is to work on a GPU"):
         session.start(seeded=False)

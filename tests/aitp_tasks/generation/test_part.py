@@ -21,6 +21,7 @@ from aitp_tasks.generation.requests import Parsed
 from aitp_tasks.generation.stored import Response
 from aitp_tasks.inputs.rows import Refusal
 from aitp_tasks.machine import devices, processors
+from aitp_tasks.machine.gpus import Gpu
 from aitp_tasks.records import generated, selected
 from aitp_tasks.records.plan import FrozenPrompt
 from aitp_tasks.records.run import Run
@@ -439,7 +440,7 @@ def test_what_an_engine_argument_decides_is_part_of_a_responses_identity() -> No
 def test_an_engine_computes_in_what_the_processors_can(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, str], gpus: bool, can: bool, computed: str | None
 ) -> None:
-    monkeypatch.setattr(devices, "visible", lambda: [devices.Gpu("a", 0)] if gpus else [])
+    monkeypatch.setattr(devices, "visible", lambda: [Gpu("a", 0)] if gpus else [])
     monkeypatch.setattr(processors, "compute_bfloat16", lambda: can)
     settings = config.Engine(model="/model", engine_args=told)
     assert dtype(settings) == computed
@@ -460,7 +461,7 @@ def test_an_engine_computes_in_what_the_processors_can(
 def test_responses_of_gpus_without_bfloat16_are_kept_apart_and_vllm_chooses(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, str], bfloat16: list[bool], deciding: str | None
 ) -> None:
-    gpus = [devices.Gpu(str(number), number, bfloat16=can) for number, can in enumerate(bfloat16)]
+    gpus = [Gpu(str(number), number, bfloat16=can) for number, can in enumerate(bfloat16)]
     monkeypatch.setattr(devices, "visible", lambda: gpus)
     settings = config.Engine(model="/model", engine_args=told)
     assert numbers(settings) == deciding
@@ -487,7 +488,7 @@ def test_responses_of_gpus_without_bfloat16_are_kept_apart_and_vllm_chooses(
 def test_prompts_stay_whole_where_requests_have_seeds(
     monkeypatch: pytest.MonkeyPatch, told: dict[str, Any], gpus: bool, seeded: bool, given: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(devices, "visible", lambda: [devices.Gpu("a", 0)] if gpus else [])
+    monkeypatch.setattr(devices, "visible", lambda: [Gpu("a", 0)] if gpus else [])
     settings = config.Engine(model="/model", max_model_len=1024, engine_args=told)
     found = _arguments(settings, "/model", seeded)
     assert {

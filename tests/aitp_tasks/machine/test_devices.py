@@ -10,29 +10,25 @@ import signal
 import socket
 import subprocess
 import sys
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aitp_tasks.config import Require
 from aitp_tasks.errors import InputError, TransientError
-from aitp_tasks.machine import devices
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine import devices, gpus
+from aitp_tasks.machine.gpus import Gpu
+from tests.aitp_tasks.machine.nvml import CARDS, CUT, EIGHT, Nvml
 
-EIGHT = [Gpu(f"GPU-{number}000-uuid", number) for number in range(8)]
-#: Leases, says which it got, and holds them until its input ends.
 SCRIPT = """
 import logging, os, sys
-from aitp_tasks.machine import devices
+from aitp_tasks.machine import devices, gpus
 logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-gpus, count, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-devices._installed = lambda: [devices.Gpu(f"GPU-{number}000-uuid", number) for number in range(gpus)]
+number, count, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+gpus._installed = lambda: [gpus.Gpu(f"GPU-{place}000-uuid", place) for place in range(number)]
 devices._POLL_SECONDS, devices._WAIT_SECONDS = 0.02, seconds
 lease = devices.lease(count)
 assert devices.lease(count) is lease
@@ -130,7 +126,7 @@ def test_waiting_ends_and_names_the_holder(
 ) -> None:
     holder = start(1)
     got(holder)
-    monkeypatch.setattr(devices, "_installed", lambda: EIGHT[:1])
+    monkeypatch.setattr(gpus, "_installed", lambda: EIGHT[:1])
     monkeypatch.setattr(devices, "_WAIT_SECONDS", 0.2)
     monkeypatch.setattr(devices, "_POLL_SECONDS", 0.05)
     with pytest.raises(
@@ -143,129 +139,14 @@ def test_waiting_ends_and_names_the_holder(
 def test_more_than_there_are_is_refused_and_none_is_no_lease(
     monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:
-    monkeypatch.setattr(devices, "_installed", lambda: EIGHT[:2])
+    monkeypatch.setattr(gpus, "_installed", lambda: EIGHT[:2])
     with pytest.raises(InputError, match="processes asks for 3 GPUs, but only 2 are visible: lower it"):
         devices.lease(3, "finetune.processes")
     monkeypatch.setenv(devices.VARIABLE, "")
     assert devices.lease() is None
-    monkeypatch.setattr(devices, "_installed", lambda: [])
+    monkeypatch.setattr(gpus, "_installed", lambda: [])
     monkeypatch.delenv(devices.VARIABLE)
     assert devices.lease() is None
-
-
-@pytest.mark.parametrize(
-    ("value", "indices"),
-    [
-        (None, [*range(8)]),
-        ("", []),
-        ("2", [2]),
-        ("3, 1", [3, 1]),
-        ("-1", []),
-        ("1,-1,2", [1]),
-        ("1,99,2", [1]),
-        ("1,1", []),
-        ("NoDevFiles", []),
-        ("GPU-4000-uuid,GPU-2000-uuid", [4, 2]),
-        ("GPU-5", [5]),
-        ("GPU-", []),
-        ("GPU-1,GPU-9,GPU-2", [1]),
-    ],
-)
-def test_visible_devices_are_read_as_cuda_does(value: str | None, indices: list[int]) -> None:
-    assert [gpu.index for gpu in devices._visible(EIGHT, value)] == indices
-
-
-#: A whole GPU, one that is cut into eleven, and one more that is whole.
-CARDS = ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-89aa", "GPU-5d5b")
-CUT = [
-    Gpu(CARDS[0], 0),
-    *(
-        Gpu(f"MIG-{number:x}0e5a", 1, card=CARDS[1], old_name=f"MIG-{CARDS[1]}/{number}/0")
-        for number in range(11)
-    ),
-    Gpu(CARDS[2], 2),
-]
-SLICES = list(range(1, 12))
-
-
-@pytest.mark.parametrize(
-    ("value", "places"),
-    [
-        pytest.param(None, [*range(13)], id="not set"),
-        pytest.param("", [], id="empty is none"),
-        pytest.param(" ", [], id="blank is none"),
-        pytest.param(",0", [], id="nothing comes first"),
-        pytest.param("0,,2", [0], id="nothing in between"),
-        pytest.param("0,", [0], id="nothing at the end"),
-        pytest.param(" 2 , 0 ", [12, 0], id="spaces, another order"),
-        pytest.param("0,2,-1,1", [0, 12], id="none after -1, as CUDA's guide has it"),
-        pytest.param("-1", [], id="-1 alone"),
-        pytest.param("3", [], id="beyond the last"),
-        pytest.param("0,3,2", [0], id="none after one beyond the last"),
-        pytest.param("99999999999999999999", [], id="a number without sense"),
-        pytest.param("0,0", [], id="twice is none at all"),
-        pytest.param("0,-1,0", [0], id="twice, but the second is not read"),
-        pytest.param("2gpu", [12], id="what follows a number"),
-        pytest.param("+2,00", [12, 0], id="as C reads numbers"),
-        pytest.param("all", [], id="no name of one"),
-        pytest.param("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", [0], id="UUID"),
-        pytest.param("GPU-893", [0], id="beginning of a UUID"),
-        pytest.param("GPU-89", [], id="beginning of two"),
-        pytest.param("GPU-5d5b,GPU-893", [12, 0], id="UUIDs in another order"),
-        pytest.param("GPU-5d5b,GPU-5d", [], id="the same by two names"),
-        pytest.param("GPU-5d5b,GPU-ffff,GPU-893", [12], id="none after an unknown UUID"),
-        pytest.param("gpu-5d5b", [], id="UUIDs begin with GPU-"),
-        pytest.param("5d5b", [], id="UUID without its beginning is the number 5"),
-        pytest.param("0,GPU-5d5b", [0], id="numbers and UUIDs do not mix"),
-        pytest.param("GPU-5d5b,0", [12], id="nor the other way round"),
-        pytest.param("MIG-30e5a", [4], id="a slice"),
-        pytest.param("MIG-30e5a,MIG-00e5a", [4, 1], id="two slices"),
-        pytest.param("MIG-30e5a,MIG-30e5a", [], id="a slice twice"),
-        pytest.param("MIG-3", [4], id="beginning of a slice's UUID"),
-        pytest.param("MIG-", [], id="beginning of all slices"),
-        pytest.param("MIG-GPU-89aa/1/0", [2], id="a slice by its old name"),
-        pytest.param("MIG-GPU-89aa/10/0", [11], id="another, which begins like it"),
-        pytest.param("MIG-GPU-89aa/1", [], id="an old name that is cut short"),
-        pytest.param("MIG-GPU-89aa/1/0,MIG-10e5a", [], id="the same by both names"),
-        pytest.param("MIG-GPU-5d5b/1/0", [], id="a slice of a GPU that is whole"),
-        pytest.param("MIG-30e5a,GPU-5d5b", [4], id="slices and whole ones do not mix"),
-        pytest.param("1", SLICES, id="a GPU that is cut up stands for its slices"),
-        pytest.param("GPU-89aa", SLICES, id="by its UUID too"),
-        pytest.param("2,1", [12, *SLICES], id="a whole one and one that is cut up"),
-    ],
-)
-def test_whole_gpus_and_slices_are_named_as_schedulers_name_them(
-    value: str | None, places: list[int]
-) -> None:
-    assert devices._visible(CUT, value) == [CUT[place] for place in places]
-
-
-def test_a_gpu_is_named_so_that_cuda_takes_no_other() -> None:
-    """By CUDA's guide, the number of a GPU that is cut up is that of its first slice."""
-    for gpu in CUT:
-        found = devices._visible(CUT, str(gpu.place))
-        assert found == [gpu]
-
-
-NUMBERS = st.sampled_from(["0", "1", "5", "7", " 3", "2 ", "+4", "6gpu", "03", "-1", "x", "", "8"])
-UUIDS = st.sampled_from([*(gpu.uuid for gpu in EIGHT), "GPU-3", "GPU-7000", "GPU-", "GPU-9", "0", ""])
-
-
-@given(st.one_of(st.lists(NUMBERS, min_size=1, max_size=5), st.lists(UUIDS, min_size=1, max_size=5)))
-def test_names_are_read_as_torch_reads_them(names: list[str]) -> None:
-    def read(names: list[str]) -> list[int]:
-        return [gpu.index for gpu in devices._visible(EIGHT, ",".join(names))]
-
-    # torch also looks for names that are there twice behind one that is not valid.
-    valid = next((place for place, name in enumerate(names) if not read([name])), len(names))
-    names = names[: valid + 1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(devices.VARIABLE, ",".join(names))
-        found: list[Any] = torch.cuda._parse_visible_devices()
-    if found and isinstance(found[0], str):
-        found = torch.cuda._transform_uuid_to_ordinals(found, [gpu.uuid for gpu in EIGHT])
-    beyond = next((place for place, index in enumerate(found) if index >= len(EIGHT)), len(found))
-    assert read(names) == found[:beyond]
 
 
 def test_a_process_that_wants_several_gets_whole_ones(
@@ -275,7 +156,7 @@ def test_a_process_that_wants_several_gets_whole_ones(
     # Set first, so that what the lease sets is taken back.
     monkeypatch.setenv(devices.VARIABLE, "")
     monkeypatch.delenv(devices.VARIABLE)
-    monkeypatch.setattr(devices, "_installed", lambda: CUT)
+    monkeypatch.setattr(gpus, "_installed", lambda: CUT)
     monkeypatch.setattr(devices, "_held", None)
     with pytest.raises(
         InputError, match=r"processes asks for 3 GPUs, but only 2 are visible \(a process can"
@@ -294,7 +175,7 @@ def test_a_slice_is_leased_by_its_own_uuid_whatever_named_it(
 ) -> None:
     monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / "leases"))
     monkeypatch.setenv(devices.VARIABLE, f"MIG-{CARDS[1]}/10/0")
-    monkeypatch.setattr(devices, "_installed", lambda: CUT)
+    monkeypatch.setattr(gpus, "_installed", lambda: CUT)
     monkeypatch.setattr(devices, "_held", None)
     leased = devices.lease()
     assert leased is not None
@@ -315,7 +196,7 @@ def test_a_folder_that_cannot_be_made_is_told(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / place))
     monkeypatch.delenv(devices.VARIABLE, raising=False)
-    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    monkeypatch.setattr(gpus, "_installed", lambda: EIGHT)
     with pytest.raises(InputError, match=told):
         devices.lease()
 
@@ -324,7 +205,7 @@ def test_a_folder_is_named_by_its_whole_path(monkeypatch: pytest.MonkeyPatch) ->
     """Units that are started in different folders would not see each other's locks."""
     monkeypatch.setenv(devices.FOLDER_VARIABLE, "leases")
     monkeypatch.delenv(devices.VARIABLE, raising=False)
-    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    monkeypatch.setattr(gpus, "_installed", lambda: EIGHT)
     with pytest.raises(InputError, match="AITP_LEASES='leases' is no absolute path"):
         devices.lease()
 
@@ -349,7 +230,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setenv(devices.FOLDER_VARIABLE, str(tmp_path / "leases"))
     monkeypatch.delenv(devices.VARIABLE, raising=False)
-    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    monkeypatch.setattr(gpus, "_installed", lambda: EIGHT)
     monkeypatch.setattr(devices.os, "open", refuses)
     with pytest.raises(InputError, match=r"gate: Read-only file system: .* set AITP_LEASES to one that"):
         devices.lease()
@@ -367,7 +248,7 @@ def test_in_a_volume_of_another_user_a_folder_is_made(
     # Set first, so that what the lease sets is taken back.
     monkeypatch.setenv(devices.VARIABLE, "")
     monkeypatch.delenv(devices.VARIABLE)
-    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    monkeypatch.setattr(gpus, "_installed", lambda: EIGHT)
     monkeypatch.setattr(devices, "_held", None)
     monkeypatch.setenv(devices.FOLDER_VARIABLE, str(volume))
     with pytest.raises(InputError, match="in a shared volume, to a name in it that is not there yet"):
@@ -393,7 +274,7 @@ def test_a_folder_that_others_can_change_is_refused(
         folder.chmod(0o777)
     monkeypatch.setenv(devices.FOLDER_VARIABLE, str(folder))
     monkeypatch.delenv(devices.VARIABLE, raising=False)
-    monkeypatch.setattr(devices, "_installed", lambda: EIGHT)
+    monkeypatch.setattr(gpus, "_installed", lambda: EIGHT)
     with pytest.raises(InputError, match=r"leases is not a folder that only this user can write: remove it"):
         devices.lease()
 
@@ -403,122 +284,6 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(tmp_path / "target")
     with pytest.raises(InputError, match="symbolic links"):
         devices._open(tmp_path / "lock")
-
-
-class _Nvml(types.ModuleType):
-    """Three GPUs, of which the second is cut up into two slices."""
-
-    NVML_DEVICE_MIG_ENABLE = 1
-
-    class NVMLError(Exception):
-        pass
-
-    def nvmlInit(self) -> None: ...  # noqa: N802
-    def nvmlShutdown(self) -> None: ...  # noqa: N802
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 3
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
-        return f"GPU-{index}"
-
-    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:  # noqa: N802
-        if handle == "GPU-2":
-            raise self.NVMLError("not supported")
-        return [int(handle == "GPU-1"), 0]
-
-    def nvmlDeviceGetMaxMigDeviceCount(self, handle: str) -> int:  # noqa: N802
-        return 7
-
-    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: str, place: int) -> str:  # noqa: N802
-        if place > 1:
-            raise self.NVMLError("not found")
-        return f"MIG-{place}"
-
-    def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
-        return "A card"
-
-    def nvmlDeviceGetMemoryInfo(self, handle: str) -> types.SimpleNamespace:  # noqa: N802
-        if handle == "GPU-2":
-            raise self.NVMLError("not supported")
-        return types.SimpleNamespace(total=20 if handle.startswith("MIG") else 80)
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> list[int]:  # noqa: N802
-        if handle.startswith("MIG"):
-            raise self.NVMLError("not supported")
-        return [7, 5] if handle == "GPU-2" else [8, 0]
-
-    def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
-        return handle
-
-    def nvmlDeviceGetGpuInstanceId(self, handle: str) -> int:  # noqa: N802
-        return int(handle.removeprefix("MIG-")) + 7
-
-    def nvmlDeviceGetComputeInstanceId(self, handle: str) -> int:  # noqa: N802
-        if handle == "MIG-1":
-            raise self.NVMLError("not supported")
-        return 0
-
-
-def test_slices_are_listed_in_place_of_their_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", _Nvml("pynvml"))
-    assert devices._installed() == [
-        Gpu("GPU-0", 0, "A card", 80),
-        Gpu("MIG-0", 1, "A card, a slice", 20, card="GPU-1", old_name="MIG-GPU-1/7/0"),
-        Gpu("MIG-1", 1, "A card, a slice", 20, card="GPU-1"),
-        Gpu("GPU-2", 2, "A card", bfloat16=False),
-    ]
-
-
-class _Partly(_Nvml):
-    """The same, where this process may not open some: NVML counts them all the same, CUDA does not."""
-
-    closed: tuple[int, ...] = ()
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
-        if index in self.closed:
-            raise self.NVMLError("Insufficient Permissions")
-        return super().nvmlDeviceGetHandleByIndex(index)
-
-
-@pytest.mark.parametrize(
-    ("closed", "value", "uuids"),
-    [
-        pytest.param((0,), None, ["MIG-0", "MIG-1", "GPU-2"], id="a job has two of three"),
-        pytest.param((0, 1), "0", ["GPU-2"], id="numbers count those that it has"),
-        pytest.param((0, 1), "2", [], id="and no others"),
-        pytest.param((1,), "1", ["GPU-2"], id="one in between"),
-        pytest.param((1,), "GPU-2,GPU-0", ["GPU-2", "GPU-0"], id="UUIDs stay what they are"),
-    ],
-)
-def test_gpus_that_a_job_may_not_open_are_not_counted(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    closed: tuple[int, ...],
-    value: str | None,
-    uuids: list[str],
-) -> None:
-    """As a batch system gives some of a machine's GPUs to a job, by cgroups; CUDA numbers these from 0."""
-    nvml = _Partly("pynvml")
-    nvml.closed = closed
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.setattr(devices, "_told", [])
-    with caplog.at_level("INFO"):
-        for _ in range(2):
-            assert [gpu.uuid for gpu in devices._visible(devices._installed(), value)] == uuids
-    assert caplog.text.count(f"gpus left out={len(closed)}: GPU {closed[0]}: Insufficient Permissions") == 1
-
-
-@pytest.mark.parametrize("missing", ["library", "driver"])
-def test_without_library_or_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    nvml = _Nvml("pynvml")
-
-    def fails() -> None:
-        raise _Nvml.NVMLError("driver not loaded")
-
-    monkeypatch.setattr(nvml, "nvmlInit", fails)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml if missing == "driver" else None)
-    assert devices._installed() == []
 
 
 CPU_BUILD = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\nhip: Optional[str] = None\n"
@@ -572,31 +337,13 @@ def test_without_a_gpu_work_goes_on_only_where_none_is_required(
 
 
 def test_on_processors_no_gpu_is_seen_by_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0)])
+    monkeypatch.setattr(gpus, "_installed", lambda: [Gpu("GPU-0", 0)])
     monkeypatch.setattr(devices, "_required", Require.CPU)
     monkeypatch.setenv(devices.VARIABLE, "0")
     assert devices.visible() == []
     assert devices.lease() is None
     # For whatever looks by itself.
     assert os.environ[devices.VARIABLE] == ""
-
-
-def test_gpus_that_nobody_may_open_and_cards_without_a_slice_are_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    nvml = _Partly("pynvml")
-    nvml.closed = (0, 1, 2)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    assert devices.why_none().startswith(
-        "of 3 on this machine, the driver opens none: GPU 0: Insufficient Permissions; GPU 1"
-    )
-    nvml.closed = (0, 2)
-    monkeypatch.setattr(nvml, "nvmlDeviceGetMaxMigDeviceCount", lambda handle: 0)
-    monkeypatch.setattr(nvml, "nvmlDeviceGetCount", lambda: 2)
-    assert "the driver opens none: GPU 0" in devices.why_none()
-    nvml.closed = ()
-    monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByIndex", lambda index: "GPU-1")
-    assert devices.why_none() == "of 2 on this machine, MIG is on, and there is no slice"
 
 
 @pytest.mark.parametrize(
@@ -610,9 +357,9 @@ def test_gpus_that_nobody_may_open_and_cards_without_a_slice_are_told(
 def test_a_missing_gpu_is_told_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, driver: str, value: str | None, told: str
 ) -> None:
-    nvml = _Nvml("pynvml")
+    nvml = Nvml("pynvml")
     if driver:
-        monkeypatch.setattr(nvml, "nvmlInit", lambda: (_ for _ in ()).throw(_Nvml.NVMLError(driver)))
+        monkeypatch.setattr(nvml, "nvmlInit", lambda: (_ for _ in ()).throw(Nvml.NVMLError(driver)))
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setattr(devices, "_required", Require.GPU)
     monkeypatch.delenv(devices.VARIABLE, raising=False)
@@ -623,13 +370,12 @@ def test_a_missing_gpu_is_told_with_its_reason(
 
 
 def test_the_build_of_torch_is_told_as_torch_itself_tells_it() -> None:
-    import torch
 
     assert devices.built_for_gpus() == (torch.version.cuda is not None or torch.version.hip is not None)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not devices._installed(), reason="no GPU")
+@pytest.mark.skipif(not gpus._installed(), reason="no GPU")
 def test_the_leased_gpu_is_the_one_that_cuda_sees() -> None:
     script = (
         "from aitp_tasks.machine import devices; lease = devices.lease()\n"

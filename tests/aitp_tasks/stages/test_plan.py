@@ -16,8 +16,7 @@ from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.forecast import toys
 from aitp_tasks.inputs import footers
-from aitp_tasks.machine import devices
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.gpus import Gpu
 from aitp_tasks.records.manifest import Manifest
 from aitp_tasks.records.plan import UNKNOWN_ROWS, Group, Shard
 from aitp_tasks.records.run import Run
@@ -380,7 +379,7 @@ def test_weights_that_no_gpu_can_hold_are_refused_before_anything_is_spent(
     if "tensor_parallel_size" in arguments:
         # A slice is for one process alone: it has no part in what is spread.
         gpus.append(Gpu("MIG-2", 2, "A card, a slice", 1, card="GPU-2"))
-    monkeypatch.setattr(devices, "_installed", lambda: gpus)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: gpus)
     monkeypatch.setattr(plan.memory, "require", lambda _: None)
     engine = configure().engine.model_dump(mode="json") | {"engine_args": arguments}
     if fits:
@@ -406,7 +405,9 @@ def test_guessing_with_what_is_not_installed_is_refused_before_anything_is_spent
 def test_a_training_that_no_gpu_can_hold_is_refused_before_anything_is_spent(
     configure: Configure, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0, "A card", 7_000_000_000)])
+    monkeypatch.setattr(
+        "aitp_tasks.machine.gpus._installed", lambda: [Gpu("GPU-0", 0, "A card", 7_000_000_000)]
+    )
     with pytest.raises(InputError, match="takes about 8 GB on each of 1 GPUs, which have 7 GB: set"):
         plan.execute(configure())
     finetune = configure().finetune.model_dump(mode="json") | {"nodes": 100}

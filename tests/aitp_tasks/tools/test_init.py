@@ -14,7 +14,7 @@ from aitp_tasks.config import RunConfig
 from aitp_tasks.errors import InputError
 from aitp_tasks.forecast import toys
 from aitp_tasks.machine import devices
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.gpus import Gpu
 from aitp_tasks.stages import plan
 from aitp_tasks.tools import init
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY, alpaca, write_shard
@@ -25,7 +25,7 @@ DATA = REPOSITORY / ".aitp" / "data"
 
 @pytest.fixture
 def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_installed", list)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", list)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_on_gpus_its_configuration_holds_no_toy(
     root: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = [Gpu(f"GPU-{number}", number, "H100\n80GB: #1", 80 * 10**9) for number in range(8)]
-    monkeypatch.setattr(devices, "_installed", lambda: cards)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: cards)
     init.execute(f"file://{root}", output)
     config = RunConfig.load(output)
     assert config.devices.require == "gpu"
@@ -174,7 +174,7 @@ def test_a_name_that_no_configuration_takes_is_refused(root: Path, output: Path,
 def test_a_torch_that_cannot_use_the_gpus_is_named(
     root: Path, output: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0, "H100", 80 * 10**9)])
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: [Gpu("GPU-0", 0, "H100", 80 * 10**9)])
     monkeypatch.setattr(devices, "built_for_gpus", lambda: False)
     with caplog.at_level(logging.WARNING):
         init.execute(f"file://{root}", output)

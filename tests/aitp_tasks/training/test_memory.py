@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 from aitp_tasks.config import Finetune, Lora, Offload
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
+from aitp_tasks.machine.gpus import Gpu
 from aitp_tasks.training import memory
 from tests.aitp_tasks.training.memory_cases import CASES, Case
 
@@ -119,7 +120,7 @@ def test_what_cannot_fit_is_refused_with_what_would(
     gigabytes: int,
     said: str | None,
 ) -> None:
-    found = [devices.Gpu(f"GPU-{n}", n, memory=gigabytes * 10**9) for n in range(gpus)]
+    found = [Gpu(f"GPU-{n}", n, memory=gigabytes * 10**9) for n in range(gpus)]
     monkeypatch.setattr(devices, "visible", lambda: found)
     finetune = Finetune(model=seven, **settings)
     if said is None:
@@ -131,8 +132,8 @@ def test_what_cannot_fit_is_refused_with_what_would(
 
 def test_several_ranks_are_reckoned_with_whole_gpus(seven: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process can use one slice at a time, so that slices hold no ranks together."""
-    slices = [devices.Gpu(f"MIG-{n}", 9, memory=10 * 10**9, card="GPU-cut") for n in range(7)]
-    whole = [devices.Gpu(f"GPU-{n}", n, memory=80 * 10**9) for n in range(8)]
+    slices = [Gpu(f"MIG-{n}", 9, memory=10 * 10**9, card="GPU-cut") for n in range(7)]
+    whole = [Gpu(f"GPU-{n}", n, memory=80 * 10**9) for n in range(8)]
     monkeypatch.setattr(devices, "visible", lambda: slices + whole)
     memory.require(Finetune(model=seven, processes=8))
     monkeypatch.setattr(devices, "visible", lambda: slices)
@@ -147,7 +148,7 @@ def test_ranks_are_those_of_all_machines(seven: str, monkeypatch: pytest.MonkeyP
     assert memory.need(of, several) == memory.need(
         of, several.model_copy(update={"processes": 32, "nodes": 1})
     )
-    found = [devices.Gpu(f"GPU-{n}", n, memory=24 * 10**9) for n in range(8)]
+    found = [Gpu(f"GPU-{n}", n, memory=24 * 10**9) for n in range(8)]
     monkeypatch.setattr(devices, "visible", lambda: found)
     memory.require(several)
     with pytest.raises(

@@ -22,8 +22,7 @@ from aitp_tasks.generation.engine import Completion, Job, offline
 from aitp_tasks.generation.engine.offline import OfflineEngine
 from aitp_tasks.generation.engine.prompting import Prompter
 from aitp_tasks.inputs.rows import Refusal
-from aitp_tasks.machine import devices
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.gpus import VARIABLE, Gpu
 from tests.aitp_tasks.conftest import MODELS, REPOSITORY
 from tests.aitp_tasks.starters import STAGE, left_of
 
@@ -172,12 +171,12 @@ def test_kernels_are_compiled_at_the_start_only_where_they_can_be(
         (tmp_path / folder).mkdir(parents=True)
         for name in names:
             (tmp_path / folder / name).touch(mode=0o755)
-    monkeypatch.setattr(devices, "_installed", lambda: [Gpu("GPU-0", 0)])
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: [Gpu("GPU-0", 0)])
     monkeypatch.setattr(sys, "executable", str(tmp_path / "environment/bin/python"))
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
     monkeypatch.delenv("VLLM_USE_FLASHINFER_SAMPLER", raising=False)
-    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     found = offline._environment(Settings(model="/none"))
     assert found["PATH"].split(":")[0] == str(tmp_path / "environment/bin")
     assert found.get("VLLM_USE_FLASHINFER_SAMPLER") == ("0" if decided else None)

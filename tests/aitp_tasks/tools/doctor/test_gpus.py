@@ -9,7 +9,7 @@ import pytest
 
 from aitp_tasks.config import Require
 from aitp_tasks.machine import devices
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.gpus import VARIABLE, Gpu
 from aitp_tasks.tools.doctor import bounded, gpus
 from aitp_tasks.tools.doctor.finding import Finding, Level
 
@@ -35,9 +35,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
             program = tmp_path / "nvidia-smi"
             program.write_text(f"#!/bin/sh\n{script}\n")
             program.chmod(0o755)
-        monkeypatch.setattr(devices, "_installed", lambda: seen)
+        monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: seen)
         monkeypatch.setattr(devices, "_torch_is_built_for", lambda _: cuda)
-        monkeypatch.delenv(devices.VARIABLE, raising=False)
+        monkeypatch.delenv(VARIABLE, raising=False)
         return list(gpus.found(required))
 
     return found
@@ -101,7 +101,7 @@ def test_torch_for_processors_beside_a_gpu(machine: Machine) -> None:
 
 
 def test_a_machine_without_gpus(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "why_none", lambda: "the driver knows of none")
+    monkeypatch.setattr("aitp_tasks.machine.gpus.why_none", lambda: "the driver knows of none")
     (found,) = machine(None, [], "")
     assert (found.level, found.says) == (
         Level.OK,
@@ -115,7 +115,7 @@ def test_a_machine_without_gpus(machine: Machine, monkeypatch: pytest.MonkeyPatc
 
 
 def test_gpus_that_are_hidden_from_stages(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "why_none", lambda: "CUDA_VISIBLE_DEVICES='7' leaves none")
+    monkeypatch.setattr("aitp_tasks.machine.gpus.why_none", lambda: "CUDA_VISIBLE_DEVICES='7' leaves none")
     found = machine(rows(H100), [])[-1]
     assert found.level is Level.WRONG
     assert "CUDA_VISIBLE_DEVICES='7' leaves none" in found.says

@@ -4,7 +4,7 @@ import pytest
 
 from aitp_tasks.config import Require, RunConfig
 from aitp_tasks.machine import devices, processors
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.gpus import VARIABLE, Gpu
 from aitp_tasks.tools.doctor import stages
 from aitp_tasks.tools.doctor.finding import Finding, Level
 from aitp_tasks.training import memory
@@ -27,8 +27,8 @@ def shape(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int, gigabytes: float, bfloat16: bool = True) -> None:
     made = [Gpu(f"GPU-{n}", n, "card", int(gigabytes * 10**9), bfloat16) for n in range(count)]
-    monkeypatch.setattr(devices, "_installed", lambda: made)
-    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: made)
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 def test_on_processors(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from aitp_tasks.config import Engine, Finetune
 from aitp_tasks.config.engine import gpus as gpus_of
 from aitp_tasks.errors import InputError
 from aitp_tasks.machine import devices
-from aitp_tasks.machine.devices import Gpu
+from aitp_tasks.machine.gpus import VARIABLE, Gpu
 from aitp_tasks.tools.init import choice
 from aitp_tasks.training import memory
 from tests.aitp_tasks.conftest import MODELS
@@ -72,8 +72,8 @@ def test_the_largest_models_that_fit_are_chosen(
     assert 2 * PARAMETERS[engine] * GB / spread < 0.7 * least
     assert (training.model, training.lora is not None) == (f"Qwen/Qwen2.5-{base}", lora)
     assert training.processes == max(len(together), 1)
-    monkeypatch.setattr(devices, "_installed", lambda: gpus)
-    monkeypatch.delenv(devices.VARIABLE, raising=False)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: gpus)
+    monkeypatch.delenv(VARIABLE, raising=False)
     # So many can be leased.
     devices.require(spread, "engine.engine_args")
     devices.require(training.processes, "finetune.processes")
@@ -93,7 +93,7 @@ def _require_that_plan_takes_it(
     monkeypatch: pytest.MonkeyPatch, gpus: list[Gpu], base: str, training: Finetune
 ) -> None:
     (offer,) = [offer for offer in choice.OFFERS if offer.size == base]
-    monkeypatch.setattr(devices, "_installed", lambda: gpus)
+    monkeypatch.setattr("aitp_tasks.machine.gpus._installed", lambda: gpus)
     monkeypatch.setattr(memory, "shape", lambda settings: choice._shape(offer, settings.lora is not None))
     memory.require(training)
 
