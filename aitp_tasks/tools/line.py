@@ -114,7 +114,9 @@ def _late(storage: Storage, config: RunConfig) -> tuple[set[str], dict[str, str]
     if not known:
         return set(), {}
     oldest = min(known)
-    late = {name for name in storage.folders("corpus/") if oldest < name < own and name not in known}
+    # A dump may be a link; one that leads to nothing is named as well.
+    names = {*storage.folders("corpus/"), *(key.split("/")[1] for key in storage.unlisted("corpus/"))}
+    late = {name for name in names if oldest < name < own and name not in known}
     late = {name for name in late if fnmatchcase(name, config.schedule.pattern)}
     begun = late & versions.begun_with(storage, line)
     return late - begun, dict.fromkeys(
