@@ -64,9 +64,10 @@ class Storage(ABC):
 
     @abstractmethod
     def folders(self, prefix: str) -> tuple[str, ...]:
-        """Names of the folders directly below ``prefix``, which ends with ``/``, that hold something; sorted.
+        """Names of the folders directly below ``prefix``, which ends with ``/``; sorted.
 
-        A store is asked for the names alone, however many objects lie below them.
+        A store is asked for the names alone, however many objects lie below them. Some stores (SeaweedFS)
+        go on telling one whose objects are all deleted.
         """
 
     @abstractmethod

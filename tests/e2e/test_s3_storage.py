@@ -70,15 +70,15 @@ def test_folders_are_told_without_what_lies_below_them(storage: Storage) -> None
     names = ["a b", "a+b%2F", "de=1&x", "\u00fc", "\U0001f4da", "z"]
     for name in names:
         for key in ("1", "deeper/2"):
-            storage.write(f"corpus/{name}/{key}", b"x")
-    storage.write("corpus/no folder", b"x")
-    storage.write("corpus-other/b/1", b"x")
-    assert storage.folders("corpus/") == tuple(sorted(names))
-    assert storage.folders("corpus/z/") == ("deeper",)
+            storage.write(f"told/{name}/{key}", b"x")
+    storage.write("told/no folder", b"x")
+    storage.write("told-other/b/1", b"x")
+    assert storage.folders("told/") == tuple(sorted(names))
+    assert storage.folders("told/z/") == ("deeper",)
     assert storage.folders("none/") == ()
     counted = []
     storage._client.meta.events.register("before-send.s3", lambda **sent: counted.append(sent))  # type: ignore[attr-defined]
-    storage.folders("corpus/")
+    storage.folders("told/")
     assert len(counted) == 1
 
 
