@@ -23,10 +23,11 @@ from airflow.sdk import BaseNotifier
 from airflow.sdk._shared.secrets_masker import redact
 from airflow.sdk.configuration import conf
 from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.deadline import DeadlineAlert
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout
 from pydantic import ValidationError
 
+from aitp_deadline import Queued
 from aitp_senders import Message, send
 from aitp_stage import PILOT, config_path
 from aitp_tasks.config import Event, Messages, file
@@ -221,7 +222,7 @@ def deadline(config: str) -> DeadlineAlert | None:
     """The DAG's deadline, from ``messages.late_hours``; none where that is not set, or the file is wrong.
 
     It is called in the triggerer, which every executor has beside it; not all executors
-    run callbacks. A partitioned run has no logical date, so the time it was queued counts.
+    run callbacks.
     """
     try:
         hours = read_messages(config).late_hours
@@ -231,7 +232,7 @@ def deadline(config: str) -> DeadlineAlert | None:
     if hours is None:
         return None
     return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        reference=Queued(),
         interval=timedelta(hours=hours),
         callback=AsyncCallback(LateNotifier, kwargs={"config": config}),
         name="late",
