@@ -6,7 +6,6 @@ canonical JSON, so that key order and white space never matter.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -52,12 +51,15 @@ def of_folder(folder: Path) -> str:
     return of_value([[name, _of_all(path)] for name, path in files])
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for at, folders, names in os.walk(folder, followlinks=True):
-        here = Path(at)
-        # A link to a folder that it lies in would lead on without end.
-        folders[:] = (name for name in folders if not here.resolve().is_relative_to((here / name).resolve()))
-        yield from (path for path in map(here.joinpath, names) if path.is_file())
+def _files(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files below a folder; ``inside``: the folders on the way to it, as they really are."""
+    inside = (*inside, folder.resolve())
+    for path in folder.iterdir():
+        if path.is_file():
+            yield path
+        # A link to a folder on the way, or around one, would lead on without end.
+        elif path.is_dir() and not any(one.is_relative_to(path.resolve()) for one in inside):
+            yield from _files(path, inside)
 
 
 def _of_all(path: Path) -> str:

@@ -309,12 +309,12 @@ class _Turn:
         _leave_rest(part, ("type", key), left)
 
     def _called(self) -> list[dict[str, Any]]:
-        return [
-            call
-            for key in ("tool_calls", _CALL)
-            if holds(self._value.get(key)) and (name := f"{self._name}.{key}")
-            for call in calls(held(self._take(key), name), name, self._leave_of(key))
-        ]
+        found: list[dict[str, Any]] = []
+        for key in ("tool_calls", _CALL):
+            if holds(self._value.get(key)):
+                name = f"{self._name}.{key}"
+                found += calls(held(self._take(key), name), name, self._leave_of(key))
+        return found
 
     def _weight(self) -> dict[str, int]:
         for key in _WEIGHTS:

@@ -64,3 +64,26 @@ def test_a_file_is_read_once_and_one_that_was_just_written_each_time(
     monkeypatch.setattr(digest, "_SETTLING", 60)
     digest.of_folder(folder)
     assert len(read) == 6
+
+
+@pytest.mark.parametrize(
+    ("links", "read"),
+    [
+        ({"sub/up": ".."}, ["sub/a"]),
+        ({"sub/around": "../.."}, ["sub/a"]),
+        ({"sub/itself": "itself"}, ["sub/a"]),
+        ({"sub/gone": "nothing"}, ["sub/a"]),
+        # Each leads into the other.
+        ({"sub/x": "../other", "other/y": "../sub"}, ["sub/a", "sub/x/b", "other/b", "other/y/a"]),
+        ({"twice": "sub"}, ["sub/a", "twice/a"]),
+    ],
+)
+def test_links_are_followed_as_far_as_they_lead_on(
+    folder: Path, links: dict[str, str], read: list[str]
+) -> None:
+    (folder / "other").mkdir()
+    (folder / "other/b").write_text("b")
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    found = {path.relative_to(folder).as_posix() for path in digest._files(folder)}
+    assert found == {"config.json", "\u00fc b.bin", "other/b", *read}
